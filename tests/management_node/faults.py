@@ -1,0 +1,203 @@
+"""What a node, its network or a middlebox does wrong, for the requests that a test chooses.
+
+    node.faults.add(status(503, retry_after=1), on="participant", times=2)
+    node.faults.add(reset(), nth=3)
+    node.faults.add(hang(30), when=lambda request: request.query.get("offset") == "40", times=None)
+    node.faults.add(before(lambda request: node.forget(5)), on="conference", nth=2)
+
+A fault is a function of the request and of `answer`, which asks the framework; it returns the
+reply to send. Those that edit an answer change only what is named.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .server import Reply, Request
+
+Answer = Callable[[], Reply]
+Fault = Callable[[Request, Answer], Reply]
+
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+JSON = {"Content-Type": "application/json"}
+LOGIN_PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Sign in</body></html>"
+
+
+@dataclass
+class Rule:
+    fault: Fault
+    on: str
+    nth: int | None
+    times: int | None
+    when: Callable[[Request], bool] | None
+    seen: int = 0
+
+    def takes(self, request: Request) -> bool:
+        """Counts the request if it is one of the rule's, and says whether to spoil it."""
+        if self.times == 0 or (self.on and self.on != request.resource):
+            return False
+        if self.when and not self.when(request):
+            return False
+        self.seen += 1
+        if self.nth is not None and self.seen < self.nth:
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+
+class Faults:
+    """Rules in the order they were added; the first that takes a request spoils it."""
+
+    def __init__(self) -> None:
+        self._rules: list[Rule] = []
+        self._lock = threading.Lock()
+
+    def add(
+        self,
+        fault: Fault,
+        *,
+        on: str = "",
+        nth: int | None = None,
+        times: int | None = 1,
+        when: Callable[[Request], bool] | None = None,
+    ) -> None:
+        """Spoils requests `on` a resource (default: any) for which `when` is true, `times` times
+        (None: until cleared), from the `nth` of them on, counted from 1 and from now."""
+        with self._lock:
+            self._rules.append(Rule(fault, on, nth, times, when))
+
+    def clear(self) -> None:
+        with self._lock:
+            self._rules.clear()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a fault is left that has not happened as often as it should."""
+        return any(rule.times for rule in self._rules)
+
+    def apply(self, request: Request, answer: Answer) -> Reply:
+        with self._lock:
+            rule = next((rule for rule in self._rules if rule.takes(request)), None)
+        return rule.fault(request, answer) if rule else answer()
+
+
+def status(
+    code: int,
+    *,
+    retry_after: int | str | None = None,
+    body: str = "",
+    headers: dict[str, str] | None = None,
+) -> Fault:
+    """A status alone, or with a body (of HTML unless `headers` say otherwise)."""
+    extra = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return lambda request, answer: Reply(code, {**HTML, **extra, **(headers or {})}, body.encode())
+
+
+def html(code: int = 200, body: str = LOGIN_PAGE) -> Fault:
+    """A page for people: a captive portal, a proxy's error, a sign-in form."""
+    return status(code, body=body)
+
+
+def redirect(url: str, code: int = 302) -> Fault:
+    return status(code, headers={"Location": url})
+
+
+def not_the_envelope(document: object = ("not", "the", "envelope")) -> Fault:
+    """JSON, but of another shape."""
+    return lambda request, answer: Reply(200, JSON, json.dumps(document).encode())
+
+
+def hang(seconds: float) -> Fault:
+    """The answer comes, but late; it ends at once when the node stops."""
+    return lambda request, answer: replace(answer(), delay=seconds)
+
+
+def reset() -> Fault:
+    """The connection is reset (RST) instead of an answer."""
+    return lambda request, answer: Reply(200, reset=True)
+
+
+def cut(at: float = 0.5, *, chunked: bool = False) -> Fault:
+    """The connection ends after this share of the body, though the head promised all of it."""
+
+    def fault(request: Request, answer: Answer) -> Reply:
+        reply = answer()
+        return replace(reply, sent=int(len(reply.body) * at), chunked=chunked)
+
+    return fault
+
+
+def truncated(at: float = 0.5) -> Fault:
+    """This share of the JSON, with a Content-Length that agrees."""
+
+    def fault(request: Request, answer: Answer) -> Reply:
+        reply = answer()
+        return replace(reply, body=reply.body[: int(len(reply.body) * at)])
+
+    return fault
+
+
+def edited(edit: Callable[[dict[str, Any]], object]) -> Fault:
+    """The answer's JSON after `edit` changed it in place."""
+
+    def fault(request: Request, answer: Answer) -> Reply:
+        reply = answer()
+        document = json.loads(reply.body)
+        edit(document)
+        return replace(reply, body=json.dumps(document, ensure_ascii=False).encode())
+
+    return fault
+
+
+def next_at(origin: str) -> Fault:
+    """`next` leads to another place: "https://other.example.com", "http://127.0.0.1:80"."""
+
+    def edit(document: dict[str, Any]) -> None:
+        document["meta"]["next"] = origin + (document["meta"]["next"] or "/")
+
+    return edited(edit)
+
+
+def counted(by: int) -> Fault:
+    """total_count is off by so many."""
+
+    def edit(document: dict[str, Any]) -> None:
+        document["meta"]["total_count"] += by
+
+    return edited(edit)
+
+
+def short(by: int = 1) -> Fault:
+    """So many objects less than the envelope says, and no next page."""
+
+    def edit(document: dict[str, Any]) -> None:
+        del document["objects"][len(document["objects"]) - by :]
+        document["meta"]["next"] = None
+
+    return edited(edit)
+
+
+def before(act: Callable[[Request], object]) -> Fault:
+    """Something happens to the node just before this request; the answer is then true."""
+
+    def fault(request: Request, answer: Answer) -> Reply:
+        act(request)
+        return answer()
+
+    return fault
+
+
+def after(act: Callable[[Request], object]) -> Fault:
+    """Something happens to the node when this answer is made, before it is sent."""
+
+    def fault(request: Request, answer: Answer) -> Reply:
+        reply = answer()
+        act(request)
+        return reply
+
+    return fault
