@@ -5,8 +5,18 @@ with ManagementNode() as node:
     requests.get(f"https://{node.address}/api/admin/history/v1/conference/", ...)
 """
 
-from . import framework  # noqa: F401  (first: Tastypie reads Django's settings when imported)
+# framework first: Tastypie reads Django's settings when it is imported.
+from . import framework  # noqa: F401, I001
+from . import certificates, faults
 from .calls import calls, conference, media_stream, participant
 from .node import ManagementNode
 
-__all__ = ["ManagementNode", "calls", "conference", "media_stream", "participant"]
+__all__ = [
+    "ManagementNode",
+    "calls",
+    "certificates",
+    "conference",
+    "faults",
+    "media_stream",
+    "participant",
+]

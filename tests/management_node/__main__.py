@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import random
 import signal
-import sys
 import threading
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -92,4 +91,4 @@ def _day(text: str) -> date:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -23,7 +23,8 @@ NAMES = [
     # scripts
     "Kari Nordmann", "Ola Nordmann", "Jürgen Groß", "Zoë O'Brien", "María-José Carreño Quiñones",
     "Ærø Åkesson", "Nguyễn Thị Minh Khai", "Łukasz Żółć", "Иван Петрович", "Ελένη Παπαδοπούλου",
-    "山田 太郎", "김민수", "王小明", "محمد بن سلمان", "שרה כהן", "प्रिया शर्मा", "สมชาย ใจดี", "ქეთევანი",
+    "山田 太郎", "김민수", "王小明", "محمد بن سلمان", "שרה כהן",
+    "प्रिया शर्मा", "สมชาย ใจดี", "ქეთევანი",
     "Cafe\u0301 (decomposed)", "👩‍💻 Dev Room 🚀", "🇳🇴 Oslo", "\u200f\u202eright to left",
     # what a CSV writer has to quote
     "Møterom 4.12, Bygg B", "Boardroom; 2nd floor", 'Robert "Bob" Smith', '"', '""', ",", ",,,",

@@ -36,22 +36,16 @@ class Rule:
     when: Callable[[Request], bool] | None
     seen: int = 0
 
-    def takes(self, request: Request) -> bool:
-        """Counts the request if it is one of the rule's, and says whether to spoil it."""
-        if self.times == 0 or (self.on and self.on != request.resource):
-            return False
-        if self.when and not self.when(request):
-            return False
-        self.seen += 1
-        if self.nth is not None and self.seen < self.nth:
-            return False
-        if self.times is not None:
-            self.times -= 1
-        return True
+    def counts(self, request: Request) -> bool:
+        """Whether the request is one of the rule's; remembers how many there were."""
+        mine = self.on in ("", request.resource) and (not self.when or self.when(request))
+        self.seen += mine
+        return mine and (self.nth is None or self.seen >= self.nth)
 
 
 class Faults:
-    """Rules in the order they were added; the first that takes a request spoils it."""
+    """Rules in the order they were added; of those that a request falls under, the first that is
+    not used up spoils it. So several added alike are a queue."""
 
     def __init__(self) -> None:
         self._rules: list[Rule] = []
@@ -67,7 +61,8 @@ class Faults:
         when: Callable[[Request], bool] | None = None,
     ) -> None:
         """Spoils requests `on` a resource (default: any) for which `when` is true, `times` times
-        (None: until cleared), from the `nth` of them on, counted from 1 and from now."""
+        (None: until cleared), from the `nth` of them on, counted from 1 and from now.
+        """
         with self._lock:
             self._rules.append(Rule(fault, on, nth, times, when))
 
@@ -82,7 +77,10 @@ class Faults:
 
     def apply(self, request: Request, answer: Answer) -> Reply:
         with self._lock:
-            rule = next((rule for rule in self._rules if rule.takes(request)), None)
+            due = [rule for rule in self._rules if rule.counts(request) and rule.times != 0]
+            rule = due[0] if due else None
+            if rule and rule.times is not None:
+                rule.times -= 1
         return rule.fault(request, answer) if rule else answer()
 
 

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from http import HTTPStatus
-from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
@@ -31,7 +31,7 @@ class Request:
     number: int
     method: str
     target: str
-    headers: HTTPMessage
+    headers: Message
     body: bytes = b""
     status: int | None = None
 
@@ -95,7 +95,7 @@ class Server(ThreadingMixIn, TCPServer):
         super().__init__(address, Handler)
 
     def start(self) -> None:
-        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
         """Ends every connection and waits for its thread."""
@@ -115,7 +115,7 @@ class Server(ThreadingMixIn, TCPServer):
             self.connections = 0
             self.peak = 0
 
-    def begin(self, method: str, target: str, headers: HTTPMessage, body: bytes) -> Request:
+    def begin(self, method: str, target: str, headers: Message, body: bytes) -> Request:
         with self._lock:
             request = Request(len(self.requests) + 1, method, target, headers, body)
             self.requests.append(request)
