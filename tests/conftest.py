@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,16 @@ class Collector:
             stderr=subprocess.PIPE,
             encoding="utf-8",
         )
+
+    def at(self, moment: datetime) -> None:
+        """Sets its clock: each process from now on starts at this moment (naive: UTC)."""
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        folder = self.data.parent / "clock"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(
+            f"import time_machine\ntime_machine.travel({aware.timestamp()!r}, tick=True).start()\n"
+        )
+        self.env["PYTHONPATH"] = str(folder)
 
     def _environment(self, changes: Mapping[str, str | None] | None) -> dict[str, str]:
         merged: dict[str, str | None] = {**self.env, **(changes or {})}
