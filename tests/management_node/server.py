@@ -154,7 +154,7 @@ class Server(ThreadingMixIn, TCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that leave or distrust the certificate are part of the tests."""
-        if not isinstance(sys.exception(), OSError | ValueError):
+        if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
