@@ -1,0 +1,1 @@
+"""What a collection costs: `make bench`, see __main__.py."""

@@ -1,0 +1,202 @@
+"""What a collection costs next to what it could cost: `make bench`.
+
+Side by side, as whole processes against a node whose pages are ready made:
+  a   the floor: download alone, with requests (`raw`: its body read the cheapest way)
+  b   the plain pipeline: requests, json.loads, csv.writer, no promise kept
+  c   the collector, whole
+
+Then the collector with a long history already there, against a node that takes its time, and its
+`health`. Figures are medians of interleaved runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench import stage
+from tests.bench.measure import Cost
+
+LARGE = 300_000
+"""Participants from which on a size is measured `--large-repeat` times."""
+BYTES_EACH = 10_000
+"""Of disk for each participant: the node's records, a client's files, staged and published."""
+DELAY = 0.001
+MB = 10**6
+CLIENTS = {"a": "floor", "raw": "floor, raw", "b": "plain", "c": "collector"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as name:
+        folder = Path(name)
+        sizes: dict[int, dict[str, Cost]] = {}
+        for size in options.participants:
+            if enough(folder, size * BYTES_EACH, f"{size:,} participants"):
+                repeat = options.large_repeat if size >= LARGE else options.repeat
+                sizes[size] = compare(folder, size, options.page, repeat)
+        growth(sizes)
+        if options.compare_only:
+            return
+        history(folder, options)
+        slow_node(folder, options)
+        health(folder)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tests.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--participants", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N"
+    )
+    parser.add_argument("--repeat", type=int, default=5, help="runs that a median is of")
+    parser.add_argument(
+        "--large-repeat", type=int, default=1, help=f"the same from {LARGE:,} participants on"
+    )
+    parser.add_argument("--page", type=int, default=1000, help="the node's largest page")
+    parser.add_argument("--history", type=int, default=5000, metavar="MB", help="size of the long aggregate")
+    parser.add_argument("--folder", type=Path, help="where the files go (a temporary folder)")
+    parser.add_argument("--compare-only", action="store_true", help="a, b and c and no more")
+    parser.add_argument(
+        "--quick", action="store_true", help="10,000 participants, three runs, a history of 200 MB"
+    )
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.participants, options.repeat, options.history = [10_000], 3, 200
+    return options
+
+
+def compare(folder: Path, participants: int, page: int, repeat: int) -> dict[str, Cost]:
+    """Run the clients in turn; print and return the median of each."""
+    costs: dict[str, list[Cost]] = {client: [] for client in CLIENTS}
+    with stage.node(folder / "node", participants, page) as node:
+        for turn in range(repeat):
+            costs["a"].append(stage.floor(node, "content"))
+            costs["raw"].append(stage.floor(node, "raw"))
+            costs["b"].append(stage.plain(node, folder / "plain"))
+            collector = stage.Collector(node, folder / "data")
+            costs["c"].append(collector.run("collect"))
+            collector.expect_rows(
+                dict.fromkeys(node.counts, 0),
+                {name: count + 1 for name, count in node.counts.items()},  # and the header
+            )
+            if turn == 0:
+                collector.verify()
+            collector.discard()
+        records = node.records
+    medians = {client: Cost.median(each) for client, each in costs.items()}
+    say(f"\n{participants:,} participants, pages of {page}, median of {repeat}")
+    say(f"  {'':14}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}{'records/s':>12}{'us/record':>11}")
+    for client, cost in medians.items():
+        label = client if client == CLIENTS[client] else f"{client:4}{CLIENTS[client]}"
+        say(
+            f"  {label:14}{cost.wall:9.2f}{cost.cpu:9.2f}{cost.peak:9.1f}"
+            f"{records / cost.wall:12,.0f}{cost.wall / records * 1e6:11.2f}"
+        )
+    for other, wanted in (("b", "at most 0.5"), ("a", "at most 2.5"), ("raw", "")):
+        wall, cpu = (
+            getattr(medians["c"], figure) / getattr(medians[other], figure) for figure in ("wall", "cpu")
+        )
+        say(f"  c/{other:4} wall {wall:5.2f}  CPU {cpu:5.2f}  {wanted}")
+    return medians
+
+
+def growth(sizes: dict[int, dict[str, Cost]]) -> None:
+    """How the cost of one record changes with their number, and what one more record costs."""
+    if len(sizes) < 2:
+        return
+    say(f"\nGrowth, microseconds a participant{'':8}CPU       wall")
+    smallest, *larger = sizes
+    for client in CLIENTS:
+        for figure in ("cpu", "wall"):
+            each = {n: getattr(costs[client], figure) / n * 1e6 for n, costs in sizes.items()}
+            more = [f"{(each[n] * n - each[smallest] * smallest) / (n - smallest):.1f}" for n in larger]
+            say(
+                f"  {CLIENTS[client]:12}{figure:5}"
+                + " -> ".join(f"{value:.1f}" for value in each.values())
+                + f"   each beyond {smallest:,}: {', '.join(more)}"
+            )
+    say("  peak MB of c: " + " -> ".join(f"{costs['c'].peak:.1f}" for costs in sizes.values()))
+
+
+def history(folder: Path, options: argparse.Namespace) -> None:
+    """The same collection into an aggregate of 1 MB and into a long one, in turn."""
+    participants = min(100_000, max(options.participants))
+    long = options.history * MB
+    if not enough(folder, long + participants * BYTES_EACH, f"a history of {options.history} MB"):
+        return
+    costs: dict[int, list[Cost]] = {MB: [], long: []}
+    with stage.node(folder / "node", participants, options.page) as node:
+        grown = {
+            size: stage.Grown.make(
+                stage.Collector(node, folder / f"data-{size}"), folder / f"backup-{size}", size
+            )
+            for size in costs
+        }
+        for _ in range(options.repeat):
+            for size, there in grown.items():
+                costs[size].append(there.collect())
+        for there in grown.values():
+            there.collector.discard()
+    say(f"\nInto an aggregate that is there already, {participants:,} participants")
+    for size, each in costs.items():
+        median, walls = Cost.median(each), sorted(cost.wall for cost in each)
+        say(
+            f"  {size // MB:6,} MB: wall {median.wall:.2f} s ({walls[0]:.2f} to {walls[-1]:.2f}),"
+            f" CPU {median.cpu:.2f} s, peak {median.peak:.1f} MB"
+        )
+
+
+def slow_node(folder: Path, options: argparse.Namespace) -> None:
+    """A node that spends a millisecond an object: how much of the time is the node's."""
+    participants = min(options.participants)
+    shares, walls = [], []
+    with stage.node(folder / "node", participants, options.page) as node:
+        node.ask(delay=DELAY)
+        for _ in range(min(options.repeat, 3)):
+            collector = stage.Collector(node, folder / "data")
+            cost = collector.run("collect")
+            collector.discard()
+            walls.append(cost.wall)
+            shares.append(node.ask()["slept"] / cost.wall)
+    say(
+        f"\nA node that spends {DELAY * 1000:.0f} ms an object, {participants:,} participants:"
+        f" wall {statistics.median(walls):.2f} s,"
+        f" {statistics.median(shares):.1%} of it the node's (at least 95 %)"
+    )
+
+
+def health(folder: Path) -> None:
+    """`collector.py health` after a collection, whatever it finds."""
+    with stage.node(folder / "node", 1000, 1000) as node:
+        collector = stage.Collector(node, folder / "data")
+        collector.run("collect")
+        walls = [collector.run("health", accept=(0, 1)).wall for _ in range(10)]
+        collector.discard()
+    say(
+        f"\nhealth: {statistics.median(walls) * 1000:.0f} ms,"
+        f" {min(walls) * 1000:.0f} to {max(walls) * 1000:.0f} (under 150)"
+    )
+
+
+def enough(folder: Path, needed: int, what: str) -> bool:
+    """Whether the disk has room; if not, says what is left out."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        say(f"\n{what}: left out, it takes {needed // MB:,} MB of disk and {free // MB:,} are free")
+    return free >= needed
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
