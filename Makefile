@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint image test-image audit bench test-spreadsheet test-spark lock
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
+
+$(VENV)/ready: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "Python's venv is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Setting up $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/ready  ## a Management Node on loopback, a collection, the files shown
+	@$(BIN)/python -m tests.demo
+
+test: $(VENV)/ready  ## all tests that need no Docker
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/ready  ## formatting, style, types, shell, Dockerfile
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck entrypoint.sh
+	$(BIN)/hadolint Dockerfile
+
+image:  ## build the image
+	docker build -t pexip-history-collector .
+
+test-image: $(VENV)/ready  ## the image on a Docker Engine
+	@$(BIN)/python -m pytest tests/image
+
+bench: $(VENV)/ready  ## the collector beside the floor and the plain pipeline
+	@$(BIN)/python -m tests.bench
+
+audit: $(VENV)/ready  ## known vulnerabilities in what is pinned
+	$(BIN)/pip-audit --require-hashes -r requirements.txt
+
+lock:  ## pin anew what pyproject.toml names (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements.txt
+	uv pip compile pyproject.toml --group dev -c requirements.txt --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements-dev.txt
