@@ -38,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for size in options.participants:
             if enough(folder, size * BYTES_EACH, f"{size:,} participants"):
                 repeat = options.large_repeat if size >= LARGE else options.repeat
-                sizes[size] = compare(folder, size, options.page, repeat)
+                sizes[size] = compare(folder, size, repeat, options)
         growth(sizes)
         if options.compare_only:
             return
         history(folder, options)
         slow_node(folder, options)
-        health(folder)
+        health(folder, options)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -63,6 +63,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--page", type=int, default=1000, help="the node's largest page")
     parser.add_argument("--history", type=int, default=5000, metavar="MB", help="size of the long aggregate")
     parser.add_argument("--folder", type=Path, help="where the files go (a temporary folder)")
+    parser.add_argument(
+        "--collector",
+        type=Path,
+        default=stage.ROOT / "collector.py",
+        help="another one than this repository's, such as that of an earlier commit",
+    )
     parser.add_argument("--compare-only", action="store_true", help="a, b and c and no more")
     parser.add_argument(
         "--quick", action="store_true", help="10,000 participants, three runs, a history of 200 MB"
@@ -73,15 +79,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def compare(folder: Path, participants: int, page: int, repeat: int) -> dict[str, Cost]:
+def compare(folder: Path, participants: int, repeat: int, options: argparse.Namespace) -> dict[str, Cost]:
     """Run the clients in turn; print and return the median of each."""
     costs: dict[str, list[Cost]] = {client: [] for client in CLIENTS}
-    with stage.node(folder / "node", participants, page) as node:
+    with stage.node(folder / "node", participants, options.page) as node:
         for turn in range(repeat):
             costs["a"].append(stage.floor(node, "content"))
             costs["raw"].append(stage.floor(node, "raw"))
             costs["b"].append(stage.plain(node, folder / "plain"))
-            collector = stage.Collector(node, folder / "data")
+            collector = stage.Collector(node, folder / "data", options.collector)
             costs["c"].append(collector.run("collect"))
             collector.expect_rows(
                 dict.fromkeys(node.counts, 0),
@@ -92,7 +98,7 @@ def compare(folder: Path, participants: int, page: int, repeat: int) -> dict[str
             collector.discard()
         records = node.records
     medians = {client: Cost.median(each) for client, each in costs.items()}
-    say(f"\n{participants:,} participants, pages of {page}, median of {repeat}")
+    say(f"\n{participants:,} participants, pages of {options.page}, median of {repeat}")
     say(f"  {'':14}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}{'records/s':>12}{'us/record':>11}")
     for client, cost in medians.items():
         label = client if client == CLIENTS[client] else f"{client:4}{CLIENTS[client]}"
@@ -136,7 +142,9 @@ def history(folder: Path, options: argparse.Namespace) -> None:
     with stage.node(folder / "node", participants, options.page) as node:
         grown = {
             size: stage.Grown.make(
-                stage.Collector(node, folder / f"data-{size}"), folder / f"backup-{size}", size
+                stage.Collector(node, folder / f"data-{size}", options.collector),
+                folder / f"backup-{size}",
+                size,
             )
             for size in costs
         }
@@ -161,7 +169,7 @@ def slow_node(folder: Path, options: argparse.Namespace) -> None:
     with stage.node(folder / "node", participants, options.page) as node:
         node.ask(delay=DELAY)
         for _ in range(min(options.repeat, 3)):
-            collector = stage.Collector(node, folder / "data")
+            collector = stage.Collector(node, folder / "data", options.collector)
             cost = collector.run("collect")
             collector.discard()
             walls.append(cost.wall)
@@ -173,10 +181,10 @@ def slow_node(folder: Path, options: argparse.Namespace) -> None:
     )
 
 
-def health(folder: Path) -> None:
+def health(folder: Path, options: argparse.Namespace) -> None:
     """`collector.py health` after a collection, whatever it finds."""
     with stage.node(folder / "node", 1000, 1000) as node:
-        collector = stage.Collector(node, folder / "data")
+        collector = stage.Collector(node, folder / "data", options.collector)
         collector.run("collect")
         walls = [collector.run("health", accept=(0, 1)).wall for _ in range(10)]
         collector.discard()

@@ -95,6 +95,7 @@ class Collector:
 
     node: Node
     data: Path
+    program: Path = ROOT / "collector.py"
 
     def __post_init__(self) -> None:
         self.data.mkdir()
@@ -110,7 +111,7 @@ class Collector:
             "DATA_DIR": str(self.data),
             "TZ": "UTC",
         }
-        command = [sys.executable, str(ROOT / "collector.py"), *arguments]
+        command = [sys.executable, str(self.program), *arguments]
         return run(command, environment, accept)
 
     def aggregate(self, resource: str) -> Path:
