@@ -30,7 +30,7 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from operator import le
+from operator import itemgetter, le
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, NoReturn
@@ -734,29 +734,37 @@ SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE resource (name TEXT PRIMARY KEY, mark TEXT, rows INTEGER NOT NULL DEFAULT 0);
+INSERT INTO resource (name) VALUES ('conference'), ('participant'), ('stream');
 CREATE TABLE conference (id TEXT PRIMARY KEY, end_time TEXT NOT NULL, conference TEXT) WITHOUT ROWID;
 CREATE TABLE participant (id TEXT PRIMARY KEY, end_time TEXT NOT NULL, conference TEXT) WITHOUT ROWID;
 CREATE TABLE expected (participant TEXT PRIMARY KEY, conference TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE run (
     id INTEGER PRIMARY KEY, started TEXT NOT NULL, finished TEXT, outcome TEXT NOT NULL, message TEXT,
-    window_start TEXT, window_end TEXT, conferences INTEGER, participants INTEGER, late INTEGER, waiting INTEGER
+    window_start TEXT, window_end TEXT, conferences INTEGER, participants INTEGER, late INTEGER,
+    waiting INTEGER
 );
 CREATE TABLE staged (
-    run INTEGER NOT NULL, resource TEXT NOT NULL, stem TEXT NOT NULL, head INTEGER NOT NULL,
-    rows INTEGER NOT NULL, size INTEGER, PRIMARY KEY (run, resource)
+    run INTEGER, resource TEXT, stem TEXT NOT NULL, head INTEGER NOT NULL, rows INTEGER NOT NULL,
+    size INTEGER, PRIMARY KEY (run, resource)
 ) WITHOUT ROWID;
-INSERT INTO resource (name) VALUES ('conference'), ('participant'), ('stream');
 """
-# What this run has seen, in a file that SQLite unlinks as it makes it (see open_ledger).
-SCRATCH = """
-PRAGMA temp.journal_mode = OFF;
-PRAGMA temp.cache_size = -8000;
-CREATE TEMP TABLE seen_conference (
-    row INTEGER PRIMARY KEY, id TEXT UNIQUE, end_time TEXT, conference TEXT, sweep INTEGER, taken INTEGER DEFAULT 1);
-CREATE TEMP TABLE seen_participant (
-    row INTEGER PRIMARY KEY, id TEXT UNIQUE, end_time TEXT, conference TEXT, sweep INTEGER, taken INTEGER DEFAULT 1);
-CREATE TEMP TABLE listed (participant TEXT PRIMARY KEY, conference TEXT NOT NULL) WITHOUT ROWID;
+# What one run knows besides. `seen` is kept by end time, as records come so: an index of random ids
+# would cost more than all the rest. `recalled` are the ids of an aggregate.
+SCRATCH = "PRAGMA temp.journal_mode = OFF; PRAGMA temp.cache_size = -8000;" + "".join(
+    f"""
+CREATE TEMP TABLE seen_{resource} (
+    end_time TEXT, id TEXT, conference TEXT, sweep INTEGER, page INTEGER, taken INTEGER DEFAULT 1,
+    PRIMARY KEY (end_time, id)
+) WITHOUT ROWID;
+CREATE TEMP TABLE recalled_{resource} (id TEXT PRIMARY KEY, end_time TEXT, conference TEXT) WITHOUT ROWID;
 """
+    for resource in (CONFERENCE, PARTICIPANT)
+)
+SCRATCH += "CREATE TEMP TABLE listed (participant TEXT, conference TEXT);"
+# The conferences that were collected: no more participants of theirs are to be remembered for them.
+COLLECTED = """conference IN (
+    SELECT id FROM main.conference UNION ALL SELECT id FROM seen_conference
+    UNION ALL SELECT id FROM recalled_conference UNION ALL SELECT conference FROM main.expected)"""
 
 
 @dataclass(frozen=True)
@@ -772,8 +780,9 @@ class Staged:
     stem: str
     head: int
     rows: int
-    size: int | None
+    size: int | None = None
 
+    @property
     def name(self) -> str:
         return f"{self.run}-{self.resource}.csv"
 
@@ -783,7 +792,7 @@ class Ledger:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.db = connection
-        self.sweep = 0
+        self.sweep = self.page = 0
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -796,6 +805,10 @@ class Ledger:
             raise
         self.db.execute("COMMIT")
 
+    def one(self, query: str, *values: object) -> int:
+        """The number that a query comes to."""
+        return int(self.db.execute(query, values).fetchone()[0])
+
     # How far
 
     def mark(self, resource: str) -> datetime | None:
@@ -804,100 +817,88 @@ class Ledger:
         return parse_time(text)
 
     def horizon(self, resource: str) -> datetime | None:
-        """Ids of records that ended earlier are forgotten."""
+        """Where the next query starts; ids of records that ended earlier are forgotten."""
         mark = self.mark(resource)
         return mark - OVERLAP if mark else None
 
     # What this run sees
 
-    def scratch(self) -> None:
-        """Make room for what a run sees."""
-        self.db.executescript(SCRATCH)
-
-    def next_sweep(self) -> None:
-        self.sweep += 1
-
     def fresh(self, resource: str, objects: list[Record]) -> list[Record]:
         """Of a page, the records that no run exported and this one did not see; they count as taken."""
-        seen = f"seen_{resource}"
-        (last,) = self.db.execute(f"SELECT coalesce(max(row), 0) FROM {seen}").fetchone()
+        if not objects:
+            return []
+        self.page += 1
+        rows = [
+            (str(o.get("end_time") or ""), str(o["id"]), uri_id(o.get("conference")), self.sweep, self.page)
+            for o in objects
+        ]
+        where = "end_time BETWEEN ? AND ? AND page = ?"
+        here = (min(rows)[0], max(rows)[0], self.page)
         self.db.execute("BEGIN")
         self.db.executemany(
-            f"INSERT INTO {seen} (id, end_time, conference, sweep) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET sweep = excluded.sweep",
-            [
-                (str(o["id"]), str(o.get("end_time") or ""), uri_id(o.get("conference")), self.sweep)
-                for o in objects
-            ],
+            f"INSERT INTO seen_{resource} (end_time, id, conference, sweep, page) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET sweep = excluded.sweep",
+            rows,
         )
         self.db.execute(
-            f"UPDATE {seen} SET taken = 0 WHERE row > ? AND id IN (SELECT id FROM main.{resource})", (last,)
+            f"UPDATE seen_{resource} SET taken = 0 WHERE {where} AND (id IN (SELECT id FROM main.{resource})"
+            f" OR id IN (SELECT id FROM recalled_{resource}))",
+            here,
         )
-        new = {i for (i,) in self.db.execute(f"SELECT id FROM {seen} WHERE row > ? AND taken", (last,))}
+        found = self.db.execute(f"SELECT id FROM seen_{resource} WHERE {where} AND taken", here).fetchall()
         self.db.execute("COMMIT")
-        if len(new) == len(objects):
+        if len(found) == len(objects):
             return objects
-        return [o for o in objects if str(o["id"]) in new and not new.discard(str(o["id"]))]  # type: ignore[func-returns-value]
+        once = {(str(o["id"]),): o for o in reversed(objects)}  # a page may hold one twice
+        new = set(found)
+        return [o for key, o in reversed(once.items()) if key in new]
 
-    def untake(self, resource: str, ids: Iterable[str]) -> None:
+    def untake(self, resource: str, records: Iterable[Record]) -> None:
         """These wait for a later run after all."""
-        self.db.executemany(f"DELETE FROM seen_{resource} WHERE id = ?", ((i,) for i in ids))
-
-    def list_participants(self, conferences: list[Record]) -> None:
-        """Note the participants that collected conferences list."""
-        self.db.execute("BEGIN")
-        self.db.executemany("INSERT OR IGNORE INTO listed VALUES (?, ?)", _listings(conferences))
-        self.db.execute("COMMIT")
-
-    def swept(self, resource: str) -> int:
-        """How many records the present sweep has seen."""
-        query = f"SELECT count(*) FROM seen_{resource} WHERE sweep = ?"
-        return int(self.db.execute(query, (self.sweep,)).fetchone()[0])
+        keys = ((str(o.get("end_time") or ""), str(o["id"])) for o in records)
+        self.db.executemany(f"DELETE FROM seen_{resource} WHERE end_time = ? AND id = ?", keys)
 
     def untake_newest(self, resource: str, keep: int) -> tuple[int, str | None]:
         """Let all but the oldest so many wait after all; their number and oldest end time."""
-        newest = f"FROM seen_{resource} WHERE taken ORDER BY end_time, row LIMIT -1 OFFSET {keep}"
-        count, oldest = self.db.execute(
-            f"SELECT count(*), min(end_time) FROM (SELECT end_time {newest})"
-        ).fetchone()
-        self.db.execute(f"DELETE FROM seen_{resource} WHERE row IN (SELECT row {newest})")
+        newest = f"FROM seen_{resource} WHERE taken ORDER BY end_time, id LIMIT -1 OFFSET {keep}"
+        query = f"SELECT count(*), min(end_time) FROM (SELECT end_time {newest})"
+        count, oldest = self.db.execute(query).fetchone()
+        self.db.execute(f"DELETE FROM seen_{resource} WHERE (end_time, id) IN (SELECT end_time, id {newest})")
         self.db.execute("DELETE FROM listed WHERE conference NOT IN (SELECT id FROM seen_conference)")
         return count, oldest
 
-    def is_taken(self, resource: str, record_id: str) -> bool:
-        query = f"SELECT 1 FROM seen_{resource} WHERE id = ? AND taken"
-        return self.db.execute(query, (record_id,)).fetchone() is not None
+    def list_participants(self, conferences: list[Record]) -> None:
+        """Note the participants that collected conferences list."""
+        self.db.executemany("INSERT INTO listed VALUES (?, ?)", _listings(conferences))
 
-    def find_missing(self) -> int:
-        """Note the participants that collected conferences list and no run has; tell their number."""
+    def swept(self, resource: str) -> int:
+        """How many records the present sweep has seen."""
+        return self.one(f"SELECT count(*) FROM seen_{resource} WHERE sweep = ?", self.sweep)
+
+    def is_taken(self, resource: str, record_id: str) -> bool:
+        return bool(self.one(f"SELECT count(*) FROM seen_{resource} WHERE id = ? AND taken", record_id))
+
+    def find_missing(self) -> list[str]:
+        """Note which listed participants no run has; their conferences."""
+        for resource in (CONFERENCE, PARTICIPANT):
+            self.db.execute(f"CREATE INDEX temp.{resource}_id ON seen_{resource} (id)")
         self.db.execute(
             "CREATE TEMP TABLE missing AS"
-            " SELECT participant, conference FROM (SELECT * FROM expected UNION SELECT * FROM listed)"
-            " WHERE NOT EXISTS (SELECT 1 FROM main.participant WHERE id = participant)"
-            " AND NOT EXISTS (SELECT 1 FROM seen_participant WHERE id = participant)"
+            " SELECT participant, conference FROM (SELECT * FROM expected UNION ALL SELECT * FROM listed)"
+            " WHERE NOT EXISTS (SELECT 1 FROM seen_participant WHERE id = participant)"
+            " AND NOT EXISTS (SELECT 1 FROM main.participant WHERE id = participant)"
+            " AND NOT EXISTS (SELECT 1 FROM recalled_participant WHERE id = participant)"
         )
-        return self.count_missing()
+        return [c for (c,) in self.db.execute("SELECT DISTINCT conference FROM missing ORDER BY rowid")]
 
-    def count_missing(self) -> int:
-        return int(self.db.execute("SELECT count(*) FROM missing").fetchone()[0])
-
-    def missing_conferences(self) -> list[str]:
-        """The conferences that participants are missing of, longest waiting first."""
-        return [
-            c
-            for (c,) in self.db.execute(
-                "SELECT conference FROM missing GROUP BY conference ORDER BY min(rowid)"
-            )
-        ]
-
-    def still_missing(self, conference: str) -> int:
-        """How many of the conference's participants did not come, now that it was asked."""
+    def still_missing(self, conference: str = "") -> int:
+        """How many did not come, of the conference that was just asked for, or of all."""
         self.db.execute(
             "DELETE FROM missing WHERE conference = ? AND participant IN (SELECT id FROM seen_participant)",
             (conference,),
         )
-        query = "SELECT count(*) FROM missing WHERE conference = ?"
-        return int(self.db.execute(query, (conference,)).fetchone()[0])
+        where = "conference = ?" if conference else "? = ''"
+        return self.one(f"SELECT count(DISTINCT participant) FROM missing WHERE {where}", conference)
 
     def give_up(self, conference: str) -> None:
         """Expect no more participants of it."""
@@ -913,40 +914,36 @@ class Ledger:
         with self.transaction() as db:
             for resource in (CONFERENCE, PARTICIPANT):
                 if mark := marks.get(resource):
-                    db.execute(
-                        "UPDATE resource SET mark = max(coalesce(mark, ''), ?) WHERE name = ?",
-                        (mark, resource),
-                    )
-                horizon = format_time(self.horizon(resource) or datetime.min.replace(tzinfo=UTC))
-                a_year = format_time((self.mark(resource) or datetime.now(UTC)) - timedelta(days=366))
-                collected = (
-                    "conference IN (SELECT id FROM main.conference UNION ALL SELECT id FROM seen_conference"
-                    " UNION ALL SELECT conference FROM main.expected)"
-                )
-                db.execute(f"UPDATE main.{resource} SET conference = NULL WHERE {collected}")
+                    sql = "UPDATE resource SET mark = max(coalesce(mark, ''), ?) WHERE name = ?"
+                    db.execute(sql, (mark, resource))
+                horizon = self.horizon(resource) or datetime.min.replace(tzinfo=UTC)
+                span = {"horizon": format_time(horizon), "a_year": "0001-01-01"}
+                if horizon.year > 1:
+                    span["a_year"] = format_time(horizon - timedelta(days=366))
+                db.execute(f"UPDATE main.{resource} SET conference = NULL WHERE {COLLECTED}")
                 db.execute(
                     f"INSERT OR IGNORE INTO main.{resource} SELECT id, end_time,"
-                    f" CASE WHEN {collected} THEN NULL ELSE conference END AS open FROM seen_{resource}"
-                    " WHERE taken AND (end_time >= ? OR open IS NOT NULL)",
-                    (horizon,),
+                    f" CASE WHEN {COLLECTED} THEN NULL ELSE conference END AS open FROM seen_{resource}"
+                    " WHERE taken AND (end_time >= :horizon OR open IS NOT NULL)",
+                    span,
                 )
                 db.execute(
-                    f"DELETE FROM main.{resource} WHERE end_time < ? AND (conference IS NULL OR end_time < ?)",
-                    (horizon, a_year),
+                    f"DELETE FROM main.{resource} WHERE end_time < :horizon"
+                    " AND (conference IS NULL OR end_time < :a_year)",
+                    span,
                 )
             db.execute("DELETE FROM expected")
-            db.execute("INSERT INTO expected SELECT participant, conference FROM missing")
+            db.execute("INSERT OR IGNORE INTO expected SELECT participant, conference FROM missing")
             for file in files:
-                row = (file.run, file.resource, file.stem, file.head, file.rows, None)
-                db.execute("INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?)", row)
+                row = (file.run, file.resource, file.stem, file.head, file.rows)
+                db.execute("INSERT INTO staged VALUES (?, ?, ?, ?, ?, NULL)", row)
             _update_run(db, files[0].run, run)
 
     # Publishing
 
     def staged(self) -> list[list[Staged]]:
-        """Files that wait to be published, a list for each run, oldest first."""
-        rows = self.db.execute("SELECT * FROM staged ORDER BY run, resource")
-        files = [Staged(*row) for row in rows]
+        """The files that wait to be published, a list for each run, oldest first."""
+        files = [Staged(*row) for row in self.db.execute("SELECT * FROM staged ORDER BY run, resource")]
         return [list(group) for _, group in itertools.groupby(files, lambda file: file.run)]
 
     def begin_publishing(self, sizes: Mapping[Staged, int]) -> None:
@@ -964,11 +961,6 @@ class Ledger:
 
     # Runs
 
-    def note_window(self, run: int, window: Window) -> None:
-        with self.transaction() as db:
-            times = {"window_start": format_time(window.start), "window_end": format_time(window.end)}
-            _update_run(db, run, times)
-
     def begin_run(self, started: datetime) -> int:
         """A new run's number; runs that never finished were killed."""
         with self.transaction() as db:
@@ -978,9 +970,9 @@ class Ledger:
             sql = "INSERT INTO run (started, outcome) VALUES (?, 'running')"
             return int(db.execute(sql, (format_time(started),)).lastrowid or 0)
 
-    def end_run(self, run: int, finished: datetime, outcome: str, message: str) -> None:
+    def note_run(self, run: int, **values: object) -> None:
         with self.transaction() as db:
-            _update_run(db, run, {"finished": format_time(finished), "outcome": outcome, "message": message})
+            _update_run(db, run, values)
 
     def runs(self, most: int) -> list[dict[str, object]]:
         """The last runs, newest first."""
@@ -990,38 +982,38 @@ class Ledger:
     # A lost ledger
 
     def recall(self, resource: str, rows: Iterable[Mapping[str, str]]) -> None:
-        """Take the ids of an aggregate's rows for exported, until the run ends."""
+        """Take the records of an aggregate's rows for exported, until the run ends."""
+        values = ((r["id"], iso_time(r["end_time"]), uri_id(r.get("conference"))) for r in rows if r["id"])
         self.db.execute("BEGIN")
-        sql = f"INSERT OR IGNORE INTO seen_{resource} (id, end_time, conference, sweep, taken) VALUES (?, ?, ?, 0, 0)"
-        self.db.executemany(
-            sql, ((r["id"], iso_time(r["end_time"]), uri_id(r.get("conference"))) for r in rows if r["id"])
-        )
+        self.db.executemany(f"INSERT OR IGNORE INTO recalled_{resource} VALUES (?, ?, ?)", values)
         self.db.execute("COMMIT")
 
-    def rebuild(self, participants: Iterable[Record]) -> None:
-        """Fill an empty ledger from what was recalled; `participants` is what conferences list."""
+    def rebuild(self, conferences: Iterable[Record]) -> None:
+        """Fill an empty ledger from what was recalled, and from what the conferences list."""
+        now = datetime.now(UTC)
         with self.transaction() as db:
             for resource in (CONFERENCE, PARTICIPANT):
-                sql = f"SELECT max(end_time), count(*) FROM seen_{resource}"
+                sql = f"SELECT max(end_time), count(*) FROM recalled_{resource}"
                 newest, rows = db.execute(sql).fetchone()
                 if not rows:
                     continue
                 # Where a spreadsheet made the times unreadable, as in a first run: a day back.
-                now = format_time(datetime.now(UTC))
-                mark = newest or format_time(datetime.now(UTC) - FIRST_WINDOW)
+                mark = newest or format_time(now - FIRST_WINDOW)
                 db.execute("UPDATE resource SET mark = ?, rows = ? WHERE name = ?", (mark, rows, resource))
                 db.execute(
-                    f"INSERT INTO main.{resource} SELECT id, coalesce(end_time, ?), CASE WHEN conference IN"
-                    f" (SELECT id FROM seen_conference) THEN NULL ELSE conference END AS open"
-                    f" FROM seen_{resource} WHERE coalesce(end_time, ?) >= ? OR open IS NOT NULL",
-                    (now, now, format_time(self.horizon(resource) or datetime.now(UTC))),
+                    f"INSERT INTO main.{resource} SELECT id, coalesce(end_time, :now),"
+                    f" CASE WHEN {COLLECTED} THEN NULL ELSE conference END AS open FROM recalled_{resource}"
+                    " WHERE coalesce(end_time, :now) >= :horizon OR open IS NOT NULL",
+                    {"now": format_time(now), "horizon": format_time(self.horizon(resource) or now)},
                 )
-            db.executemany("INSERT OR IGNORE INTO listed VALUES (?, ?)", _listings(participants))
+            db.executemany("INSERT INTO listed VALUES (?, ?)", _listings(conferences))
+            # Only as far back as the participants go: before that their aggregate was another.
             db.execute(
-                "INSERT INTO expected SELECT participant, conference FROM listed"
-                " WHERE participant NOT IN (SELECT id FROM seen_participant) AND conference IN (SELECT id"
-                " FROM seen_conference WHERE end_time >= (SELECT min(end_time) FROM seen_participant))"
+                "INSERT OR IGNORE INTO expected SELECT participant, conference FROM listed"
+                " WHERE participant NOT IN (SELECT id FROM recalled_participant) AND conference IN (SELECT id"
+                " FROM recalled_conference WHERE end_time >= (SELECT min(end_time) FROM recalled_participant))"
             )
+            db.execute("DELETE FROM listed")
 
 
 def open_ledger(folder: Path) -> Ledger | None:
@@ -1118,40 +1110,44 @@ def guard(text: str) -> str:
 
 def cells(values: Sequence[object], escape: bool) -> list[str]:
     """A column's values as CSV cells (RFC 4180)."""
-    import msgspec
-
     kinds = set(map(type, values))
     texts: list[str]
     if kinds == {str}:
         texts = values  # type: ignore[assignment]
-        if escape and not RISKY.isdisjoint({text[:1] for text in texts}):
-            texts = [guard(text) for text in texts]
+    elif kinds == {type(None)}:
+        return [""] * len(values)
+    elif kinds <= {int, float, bool, type(None)}:
+        return ["" if value is None else str(value) for value in values]
+    elif kinds <= {list, dict}:
+        return [f'"{compact(value).replace(_Q, _QQ)}"' for value in values]
     else:
-        texts = []
-        for value in values:
-            if value is None:
-                texts.append("")
-            elif isinstance(value, str):
-                texts.append(guard(value) if escape else value)
-            elif isinstance(value, (list, dict)):
-                try:
-                    texts.append(msgspec.json.encode(value).decode())
-                except ValueError:  # half a surrogate pair
-                    texts.append(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-            else:
-                texts.append(str(value))
+        texts = ["" if value is None else compact(value) for value in values]
+    if escape and str in kinds and not RISKY.isdisjoint({text[:1] for text in texts}):
+        texts = [guard(text) if isinstance(v, str) else text for text, v in zip(texts, values, strict=True)]
     joined = "".join(texts)
-    if '"' in joined:
-        return [f'"{t.replace(_Q, _QQ)}"' if '"' in t or _quoted(t) else t for t in texts]
-    if _quoted(joined):
-        return [f'"{t}"' if _quoted(t) else t for t in texts]
+    if _Q in joined:
+        return [f'"{t.replace(_Q, _QQ)}"' if _Q in t or _breaks(t) else t for t in texts]
+    if _breaks(joined):
+        return [f'"{t}"' if _breaks(t) else t for t in texts]
     return texts
+
+
+def compact(value: object) -> str:
+    """A list or an object as compact JSON, anything else as its text."""
+    import msgspec
+
+    if not isinstance(value, (list, dict)):
+        return str(value)
+    try:
+        return msgspec.json.encode(value).decode()
+    except ValueError:  # half a surrogate pair
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 _Q, _QQ = '"', '""'
 
 
-def _quoted(text: str) -> bool:
+def _breaks(text: str) -> bool:
     return "," in text or "\n" in text or "\r" in text
 
 
@@ -1174,7 +1170,7 @@ class Stage:
         self.path, self.bom, self.escape = path, bom, escape
         self.columns = list(columns)
         self.rows = 0
-        self._widened = not columns
+        self._widened = False
         self._file = path.open("wb")
         self._file.write(header_line(self.columns, bom) if columns else b"")
 
@@ -1182,18 +1178,24 @@ class Stage:
         """Append records, each by the names of its fields; new names become new last columns."""
         for start in range(0, len(records), CHUNK):
             part = records[start : start + CHUNK]
-            names = dict.fromkeys(itertools.chain.from_iterable(part))
-            if new := [name for name in names if name not in self.columns]:
-                self._widened = self._widened or self.rows > 0 or bool(self.columns)
-                if not self.columns:
-                    self._widened = False
-                    self._file.write(header_line(new, self.bom))
-                self.columns += new
-            columns = [cells([r.get(name) for r in part], self.escape) for name in self.columns]
-            lines = "\r\n".join(map(",".join, zip(*columns, strict=True)))
-            self._file.write(encode(lines))
-            self._file.write(b"\r\n")
+            names = list(part[0])
+            if any(record.keys() != part[0].keys() for record in part):
+                names = list(dict.fromkeys(itertools.chain.from_iterable(part)))
+                part = [dict.fromkeys(names) | record for record in part]
+            self._grow([name for name in names if name not in self.columns])
+            given = dict(zip(names, zip(*map(itemgetter(*names, names[0]), part), strict=True), strict=False))
+            blank = [""] * len(part)
+            columns = [cells(given[name], self.escape) if name in given else blank for name in self.columns]
+            lines = map(",".join, zip(*columns, strict=True))
+            self._file.write(encode("\r\n".join((*lines, ""))))
             self.rows += len(part)
+
+    def _grow(self, names: Sequence[str]) -> None:
+        if names and not self.columns:
+            self._file.write(header_line(names, self.bom))
+        elif names:
+            self._widened = True
+        self.columns += names
 
     def finish(
         self, columns: Sequence[str] = (), drop: Callable[[dict[str, str]], bool] | None = None
@@ -1203,9 +1205,7 @@ class Stage:
         `columns` name the header where no row did; `drop` chooses rows to leave out after all.
         """
         if not self.columns:
-            self.columns = list(columns)
-            self._file.write(header_line(self.columns, self.bom))
-            self._widened = False
+            self._grow(columns)
         self._file.flush()
         if self._widened or drop:
             with new_file(self.path) as target:
@@ -1287,7 +1287,7 @@ class Archive:
         return self.data / f"{FILE_NAMES[resource]}.csv"
 
     def waiting(self, file: Staged) -> Path:
-        return self.folder / file.name()
+        return self.folder / file.name
 
     def dated(self, file: Staged) -> Path:
         return self.data / f"{file.stem}_{FILE_NAMES[file.resource]}.csv"
@@ -1307,7 +1307,7 @@ class Archive:
 
     def discard(self, keep: Iterable[Staged]) -> None:
         """Remove what a run that did not reach its commit point left."""
-        wanted = {"lock", *(file.name() for file in keep)}
+        wanted = {"lock", *(file.name for file in keep)}
         for path in self.folder.iterdir():
             if path.name not in wanted and not path.name.startswith("ledger.sqlite"):
                 path.unlink()
@@ -1453,7 +1453,7 @@ class Archive:
         self, file: Staged, columns: Sequence[str], drop: Callable[[dict[str, str]], bool] | None = None
     ) -> Path:
         """A copy of the waiting rows under the aggregate's columns."""
-        path = self.folder / f"{file.name()}.ordered"
+        path = self.folder / f"{file.name}.ordered"
         with path.open("wb") as target:
             rewrite(self.waiting(file), target, self._columns(file), columns, False, drop)
         return path
@@ -1554,7 +1554,7 @@ class Run:
                 marks[resource] = swept.waits_from or format_time(window.end)
         late = self._collect_late()
         if not waiting and self.taken[PARTICIPANT] >= self.limit[PARTICIPANT]:
-            waiting = self._warn_of_waiting(PARTICIPANT, self.ledger.count_missing(), window)
+            waiting = self._warn_of_waiting(PARTICIPANT, self.ledger.still_missing(), window)
         self._compare_clocks()
         counts = {
             **{f"{name}s": count for name, count in self.taken.items()},
@@ -1612,8 +1612,8 @@ class Run:
 
     def _sweep_once(self, resource: str, filters: Mapping[str, str]) -> Swept:
         ledger, node = self.ledger, self.node
-        ledger.next_sweep()
-        swept, received, steady = Swept(still=True), 0, True
+        ledger.sweep += 1
+        swept, received = Swept(still=True), 0
         first, last, total, number = None, "", 0, 0
         for number, page in enumerate(node.pages(resource, filters), 1):
             if number == 1:
@@ -1627,7 +1627,7 @@ class Run:
             room = self.limit[resource] - self.taken[resource]
             if len(fresh) > room and node.orders(resource):
                 left = fresh[room:]
-                ledger.untake(resource, (str(o["id"]) for o in left))
+                ledger.untake(resource, left)
                 self._take(resource, fresh[:room])
                 swept.waits_from = str(left[0].get("end_time") or "")
                 swept.waiting = total - received - page.objects.index(left[0])
@@ -1662,9 +1662,8 @@ class Run:
 
     def _collect_late(self) -> int:
         """Ask by conference for the participants that no window brought; how many came."""
-        self.ledger.find_missing()
         before = self.taken[PARTICIPANT]
-        for conference in self.ledger.missing_conferences():
+        for conference in self.ledger.find_missing():
             if self.taken[PARTICIPANT] >= self.limit[PARTICIPANT]:
                 break
             self.sweep(PARTICIPANT, {"conference": conference})
@@ -1782,7 +1781,7 @@ def open_or_rebuild(archive: Archive) -> Ledger:
         lost, ledger = True, open_ledger(archive.folder)
         if ledger is None:
             raise CollectorError(f"{path} cannot be made anew; move {archive.folder} away and run again")
-    ledger.scratch()
+    ledger.db.executescript(SCRATCH)
     if lost or ledger.mark(CONFERENCE) is ledger.mark(PARTICIPANT) is None:
         for resource in (CONFERENCE, PARTICIPANT):
             ledger.recall(resource, archive.rows(resource))
@@ -1838,7 +1837,9 @@ def _collect_locked(
                     ledger
                 )  # what an earlier run left; where it still cannot be, that is said below
             window = _window(ledger, now, start, end)
-            ledger.note_window(run.number, window)
+            ledger.note_run(
+                run.number, window_start=format_time(window.start), window_end=format_time(window.end)
+            )
             log.info("collecting %s from %s", window, settings.address)
             summary = run.collect(window)
             archive.publish(ledger)
@@ -1859,7 +1860,9 @@ def _collect_locked(
             run.progress.close()
             with suppress(sqlite3.Error, OSError):
                 archive.discard(file for files in ledger.staged() for file in files)
-                ledger.end_run(run.number, datetime.now(UTC), outcome, message)
+                ledger.note_run(
+                    run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message
+                )
         return DONE if outcome == "done" else FAILED
 
 
