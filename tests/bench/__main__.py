@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench import stage
-from tests.bench.measure import Cost
+from tests.bench.measure import Cost, FailedError
 
 LARGE = 300_000
 """Participants from which on a size is measured `--large-repeat` times."""
@@ -42,9 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         growth(sizes)
         if options.compare_only:
             return
-        history(folder, options)
-        slow_node(folder, options)
-        health(folder, options)
+        failed = False
+        for part in (history, slow_node, health):
+            try:
+                with tempfile.TemporaryDirectory(dir=folder) as own:
+                    part(Path(own), options)
+            except FailedError as error:
+                say(f"\n{part.__name__}: {error}")
+                failed = True
+        if failed:
+            sys.exit(1)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
