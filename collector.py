@@ -86,10 +86,14 @@ class Refused(NodeError):
     """The node answered 400: it does not do what the query asks."""
 
 
+class NotFound(NodeError):
+    """The node answered 404."""
+
+
 class Passing(NodeError):
     """A fault that may be over in a moment; `retry_after` (seconds) is the node's own advice."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
@@ -123,7 +127,8 @@ CRON_ALIASES = {
 }
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True}
 BOOLEANS |= {"false": False, "no": False, "off": False, "0": False}
-HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\]")
+LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*\.?")
 
 
 @dataclass(frozen=True)
@@ -263,14 +268,22 @@ def _read_address(read: _Reader, needed: bool) -> str:
     rest = re.sub("^https://", "", value, flags=re.IGNORECASE).removesuffix("/")
     if rest.count(":") > 1 and not rest.startswith("["):
         rest = f"[{rest}]"  # an IPv6 address
-    host, port = re.fullmatch(r"(.*?)(?::([^:\]]*))?", rest, re.DOTALL).groups()  # type: ignore[union-attr]
-    if "/" in rest or "@" in rest or "?" in rest or "#" in rest:
+    host, bracket, port = re.fullmatch(r"(\[.*\]|[^:]*)(:?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    if set("/@?#") & set(rest):
         read.problem(name, f"{value!r} is more than a name; give the name alone, as in mgr.example.com")
-    elif not HOST.fullmatch(host):
+    elif not (_is_ipv6(host[1:-1]) if host.startswith("[") else HOST.fullmatch(host)):
         read.problem(name, f"{value!r} is no name or IP address; give one such as mgr.example.com")
-    elif port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+    elif bracket and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         read.problem(name, f"{value!r} has no valid port; give one from 1 to 65535 or none")
     return rest
+
+
+def _is_ipv6(text: str) -> bool:
+    from ipaddress import IPv6Address
+
+    with suppress(ValueError):
+        return bool(IPv6Address(text))
+    return False
 
 
 def _read_secret(read: _Reader, needed: bool) -> bytes:
@@ -329,9 +342,7 @@ def _read_schedule(read: _Reader, needed: bool) -> str | None:
         CronSim(" ".join(fields), datetime(2026, 1, 1))
     except CronSimError as error:
         wrong = str(error).removeprefix("Bad ")
-        read.problem(
-            name, f"{value!r}: the field {wrong} is wrong; five fields such as '5 0 * * *' are right"
-        )
+        read.problem(name, f"{value!r}: the field {wrong} is wrong; five fields such as '5 0 * * *' are right")
         return None
     return " ".join(fields)
 
@@ -348,33 +359,37 @@ def scheduled(settings: Settings, moment: datetime, *, before: bool = False) -> 
 
 # --- The node -------------------------------------------------------------------------------------
 
+IS_IT_A_NODE = "is DEFAULT_MGR_ADDRESS a Management Node?"
+
 
 @dataclass(frozen=True)
 class Page:
-    """One answer of a list: its records, and how many the node says the query has."""
+    """One answer of a list: its records, how many the query has, and where the next page is."""
 
     objects: list[Record]
     total: int
+    following: str | None
 
 
 class Node:
     """The Management Node's History API: one client, one request at a time.
 
-    Every method raises NodeError: Passing when repeating did not help, Refused for a 400.
+    Every method raises NodeError: Passing when repeating did not help, Refused for a 400,
+    NotFound for a 404.
     """
 
     def __init__(self, settings: Settings) -> None:
         import requests
+        import urllib3
         from requests.adapters import HTTPAdapter
 
-        context, fingerprint = tls_context(settings), settings.fingerprint
+        tls = {"ssl_context": tls_context(settings), "assert_fingerprint": settings.fingerprint}
 
         class Adapter(HTTPAdapter):
             """Our TLS settings and nothing else: not certifi's authorities, not the environment's."""
 
-            def init_poolmanager(self, *args: object, **kwargs: object) -> None:
-                tls = {"ssl_context": context, "assert_fingerprint": fingerprint}
-                super().init_poolmanager(*args, **kwargs, **tls)  # type: ignore[arg-type]
+            def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: object) -> None:
+                self.poolmanager = urllib3.PoolManager(num_pools=connections, maxsize=maxsize, **tls)  # type: ignore[arg-type]
 
             def get_connection_with_tls_context(self, request, verify, proxies=None, cert=None):  # type: ignore[no-untyped-def]
                 return self.poolmanager.connection_from_url(request.url)
@@ -382,14 +397,16 @@ class Node:
             def cert_verify(self, conn: object, url: object, verify: object, cert: object) -> None:
                 """The context does."""
 
+        if not settings.tls_verify:  # said once a run, not once a request
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self.settings = settings
-        self.origin = f"https://{settings.address}"
+        self.root = f"https://{settings.address}{API}"
         self.clock_skew: timedelta | None = None  # the node's clock less ours, from its Date header
         self._unordered: set[str] = set()
         self._turn = threading.Lock()
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy, no .netrc
-        self._session.auth = (settings.username.encode(), settings.secret)  # type: ignore[assignment]
+        self._session.auth = (os.fsencode(settings.username), settings.secret)  # type: ignore[assignment]
         self._session.headers["User-Agent"] = f"pexip-history-collector/{__version__}"
         self._session.headers["Accept"] = "application/json"
         self._session.mount("https://", Adapter())
@@ -399,23 +416,28 @@ class Node:
 
         `meta.next` is followed wherever the node's own maximum cut the page.
         """
-        url = self._url(resource, {**filters, "limit": str(PAGE_SIZE), "order_by": "end_time"})
+        query = {**filters, "limit": str(PAGE_SIZE)}
         try:
-            body = self._get(url) if resource not in self._unordered else None
+            page = self.page(resource, {**query, **self._order(resource)})
         except Refused:
-            body = None
-        if body is None:
+            if resource in self._unordered:
+                raise
             self._unordered.add(resource)
-            url = self._url(resource, {**filters, "limit": str(PAGE_SIZE)})
-            body = self._get(url)
-        while True:
-            page, following = self.envelope(url, body)
-            if following is None:
-                yield page
-                return
-            ahead = in_background(self._get, following)
+            page = self.page(resource, query)
+        while page.following:
+            ahead = in_background(self._get, page.following)
             yield page
-            url, body = following, ahead.result()
+            page = self.envelope(page.following, ahead.result())
+        yield page
+
+    def page(self, resource: str, query: Mapping[str, str]) -> Page:
+        """One page."""
+        url = f"{self.root}{resource}/?{urlencode(query)}"
+        return self.envelope(url, self._get(url))
+
+    def first(self, resource: str, filters: Mapping[str, str]) -> Page:
+        """The first record alone, in the order of `pages`."""
+        return self.page(resource, {**filters, "limit": "1", **self._order(resource)})
 
     def orders(self, resource: str) -> bool:
         """Whether the pages of the resource come oldest first."""
@@ -425,65 +447,88 @@ class Node:
         """Note that the node said yes to order_by and did not order."""
         self._unordered.add(resource)
 
-    def head(self, resource: str, filters: Mapping[str, str]) -> Page:
-        """The first record alone, in the order of `pages`."""
-        query = {**filters, "limit": "1"}
-        if self.orders(resource):
-            query["order_by"] = "end_time"
-        url = self._url(resource, query)
-        return self.envelope(url, self._get(url))[0]
-
     def has(self, resource: str, record_id: str) -> bool:
         """Whether the node still has the record."""
         try:
-            self._get(self.origin + API + f"{resource}/{quote(record_id, safe='')}/")
-        except NodeError as error:
-            if "answered 404" in str(error):
-                return False
-            raise
+            self._get(f"{self.root}{resource}/{quote(record_id, safe='')}/")
+        except NotFound:
+            return False
         return True
 
     def fields(self, resource: str) -> list[str]:
         """The field names in the node's order, from any record, or from the schema where there is none."""
-        objects = self.head(resource, {}).objects
-        if objects:
-            return list(objects[0])
-        schema = self._get(self.origin + API + f"{resource}/schema/")
-        listed = schema.get("fields")
-        return (
-            [name for name in listed if not name.endswith("_call_quality")]
-            if isinstance(listed, dict)
-            else []
-        )
+        for record in self.first(resource, {}).objects:
+            return list(record)
+        listed = self._get(f"{self.root}{resource}/schema/").get("fields")
+        names = listed if isinstance(listed, dict) else {}
+        return [name for name in names if not name.endswith("_call_quality")]  # those two lists leave out
 
-    def try_once(self, path: str = "conference/?limit=1") -> Record:
-        """One request without a second try, for `check`."""
-        return self._attempt(self.origin + API + path)
+    def fetch(self, url: str) -> tuple[requests.Response, bytes]:
+        """One request, once, and its whole body, whatever the status is."""
+        import requests
+        import urllib3
 
-    def _url(self, resource: str, query: Mapping[str, str]) -> str:
-        return f"{self.origin}{API}{resource}/?{urlencode(query)}"
+        timeout, started = (CONNECT_TIMEOUT, READ_TIMEOUT), time.monotonic()
+        try:
+            with self._session.get(url, timeout=timeout, stream=True, allow_redirects=False) as answer:
+                # .content joins pieces of 10 KB, which costs three times as much as this.
+                body = answer.raw.read(decode_content=True)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise connection_error(error, self.settings) from None
+        took = time.monotonic() - started
+        log.debug("%s: %d, %d bytes, %.2f s", url, answer.status_code, len(body), took)
+        if self.clock_skew is None and (ahead := _seconds(answer.headers.get("Date"))) is not None:
+            self.clock_skew = timedelta(seconds=ahead)
+        return answer, body
 
-    def envelope(self, url: str, body: Record) -> tuple[Page, str | None]:
+    def ask(self, url: str) -> Record:
+        """One request, once: the JSON object that was answered."""
+        answer, body = self.fetch(url)
+        if answer.status_code != 200:
+            raise self._status_error(url, answer)
+        try:
+            decoded = decode(body)
+        except ValueError:
+            kind = answer.headers.get("Content-Type", "no Content-Type")
+            if "json" in kind:
+                raise Passing(
+                    f"{self._name(url)} answered JSON that is cut or damaged; is a proxy on the way?"
+                ) from None
+            raise Passing(f"{self._name(url)} answered {kind} instead of JSON; {IS_IT_A_NODE}") from None
+        if not isinstance(decoded, dict):
+            raise NodeError(f"{self._name(url)} answered JSON that is not the History API's; {IS_IT_A_NODE}")
+        return decoded
+
+    def _order(self, resource: str) -> dict[str, str]:
+        return {"order_by": "end_time"} if self.orders(resource) else {}
+
+    def envelope(self, url: str, body: Record) -> Page:
         """The envelope taken apart, with the address of the next page."""
         meta, objects = body.get("meta"), body.get("objects")
         total = meta.get("total_count") if isinstance(meta, dict) else None
         if not isinstance(meta, dict) or not isinstance(objects, list) or not isinstance(total, int):
-            raise NodeError(f"{self._name(url)} answered JSON that is not the History API's; {_IS_IT_A_NODE}")
+            raise NodeError(f"{self._name(url)} answered JSON that is not the History API's; {IS_IT_A_NODE}")
         if not all(isinstance(item, dict) and isinstance(item.get("id"), (str, int)) for item in objects):
-            raise NodeError(f"{self._name(url)} answered a record without an id; {_IS_IT_A_NODE}")
-        following = meta.get("next")
-        if following is None:
-            return Page(objects, total), None
-        target = urljoin(url, str(following))
-        if urlsplit(target)[:2] != urlsplit(url)[:2]:
+            raise NodeError(f"{self._name(url)} answered a record without an id; {IS_IT_A_NODE}")
+        if meta.get("next") is None:
+            return Page(objects, total, None)
+        following = str(meta["next"])
+        try:
+            target = urljoin(url, following)
+            stays = urlsplit(target)[:2] == urlsplit(url)[:2]
+        except ValueError:
+            stays = False
+        if not stays:
             raise NodeError(
-                f"{self._name(url)} names a next page on another server ({target});"
-                " that is not followed, it would get the password: look at what answers at"
-                " DEFAULT_MGR_ADDRESS"
+                f"{self._name(url)} names a next page elsewhere ({following}): that is not followed, it would get"
+                " the password; look at what answers at DEFAULT_MGR_ADDRESS"
             )
-        if not objects:
-            raise NodeError(f"{self._name(url)} sent an empty page that is not the last; try again later")
-        return Page(objects, total), target
+        if not objects or target == url:
+            raise NodeError(
+                f"{self._name(url)} names a next page that never comes ({following}); is a proxy on the way that"
+                " changes what is asked?"
+            )
+        return Page(objects, total, target)
 
     def _get(self, url: str) -> Record:
         """One request, repeated through passing faults with backoff and jitter."""
@@ -499,143 +544,59 @@ class Node:
 
         backoff = wait_exponential_jitter(multiplier=0.5, max=15)
 
-        def wait(state: RetryCallState) -> float:
+        def failure(state: RetryCallState) -> Passing:
             error = state.outcome.exception() if state.outcome else None
-            advice = error.retry_after if isinstance(error, Passing) else None
-            pause = max(backoff(state), advice or 0)
-            log.info("%s; trying again in %.1f s", error, pause)
-            return pause
+            return error if isinstance(error, Passing) else Passing("")
 
-        def passing(error: BaseException) -> bool:
-            return isinstance(error, Passing) and (error.retry_after or 0) <= LONGEST_WAIT
+        def say(state: RetryCallState) -> None:
+            pause = state.next_action.sleep if state.next_action else 0
+            log.info("%s; trying again in %.1f s", failure(state), pause)
 
-        stop = stop_any(stop_after_attempt(ATTEMPTS), stop_after_delay(PATIENCE))
-        retry = Retrying(retry=retry_if_exception(passing), wait=wait, stop=stop, reraise=True)
+        retry = Retrying(
+            retry=retry_if_exception(lambda e: isinstance(e, Passing) and e.retry_after <= LONGEST_WAIT),
+            wait=lambda state: max(backoff(state), failure(state).retry_after),
+            stop=stop_any(stop_after_attempt(ATTEMPTS), stop_after_delay(PATIENCE)),
+            before_sleep=say,
+            reraise=True,
+        )
         with self._turn:
-            return retry(self._attempt, url)
-
-    def _attempt(self, url: str) -> Record:
-        import requests
-        import urllib3
-
-        timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
-        started = time.monotonic()
-        try:
-            with self._session.get(url, timeout=timeout, stream=True, allow_redirects=False) as answer:
-                # .content joins pieces of 10 KB, which costs three times as much as this.
-                body = answer.raw.read(decode_content=True)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._connection_error(error) from None
-        log.debug("%s: %d, %d bytes, %.2f s", url, answer.status_code, len(body), time.monotonic() - started)
-        if answer.status_code != 200:
-            raise self._status_error(url, answer)
-        self._note_clock(answer.headers.get("Date"))
-        try:
-            decoded = decode(body)
-        except ValueError:
-            kind = answer.headers.get("Content-Type", "no Content-Type")
-            raise Passing(
-                f"{self._name(url)} answered something that is not JSON ({kind}); {_IS_IT_A_NODE}"
-            ) from None
-        if not isinstance(decoded, dict):
-            raise NodeError(f"{self._name(url)} answered JSON that is not the History API's; {_IS_IT_A_NODE}")
-        return decoded
-
-    def _note_clock(self, date: str | None) -> None:
-        from email.utils import parsedate_to_datetime
-
-        if date and self.clock_skew is None:
-            with suppress(ValueError):
-                self.clock_skew = parsedate_to_datetime(date).astimezone(UTC) - datetime.now(UTC)
+            return retry(self.ask, url)
 
     def _name(self, url: str) -> str:
         return f"{self.settings.address} ({urlsplit(url).path.removeprefix(API)})"
 
     def _status_error(self, url: str, answer: requests.Response) -> NodeError:
-        code, said = answer.status_code, f"{self._name(url)} answered {answer.status_code}"
+        code, user = answer.status_code, self.settings.username
+        said = f"{self._name(url)} answered {code}"
+        wait = _seconds(answer.headers.get("Retry-After")) or 0.0
+        patience = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
         if code == 400:
-            return Refused(
-                f"{said}: it does not do what the query asks; is it Pexip Infinity, with a History API?"
-            )
+            return Refused(f"{said}: it does not know the query; is it Pexip Infinity with its History API?")
         if code == 401:
-            quoted = (
-                self.settings.secret[:1] in (b"'", b'"')
-                and self.settings.secret[-1:] == self.settings.secret[:1]
-            )
-            hint = "; the password begins and ends with a quote, which --env-file keeps" if quoted else ""
+            secret = self.settings.secret
+            quoted = secret[:1] in (b"'", b'"') and secret[-1:] == secret[:1]
+            hint = "; the password is in quotes, which `docker run --env-file` keeps: remove them" if quoted else ""
             return NodeError(
-                f"{said}: wrong name or password; check DEFAULT_MGR_USERNAME"
-                f" ({self.settings.username}) and DEFAULT_MGR_SECRET{hint}"
+                f"{said}: wrong name or password; check DEFAULT_MGR_USERNAME ({user}) and DEFAULT_MGR_SECRET{hint}"
             )
         if code == 403:
             return NodeError(
-                f"{said}: DEFAULT_MGR_USERNAME ({self.settings.username}) may not read the history;"
-                " give the account a role with API access that may view it"
+                f"{said}: DEFAULT_MGR_USERNAME ({user}) may not read the history; give the account a role that"
+                " may use the API and view the history"
             )
         if code == 404:
-            return NodeError(f"{said}: there is no History API; {_IS_IT_A_NODE}")
-        if code in (301, 302, 303, 307, 308):
+            return NotFound(f"{said}: there is no History API; {IS_IT_A_NODE}")
+        if 300 <= code < 400:
             target = answer.headers.get("Location", "nowhere")
             return NodeError(
-                f"{said}, a redirect to {target}: it is not followed, the password goes to"
-                " DEFAULT_MGR_ADDRESS only; give the address that answers itself"
+                f"{said}, a redirect to {target}: it is not followed, the password goes to DEFAULT_MGR_ADDRESS"
+                " only; give the address that answers itself"
             )
-        if code == 429 or code >= 500:
-            why = "too many requests" if code == 429 else "the node has a problem of its own"
-            return Passing(
-                f"{said}: {why}; the next run tries again", _seconds(answer.headers.get("Retry-After"))
-            )
-        return NodeError(f"{said}, which was not expected; {_IS_IT_A_NODE}")
-
-    def _connection_error(self, error: Exception) -> NodeError:
-        """The sentence for what kept us from an answer, by the causes within the exception."""
-        import requests
-        import urllib3.exceptions as urllib3
-
-        causes = list(_causes(error))
-        address = self.settings.address
-        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-            reason = next(c.verify_message for c in causes if isinstance(c, ssl.SSLCertVerificationError))
-            return NodeError(f"{address}: the certificate does not verify ({reason}). {self._ways_on()}")
-        if any("Fingerprints did not match" in str(cause) for cause in causes):
-            return NodeError(
-                f"{address}: the certificate is not the one that DEFAULT_MGR_TLS_FINGERPRINT names. {self._ways_on()}"
-            )
-        if any(
-            isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER" for cause in causes
-        ):
-            return NodeError(
-                f"{address}: no TLS is spoken on that port; check the port in DEFAULT_MGR_ADDRESS"
-            )
-        if any(isinstance(cause, urllib3.NameResolutionError) for cause in causes):
-            return NodeError(
-                f"{address}: the name is not known here; check DEFAULT_MGR_ADDRESS and the container's DNS"
-            )
-        if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-            return Passing(f"{address}: the connection was refused; check DEFAULT_MGR_ADDRESS and its port")
-        if any(isinstance(c, (requests.ConnectTimeout, urllib3.ConnectTimeoutError)) for c in causes):
-            return Passing(
-                f"{address}: no connection within {CONNECT_TIMEOUT:.0f} s; check DEFAULT_MGR_ADDRESS,"
-                " and the firewall between here and the node"
-            )
-        if any(isinstance(c, (requests.ReadTimeout, urllib3.ReadTimeoutError, TimeoutError)) for c in causes):
-            return Passing(f"{address}: no answer within {READ_TIMEOUT:.0f} s; the next run tries again")
-        detail = str(causes[-1]) or type(causes[-1]).__name__
-        return Passing(f"{address}: the connection broke ({detail}); the next run tries again")
-
-    def _ways_on(self) -> str:
-        try:
-            shown = describe(presented_certificate(self.settings))
-        except (OSError, ValueError):
-            shown = "The certificate could not be read"
-        return (
-            f"{shown}. Ways on, safest first: (1) DEFAULT_MGR_CA_FILE=the PEM file of the CA that signed it;"
-            " (2) DEFAULT_MGR_TLS_FINGERPRINT=that fingerprint, once you compared it with the node's own;"
-            " (3) DEFAULT_MGR_TLS_VERIFY=false, which anyone on the way can abuse"
-        )
-
-
-_IS_IT_A_NODE = "is DEFAULT_MGR_ADDRESS a Management Node?"
+        if code == 429:
+            return Passing(f"{said}: too many requests{patience}; what else calls this node's API so often?", wait)
+        if code >= 500:
+            return Passing(f"{said}: the node has a problem of its own{patience}; look at its status page", wait)
+        return NodeError(f"{said}, which the History API never does; {IS_IT_A_NODE}")
 
 
 def decode(body: bytes) -> object:
@@ -667,24 +628,87 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
+def connection_error(error: Exception, settings: Settings) -> NodeError:
+    """The sentence for what kept us from an answer, by the causes within the exception."""
+    import requests
+    from urllib3 import exceptions as urllib3
+
+    causes, address = list(_causes(error)), settings.address
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if caused_by(ssl.SSLCertVerificationError) or "Fingerprints did not match" in str(causes[-1]):
+        return certificate_error(causes[-1], settings)
+    if any(isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER" for cause in causes):
+        return NodeError(f"{address}: no TLS is spoken on that port; check the port in DEFAULT_MGR_ADDRESS")
+    if caused_by(urllib3.NameResolutionError):
+        return NodeError(f"{address}: the name is not known; check DEFAULT_MGR_ADDRESS and the container's DNS")
+    if caused_by(ConnectionRefusedError):
+        return Passing(f"{address}: the connection was refused; check DEFAULT_MGR_ADDRESS and its port")
+    if caused_by(requests.ConnectTimeout, urllib3.ConnectTimeoutError):
+        return Passing(
+            f"{address}: no connection within {CONNECT_TIMEOUT:.0f} s; check DEFAULT_MGR_ADDRESS and the firewall"
+            " between here and the node"
+        )
+    if caused_by(requests.ReadTimeout, urllib3.ReadTimeoutError, TimeoutError):
+        return Passing(f"{address}: no answer within {READ_TIMEOUT:.0f} s; is the node overloaded?")
+    if caused_by(urllib3.IncompleteRead, urllib3.InvalidChunkLength):
+        return Passing(f"{address}: the answer was cut short; is a proxy on the way, or the node restarting?")
+    detail = str(causes[-1]) or type(causes[-1]).__name__
+    return Passing(f"{address}: the connection broke ({detail}); is the node restarting?")
+
+
+def certificate_error(error: BaseException, settings: Settings) -> NodeError:
+    """What is wrong with the certificate, which one it is, and the ways on, safest first."""
+    from cryptography.x509 import DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
+
+    shown, listed = "it could not be read", ["none"]
+    with suppress(NodeError, ValueError, ExtensionNotFound):
+        certificate = presented_certificate(settings)
+        shown = describe(certificate)
+        names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+        listed = [*names.get_values_for_type(DNSName), *map(str, names.get_values_for_type(IPAddress))]
+    pin = "DEFAULT_MGR_TLS_FINGERPRINT=that fingerprint, once compared with the node's own"
+    off = "DEFAULT_MGR_TLS_VERIFY=false, which anyone on the way can abuse"
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return NodeError(
+            f"{settings.address}: the certificate is not the one that DEFAULT_MGR_TLS_FINGERPRINT names."
+            f" Presented: {shown}. If the node's certificate was renewed, compare and set the new fingerprint;"
+            " if it was not, someone is in between"
+        )
+    reason, ca = error.verify_message.rstrip("."), "DEFAULT_MGR_CA_FILE=a PEM file with the CA that signed it"
+    first = {
+        10: "renew the node's certificate, it has expired",
+        62: f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({', '.join(listed)})",
+        64: f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({', '.join(listed)})",
+    }.get(error.verify_code, ca)
+    return NodeError(
+        f"{settings.address}: the certificate does not verify ({reason}). Presented: {shown}."
+        f" Ways on, safest first: (1) {first}; (2) {pin}; (3) {off}"
+    )
+
+
 def presented_certificate(settings: Settings) -> Certificate:
-    """What the node shows, unverified; nothing is sent to it. Raises OSError, ValueError."""
+    """What the node shows, unverified; nothing is sent to it. Raises NodeError, ValueError."""
     from cryptography.x509 import load_pem_x509_certificate
 
     split = urlsplit(f"https://{settings.address}")
-    pem = ssl.get_server_certificate((split.hostname or "", split.port or 443), timeout=CONNECT_TIMEOUT)
+    try:
+        pem = ssl.get_server_certificate((split.hostname or "", split.port or 443), timeout=CONNECT_TIMEOUT)
+    except OSError as error:
+        raise connection_error(error, settings) from None
     return load_pem_x509_certificate(pem.encode())
 
 
 def describe(certificate: Certificate) -> str:
-    """Subject, issuer, expiry (UTC) and SHA-256 fingerprint, in a sentence."""
+    """Subject, issuer, expiry (UTC) and SHA-256 fingerprint."""
     from cryptography.hazmat.primitives.hashes import SHA256
 
     fingerprint = certificate.fingerprint(SHA256()).hex(":").upper()
     return (
-        f"It presented: subject {certificate.subject.rfc4514_string()!r}, issuer"
-        f" {certificate.issuer.rfc4514_string()!r}, valid until {certificate.not_valid_after_utc:%Y-%m-%d},"
-        f" SHA-256 {fingerprint}"
+        f"subject {certificate.subject.rfc4514_string()!r}, issuer {certificate.issuer.rfc4514_string()!r},"
+        f" valid until {certificate.not_valid_after_utc:%Y-%m-%d}, SHA-256 {fingerprint}"
     )
 
 
@@ -695,33 +719,32 @@ def in_background(function: Callable[[str], Record], argument: str) -> Future[Re
     def work() -> None:
         try:
             future.set_result(function(argument))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
     return future
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> Iterator[BaseException]:
     """The exception and all that is wrapped in it, outermost first."""
-    while error is not None:
-        yield error
-        inner = next((item for item in error.args if isinstance(item, BaseException)), None)
-        error = getattr(error, "reason", None) or inner or error.__cause__ or error.__context__
-        if not isinstance(error, BaseException):
+    found: object = error
+    while isinstance(found, BaseException):
+        yield found
+        inner = next((item for item in found.args if isinstance(item, BaseException)), None)
+        found = getattr(found, "reason", None) if inner is None else inner
+        if not isinstance(found, BaseException):
             return
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """The Retry-After header, seconds or a date, as seconds from now."""
+def _seconds(header: str | None) -> float | None:
+    """A number of seconds or a date, as HTTP headers have them, in seconds from now."""
     from email.utils import parsedate_to_datetime
 
-    if not retry_after:
-        return None
-    with suppress(ValueError):
-        return max(0.0, float(retry_after))
-    with suppress(ValueError):
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    with suppress(ValueError, TypeError, OverflowError):
+        return float(header or "")
+    with suppress(ValueError, TypeError, OverflowError):
+        return (parsedate_to_datetime(header or "") - datetime.now(UTC)).total_seconds()
     return None
 
 
@@ -1197,9 +1220,7 @@ class Stage:
             self._widened = True
         self.columns += names
 
-    def finish(
-        self, columns: Sequence[str] = (), drop: Callable[[dict[str, str]], bool] | None = None
-    ) -> int:
+    def finish(self, columns: Sequence[str] = (), drop: Callable[[dict[str, str]], bool] | None = None) -> int:
         """Give every row every column, sync, and tell where the rows begin (bytes).
 
         `columns` name the header where no row did; `drop` chooses rows to leave out after all.
@@ -1240,8 +1261,7 @@ def rewrite(
                 continue
             width = len(row)
             writer.writerow(
-                [row[pick] if pick is not None and pick < width else "" for pick in picks]
-                + row[len(header) :]
+                [row[pick] if pick is not None and pick < width else "" for pick in picks] + row[len(header) :]
             )
             rows += 1
     text.detach()
@@ -1259,7 +1279,7 @@ def new_file(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
         os.fsync(file.fileno())
     if path.exists():
         shutil.copymode(path, draft)
-    os.replace(draft, path)
+    draft.replace(path)
     sync_folder(path.parent)
 
 
@@ -1296,12 +1316,8 @@ class Archive:
         """The run's start in the settings' zone, or the first second after it that no file has."""
         taken = {file.stem for files in pending for file in files}
         for seconds in itertools.count():
-            stem = (
-                f"{(started + timedelta(seconds=seconds)).astimezone(self.settings.zone):%Y-%m-%d_%H-%M-%S}"
-            )
-            if stem not in taken and not any(
-                (self.data / f"{stem}_{n}.csv").exists() for n in FILE_NAMES.values()
-            ):
+            stem = f"{(started + timedelta(seconds=seconds)).astimezone(self.settings.zone):%Y-%m-%d_%H-%M-%S}"
+            if stem not in taken and not any((self.data / f"{stem}_{n}.csv").exists() for n in FILE_NAMES.values()):
                 return stem
         raise AssertionError
 
@@ -1400,7 +1416,7 @@ class Archive:
                     self._append(file, sizes[file] if not begun else file.size or 0)
             for file in files:
                 if self.waiting(file).exists():
-                    os.replace(self.waiting(file), self.dated(file))
+                    self.waiting(file).replace(self.dated(file))
             sync_folder(self.data)
             sync_folder(self.folder)
             ledger.published(files)
@@ -1440,9 +1456,7 @@ class Archive:
             for row in csv.reader(lines):
                 if len(row) >= len(header):
                     there.add(tuple(row[place] for place in places))
-        source = self._reordered(
-            file, header, lambda row: tuple(row[header[place]] for place in places) in there
-        )
+        source = self._reordered(file, header, lambda row: tuple(row[header[place]] for place in places) in there)
         path = self.aggregate(file.resource)
         with new_file(path, self.folder) as target, path.open("rb") as old, source.open("rb") as rows:
             shutil.copyfileobj(old, target, 1 << 20)
@@ -1468,9 +1482,7 @@ class Archive:
             return
         oldest = (now - timedelta(days=self.settings.keep_days)).astimezone(self.settings.zone)
         for path in self.data.glob("*_pexHistory*.csv"):
-            match = re.fullmatch(
-                r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)_pexHistory(Conf|Part|Stream)\.csv", path.name
-            )
+            match = re.fullmatch(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)_pexHistory(Conf|Part|Stream)\.csv", path.name)
             if match and match[1] < f"{oldest:%Y-%m-%d_%H-%M-%S}":
                 path.unlink(missing_ok=True)
 
@@ -1525,9 +1537,7 @@ class Swept:
 class Run:
     """One collection: from the node through the ledger into staged files."""
 
-    def __init__(
-        self, settings: Settings, ledger: Ledger, archive: Archive, number: int, started: datetime
-    ) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, archive: Archive, number: int, started: datetime) -> None:
         self.settings, self.ledger, self.archive, self.number = settings, ledger, archive, number
         self.started = started
         self.node = Node(settings)
@@ -1637,16 +1647,16 @@ class Run:
             self.progress.advance(resource, received, total)
             if received > total:
                 break
-        if swept.still and received < total:
+        if swept.still and received != total:
             raise NodeError(
-                f"{node.settings.address} ({resource}/) counts {total} records and sent {received} as if they were"
-                " all; the next run tries again, and if it stays so ask Pexip's support"
+                f"{node.settings.address} ({resource}/) counts {total} records and sent {received};"
+                " the next run tries again, and if it stays so ask Pexip's support"
             )
         swept.still = swept.still and ledger.swept(resource) == received == total
         if swept.still and number > 1:
             # One forgotten and one come late leave the count as it was, but not the first record.
-            head = node.head(resource, filters)
-            swept.still = head.total == total and [o["id"] for o in head.objects] == first
+            again = node.first(resource, filters)
+            swept.still = again.total == total and [o["id"] for o in again.objects] == first
         return swept
 
     def _take(self, resource: str, records: list[Record]) -> None:
@@ -1759,9 +1769,7 @@ def run_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise Busy(
-                f"another run is under way (process {file.read().strip() or 'unknown'}); let it end"
-            ) from None
+            raise Busy(f"another run is under way (process {file.read().strip() or 'unknown'}); let it end") from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -1785,13 +1793,9 @@ def open_or_rebuild(archive: Archive) -> Ledger:
     if lost or ledger.mark(CONFERENCE) is ledger.mark(PARTICIPANT) is None:
         for resource in (CONFERENCE, PARTICIPANT):
             ledger.recall(resource, archive.rows(resource))
-        ledger.rebuild(
-            {**row, "participants": _json(row.get("participants"))} for row in archive.rows(CONFERENCE)
-        )
+        ledger.rebuild({**row, "participants": _json(row.get("participants"))} for row in archive.rows(CONFERENCE))
         if ledger.mark(CONFERENCE) or ledger.mark(PARTICIPANT):
-            log.warning(
-                "the ledger was rebuilt from the aggregates; collection goes on where their newest rows end"
-            )
+            log.warning("the ledger was rebuilt from the aggregates; collection goes on where their newest rows end")
     return ledger
 
 
@@ -1833,21 +1837,21 @@ def _collect_locked(
         try:
             archive.discard(file for files in ledger.staged() for file in files)
             with suppress(OSError):
-                archive.publish(
-                    ledger
-                )  # what an earlier run left; where it still cannot be, that is said below
+                archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
             window = _window(ledger, now, start, end)
-            ledger.note_run(
-                run.number, window_start=format_time(window.start), window_end=format_time(window.end)
-            )
+            ledger.note_run(run.number, window_start=format_time(window.start), window_end=format_time(window.end))
             log.info("collecting %s from %s", window, settings.address)
+            if not settings.tls_verify:
+                log.warning("DEFAULT_MGR_TLS_VERIFY=false: whoever is on the way can read the password")
             summary = run.collect(window)
             archive.publish(ledger)
             archive.expire(now)
             outcome, message = "done", summary
             log.info("%s", summary)
-        except (CollectorError, OSError, sqlite3.Error) as error:
+        except Exception as error:
+            log.debug("here:", exc_info=True)
             message = explain(error, settings)
+            message += "; the next run covers this window" if isinstance(error, Passing) else ""
             if waiting := sum(file.rows for files in ledger.staged() for file in files):
                 message += f"; {waiting} rows wait in {archive.folder} for the next run"
             log.error("%s", message)
@@ -1860,9 +1864,7 @@ def _collect_locked(
             run.progress.close()
             with suppress(sqlite3.Error, OSError):
                 archive.discard(file for files in ledger.staged() for file in files)
-                ledger.note_run(
-                    run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message
-                )
+                ledger.note_run(run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
         return DONE if outcome == "done" else FAILED
 
 
@@ -1874,9 +1876,7 @@ def _window(ledger: Ledger, now: datetime, start: datetime | None, end: datetime
     if by_hand:
         start = start or end - FIRST_WINDOW
         if start >= end:
-            raise CollectorError(
-                f"--from {format_time(start)} is not before --to {format_time(end)} (UTC); swap them"
-            )
+            raise CollectorError(f"--from {format_time(start)} is not before --to {format_time(end)} (UTC); swap them")
         return Window(start, end, by_hand=True)
     return Window(min(marks, default=end - FIRST_WINDOW), end)
 
@@ -1892,6 +1892,8 @@ def _served(ledger: Ledger, moment: datetime) -> bool:
 def explain(error: Exception, settings: Settings) -> str:
     """One line for the user, with the mend in it."""
     folder = settings.data_dir
+    if isinstance(error, CollectorError):
+        return str(error)
     if isinstance(error, sqlite3.Error):
         if "disk is full" in str(error):
             return f"{folder}: the disk is full; make room"
@@ -1905,8 +1907,12 @@ def explain(error: Exception, settings: Settings) -> str:
                 f"{where}: {error.strerror}; close the program that holds it, and let user"
                 f" {os.geteuid()} (PUID) write the data folder"
             )
-        return f"{where}: {error.strerror or error}"
-    return str(error)
+        return f"{where}: {error.strerror or error}; is DATA_DIR ({folder}) a folder on a sound disk?"
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    line = trace.tb_lineno if trace else 0
+    return f"unexpected {type(error).__name__} at line {line} of this version ({__version__}); please report it"
 
 
 def open_log(settings: Settings, to_file: bool) -> None:
@@ -1928,9 +1934,7 @@ def open_log(settings: Settings, to_file: bool) -> None:
     if to_file:
         path = settings.data_dir / "data_collector.log"
         handlers.append(
-            logging.handlers.RotatingFileHandler(
-                path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
-            )
+            logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
         )
     for handler in handlers:
         handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -1983,39 +1987,37 @@ def _check_name(settings: Settings) -> str:
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError:
-        raise CollectorError(
-            f"{settings.address}: the name is not known here; check DEFAULT_MGR_ADDRESS and the container's DNS"
-        ) from None
+        raise CollectorError("the name is not known; check DEFAULT_MGR_ADDRESS and the container's DNS") from None
     return f"{host} is {', '.join(sorted(found))}"
 
 
 def _check_tls(settings: Settings, node: Node) -> str:
-    """The connection, with a request that needs no password to be right."""
-    with suppress(Passing):
-        with suppress(Refused):
-            node.try_once()
-    return describe(presented_certificate(settings)).removeprefix("It presented: ")
+    node.fetch(node.root + "conference/?limit=1")
+    return describe(presented_certificate(settings))
 
 
 def _check_credentials(settings: Settings, node: Node) -> str:
-    node.try_once()
-    node.try_once("participant/?limit=1")
+    for resource in (CONFERENCE, PARTICIPANT):
+        node.ask(f"{node.root}{resource}/?limit=1")
     return f"{settings.username} may read the history"
 
 
 def _check_history(node: Node) -> str:
-    answer = node.try_once("conference/?limit=0")
-    page, _ = node.envelope("conference/", answer)
-    meta = answer["meta"]
+    answer = node.ask(f"{node.root}conference/?limit=0")
+    page, meta = node.envelope(node.root, answer), answer["meta"]
+    ends = sorted(str(o.get("end_time")) for o in page.objects)
     if not page.total:
         return "the node has no conference yet"
-    ends = []
-    for order in ("end_time", "-end_time"):
-        with suppress(Refused):
-            found, _ = node.envelope("conference/", node.try_once(f"conference/?limit=1&order_by={order}"))
-            ends += [str(o.get("end_time")) for o in found.objects]
-    span = f", ended {ends[0]} to {ends[-1]} UTC" if ends else ""
-    return f"{page.total} conferences{span}; at most {meta.get('limit')} a page"  # type: ignore[attr-defined]
+    with suppress(Refused):
+        ends = [
+            str(found["end_time"])
+            for order in ("end_time", "-end_time")
+            for found in node.page(CONFERENCE, {"limit": "1", "order_by": order}).objects
+        ]
+    return (
+        f"{page.total} conferences, ended {ends[0]} to {ends[-1]} UTC;"
+        f" at most {meta.get('limit')} a page"  # type: ignore[attr-defined]
+    )
 
 
 def _check_clock(node: Node) -> str:
@@ -2091,9 +2093,7 @@ def status(settings: Settings, as_json: bool) -> int:
     print("Files:")
     for file in files:
         size_text = "missing" if file["bytes"] is None else f"{file['bytes'] / 1e6:.1f} MB"
-        print(
-            f"  {file['file']:<22} {file['rows']:>10} rows collected, {size_text}, up to {file['collected_to']}"
-        )
+        print(f"  {file['file']:<22} {file['rows']:>10} rows collected, {size_text}, up to {file['collected_to']}")
     print(f"Waiting to be written: {report['staged']} rows")
     print(f"Participants expected of collected conferences: {report['expected']}")
     return DONE
@@ -2123,9 +2123,7 @@ def health(settings: Settings) -> int:
     runs: list[dict[str, object]] = found["runs"] if found else []  # type: ignore[assignment]
     running = bool(runs) and runs[0]["outcome"] == "running"
     if running and not _locked(settings):
-        print(
-            f"unhealthy: the run of {runs[0]['started']} UTC was killed before its end; the next one makes up for it"
-        )
+        print(f"unhealthy: the run of {runs[0]['started']} UTC was killed before its end; the next one makes up for it")
         return FAILED
     if running:
         print(f"healthy: a run is under way since {runs[0]['started']} UTC")
@@ -2138,15 +2136,9 @@ def health(settings: Settings) -> int:
         due = scheduled(settings, now - GRACE, before=True)
         ended = parse_time(str(runs[0]["finished"])) if runs else None
         if due > since and (ended is None or ended < due):
-            print(
-                f"unhealthy: the run of {due:%Y-%m-%d %H:%M} UTC did not happen; look at the container's log"
-            )
+            print(f"unhealthy: the run of {due:%Y-%m-%d %H:%M} UTC did not happen; look at the container's log")
             return FAILED
-    print(
-        f"healthy: {runs[0]['message']} at {runs[0]['started']} UTC"
-        if runs
-        else "healthy: no run was due yet"
-    )
+    print(f"healthy: {runs[0]['message']} at {runs[0]['started']} UTC" if runs else "healthy: no run was due yet")
     return DONE
 
 
@@ -2212,13 +2204,11 @@ def become_owner(environ: dict[str, str], arguments: Sequence[str]) -> None:
         f"--reuid={owner[0]}",
         f"--regid={owner[1]}",
     )
-    program = ("setpriv", *drop, sys.executable, os.path.abspath(__file__), *arguments)
+    program = ("setpriv", *drop, sys.executable, str(Path(__file__).resolve()), *arguments)
     try:
         os.execvpe(program[0], program, environ)
     except OSError as error:
-        sys.exit(
-            f"setpriv cannot be started ({error.strerror}); run as the data folder's owner instead of root"
-        )
+        sys.exit(f"setpriv cannot be started ({error.strerror}); run as the data folder's owner instead of root")
 
 
 def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
@@ -2243,15 +2233,9 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     parser = argparse.ArgumentParser(prog="collector.py", description=(__doc__ or "").partition("\n")[0])
     commands = ("collect", "check", "status", "health", "crontab")
     parser.add_argument("command", nargs="?", choices=commands, default="collect")
-    parser.add_argument(
-        "--from", dest="start", type=_moment(zone), metavar="T", help="collect from this date or time"
-    )
-    parser.add_argument(
-        "--to", dest="end", type=_moment(zone), metavar="T", help="collect to before this one"
-    )
-    parser.add_argument(
-        "--if-due", action="store_true", help="collect only if the last scheduled time was missed"
-    )
+    parser.add_argument("--from", dest="start", type=_moment(zone), metavar="T", help="collect from this date or time")
+    parser.add_argument("--to", dest="end", type=_moment(zone), metavar="T", help="collect to before this one")
+    parser.add_argument("--if-due", action="store_true", help="collect only if the last scheduled time was missed")
     parser.add_argument("--json", action="store_true", help="status for machines")
     parser.add_argument("--version", action="version", version=__version__)
     asked = parser.parse_args(arguments)
