@@ -1,0 +1,532 @@
+"""What goes wrong between the collector and the node: what is done about it, and what is said.
+
+Whatever happens: the exit code tells, no data file is touched, one line says what to do, the node
+is asked one thing at a time, and the password is nowhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Collector, Outcome, environment_for
+from tests.management_node import ManagementNode, calls, certificates, faults
+from tests.management_node.faults import Answer
+from tests.management_node.server import Reply, Request
+
+DAY = date(2026, 11, 23)
+MORNING = datetime(2026, 11, 24, 0, 0, 30)
+LATER = datetime(2026, 11, 24, 13, 0, 30)
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass
+class Scene:
+    """A node with a day of calls in pages of 20, a folder with one good run, and a second run to come."""
+
+    node: ManagementNode
+    collector: Collector
+    before: dict[str, bytes]
+
+    def fails(self, *arguments: str) -> str:
+        """The second run fails as promised; what its one line of error says after the level."""
+        outcome = self.collector("collect", *arguments)
+        assert outcome.code == 1
+        assert self.collector.files() == self.before, "data files untouched"
+        (error,) = (line for line in outcome.stderr.splitlines() if " ERROR " in line)
+        assert outcome.stdout == ""
+        assert error in self.collector.log().splitlines(), "the log has the same line"
+        self.is_decent(outcome)
+        return error.partition(" ERROR ")[2]
+
+    def recovers(self, requests: int | None = None) -> str:
+        """The second run gets everything nevertheless; what it logged."""
+        outcome = self.collector("collect")
+        assert outcome.code == 0, outcome.output
+        assert not self.node.faults.waiting, "the fault did happen"
+        assert sorted(row["id"] for row in self.collector.rows("pexHistoryPart.csv")) == sorted(PARTICIPANTS)
+        self.is_decent(outcome)
+        return outcome.stderr
+
+    def is_decent(self, outcome: Outcome) -> None:
+        assert "Traceback" not in outcome.output
+        assert "Warning:" not in outcome.output
+        assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ \S", x) for x in outcome.stderr.splitlines())
+        assert self.node.peak <= 1, "one request at a time"
+        assert_secret_nowhere(self.collector, outcome)
+
+
+def assert_secret_nowhere(collector: Collector, outcome: Outcome) -> None:
+    secret = collector.env["DEFAULT_MGR_SECRET"].encode()
+    forms = (secret, base64.b64encode(b"admin:" + secret))
+    texts = [outcome.output.encode(errors="surrogateescape")]
+    texts += [file.read_bytes() for file in collector.data.rglob("*") if file.is_file()]
+    assert not any(form in text for form in forms for text in texts)
+
+
+CALLS = list(calls(seed=5, day=DAY, conferences=12)), list(calls(seed=5, day=DAY + timedelta(days=1), conferences=20))
+UNTIL = "2026-11-24T13:00:00"
+PARTICIPANTS = [
+    one["id"]
+    for held, present in (call for day in CALLS for call in day)
+    for one in present
+    if held["end_time"] < UNTIL or "2026-11-23" <= one["end_time"] < UNTIL
+]
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder after a good run over the day."""
+    folder = tmp_path_factory.mktemp("first") / "data"
+    folder.mkdir()
+    with ManagementNode(max_limit=20, now=MORNING) as node:
+        for day in CALLS:
+            node.load(day)
+        collector = Collector(folder, environment_for(node, folder))
+        collector.at(MORNING)
+        assert collector().code == 0
+    return folder
+
+
+def scene_in(folder: Path, first_run: Path, stack: ExitStack) -> Scene:
+    """A scene of its own, so that several can be played at the same time."""
+    node = stack.enter_context(ManagementNode(max_limit=20, now=LATER))
+    for day in CALLS:
+        node.load(day)
+    data = folder / "data"
+    subprocess.run(["cp", "-a", first_run, data], check=True)
+    collector = Collector(data, environment_for(node, data))
+    collector.at(LATER)
+    return Scene(node, collector, collector.files())
+
+
+@pytest.fixture
+def scene(tmp_path: Path, first_run: Path) -> Iterator[Scene]:
+    with ExitStack() as stack:
+        yield scene_in(tmp_path, first_run, stack)
+
+
+# What no second try mends: one request, one line
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (faults.status(401), "answered 401: wrong name or password; check DEFAULT_MGR_USERNAME (admin)"),
+        (faults.status(403), "answered 403: DEFAULT_MGR_USERNAME (admin) may not read the history; give"),
+        (faults.status(404), "answered 404: there is no History API; is DEFAULT_MGR_ADDRESS a Management"),
+        (faults.status(418), "answered 418"),
+        (faults.redirect("https://elsewhere.example.com/x"), "a redirect to https://elsewhere.example.com/x"),
+        (faults.redirect("/login", 308), "answered 308, a redirect to /login"),
+        (faults.not_the_envelope(), "JSON that is not the History API's"),
+        (faults.not_the_envelope({"meta": {}, "objects": []}), "JSON that is not the History API's"),
+        (faults.not_the_envelope({"meta": {"total_count": 1}, "objects": ["x"]}), "without an id"),
+        (faults.next_at("https://elsewhere.example.com"), "elsewhere (https://elsewhere.example.com/"),
+        (faults.next_at("http://127.0.0.1:80"), "elsewhere (http://127.0.0.1:80/"),
+        (faults.next_at("//elsewhere.example.com"), "elsewhere"),
+        (faults.next_at("http://["), "next page"),
+        (faults.short(), "counts"),
+        (faults.counted(3), "counts"),
+    ],
+)
+def test_what_no_second_try_mends_is_asked_once_and_said(scene: Scene, fault: Any, says: str) -> None:
+    scene.node.faults.add(fault, times=None)
+    message = scene.fails()
+    assert says in message
+    assert "DEFAULT_MGR_" in message or "ask Pexip's support" in message, "it says what to look at"
+    assert len(scene.node.requests) == 1
+
+
+@pytest.mark.parametrize("wrong", ["password", "host", "certificate", "answer"])
+def test_not_even_at_debug_the_password_is_told(scene: Scene, wrong: str) -> None:
+    scene.collector.env["DATA_LOG_LEVEL"] = "DEBUG"
+    if wrong == "password":
+        scene.node.secret = "another"
+    elif wrong == "host":
+        scene.collector.env["DEFAULT_MGR_ADDRESS"] = "no-such-host.invalid"
+    elif wrong == "certificate":
+        scene.node.certificate = certificates.expired()
+    else:
+        scene.node.faults.add(faults.html(404))
+    outcome = scene.collector("collect")
+    assert outcome.code == 1
+    assert_secret_nowhere(scene.collector, outcome)
+    assert "Traceback" not in outcome.output, "what is expected to go wrong has no stack to show"
+
+
+def test_a_wrong_password_is_sent_once_so_that_no_account_is_locked(scene: Scene) -> None:
+    scene.collector.env["DEFAULT_MGR_SECRET"] = "not sesame"
+    message = scene.fails()
+    assert [request.status for request in scene.node.requests] == [401]
+    assert message.endswith("check DEFAULT_MGR_USERNAME (admin) and DEFAULT_MGR_SECRET")
+
+
+def test_a_password_in_quotes_gets_the_hint_that_env_file_keeps_them(scene: Scene) -> None:
+    scene.collector.env["DEFAULT_MGR_SECRET"] = f'"{scene.node.secret}"'
+    assert "quote" in scene.fails()
+
+
+def test_a_password_that_changes_in_the_middle_is_sent_once_more(scene: Scene) -> None:
+    scene.node.faults.add(faults.status(401), on="participant", nth=2, times=None)
+    assert "answered 401" in scene.fails()
+    assert [request.status for request in scene.node.requests].count(401) == 1
+
+
+def test_nothing_is_sent_to_where_a_redirect_or_a_next_leads(scene: Scene) -> None:
+    with ManagementNode(certificate=scene.node.certificate) as other:
+        for fault in (faults.redirect(other.url + "/"), faults.next_at(other.url)):
+            scene.node.faults.clear()
+            scene.node.faults.add(fault, times=None)
+            scene.fails()
+        assert (other.connections, other.requests) == (0, [])
+
+
+def test_a_400_is_tried_without_order_and_then_said(scene: Scene) -> None:
+    scene.node.faults.add(faults.status(400), times=None)
+    assert "answered 400" in scene.fails()
+    assert ["order_by" in request.query for request in scene.node.requests] == [True, False]
+
+
+# The network and TLS
+
+
+def test_an_unknown_host_is_said_at_once(scene: Scene) -> None:
+    scene.collector.env["DEFAULT_MGR_ADDRESS"] = "no-such-host.invalid"
+    assert scene.fails() == (
+        "no-such-host.invalid: the name is not known; check DEFAULT_MGR_ADDRESS and the container's DNS"
+    )
+
+
+def test_a_port_that_speaks_plain_http_is_said_at_once_and_gets_no_password(scene: Scene) -> None:
+    with ManagementNode(tls=False) as plain:
+        scene.collector.env["DEFAULT_MGR_ADDRESS"] = plain.address
+        assert "no TLS is spoken on that port; check the port in DEFAULT_MGR_ADDRESS" in scene.fails()
+        assert plain.requests == []
+
+
+@pytest.mark.parametrize(
+    ("certificate", "says"),
+    [
+        (certificates.self_signed, "self-signed certificate"),
+        (certificates.expired, "expired"),
+        (certificates.wrong_name, "is not valid for '127.0.0.1'"),
+    ],
+)
+def test_a_certificate_that_does_not_verify_is_described_with_the_ways_on(
+    scene: Scene, certificate: Callable[[], certificates.Certificate], says: str
+) -> None:
+    scene.node.certificate = certificate()
+    message = scene.fails()
+    assert says in message
+    assert scene.node.certificate.fingerprint in message
+    for word in ("subject", "issuer", "valid until"):
+        assert word in message
+    ways = [message.index(way) for way in ("(1)", "(2)", "(3)", "TLS_VERIFY=false")]
+    assert ways == sorted(ways), "the unsafe one last"
+    assert scene.node.requests == [], "no password before trust"
+
+
+def test_the_systems_authorities_do_not_vouch_for_a_companys_node(scene: Scene) -> None:
+    del scene.collector.env["DEFAULT_MGR_CA_FILE"]
+    assert "does not verify" in scene.fails()
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_no_ca_variable_of_the_environment_overrides_the_setting(scene: Scene, name: str) -> None:
+    company = Path(scene.collector.env.pop("DEFAULT_MGR_CA_FILE"))
+    scene.collector.env[name] = str(company)
+    assert "does not verify" in scene.fails()
+    scene.collector.env |= {"DEFAULT_MGR_CA_FILE": str(company), name: "/nowhere"}
+    scene.recovers()
+
+
+def test_no_proxy_of_the_environment_is_used(scene: Scene) -> None:
+    scene.collector.env |= dict.fromkeys(("HTTPS_PROXY", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    scene.recovers()
+
+
+def test_a_pinned_certificate_is_accepted_and_no_other(scene: Scene) -> None:
+    scene.node.certificate = certificates.self_signed("another.example.com")
+    del scene.collector.env["DEFAULT_MGR_CA_FILE"]
+    scene.collector.env["DEFAULT_MGR_TLS_FINGERPRINT"] = scene.node.certificate.fingerprint
+    assert "WARNING" not in scene.recovers()
+    scene.before, scene.node.requests[:] = scene.collector.files(), []
+    scene.node.certificate = certificates.self_signed("another.example.com")
+    message = scene.fails()
+    assert "is not the one that DEFAULT_MGR_TLS_FINGERPRINT names" in message
+    assert scene.node.certificate.fingerprint in message, "the one that was presented"
+    assert scene.node.requests == []
+
+
+def test_a_companys_own_ca_and_a_pin_must_both_hold(scene: Scene) -> None:
+    assert scene.node.certificate
+    scene.collector.env["DEFAULT_MGR_TLS_FINGERPRINT"] = scene.node.certificate.fingerprint
+    scene.recovers()
+    scene.before = scene.collector.files()
+    scene.node.certificate = certificates.self_signed()
+    scene.collector.env["DEFAULT_MGR_TLS_FINGERPRINT"] = scene.node.certificate.fingerprint
+    assert "does not verify" in scene.fails()
+
+
+def test_a_self_signed_certificate_can_be_its_own_ca_file(scene: Scene, tmp_path: Path) -> None:
+    scene.node.certificate = certificates.self_signed()
+    own = tmp_path / "own.pem"
+    own.write_bytes(scene.node.certificate.chain)
+    scene.collector.env["DEFAULT_MGR_CA_FILE"] = str(own)
+    scene.recovers()
+
+
+def test_verification_that_is_off_warns_once_on_each_run(scene: Scene) -> None:
+    scene.node.certificate = certificates.expired()
+    del scene.collector.env["DEFAULT_MGR_CA_FILE"]
+    scene.collector.env["DEFAULT_MGR_TLS_VERIFY"] = "false"
+    (warning,) = (line for line in scene.recovers().splitlines() if " WARNING " in line)
+    assert "DEFAULT_MGR_TLS_VERIFY=false" in warning
+
+
+# What may be over in a moment: tried again, a few times. Slow, so they are played together.
+
+
+def bytes_of(body: bytes, **headers: str) -> faults.Fault:
+    return lambda request, answer: Reply(200, {**JSON, **headers}, body)
+
+
+def dated(offset: timedelta) -> faults.Fault:
+    """The answer with a Date header, off by so much."""
+
+    def fault(request: Request, answer: Answer) -> Reply:
+        reply = answer()
+        stamp = format_datetime((LATER + offset).astimezone(), usegmt=False)
+        return replace(reply, headers={**reply.headers, "Date": stamp})
+
+    return fault
+
+
+PASSING: dict[str, tuple[faults.Fault, str]] = {
+    "503": (faults.status(503), "answered 503"),
+    "500 and a page for people": (faults.html(500), "answered 500"),
+    "429": (faults.status(429), "answered 429"),
+    "429 for a second": (faults.status(429, retry_after=1), "answered 429"),
+    "429 with nonsense": (faults.status(429, retry_after="soon"), "answered 429"),
+    "503 until a date without a zone": (
+        faults.status(503, retry_after="Tue, 24 Nov 2026 13:00:31 -0000"),
+        "answered 503",
+    ),
+    "503 until the year 9 milliards": (
+        faults.status(503, retry_after="Fri, 01 Jan 9000000000 00:00:00 GMT"),
+        "answered 503",
+    ),
+    "reset": (faults.reset(), "the connection broke"),
+    "cut with a Content-Length": (faults.cut(), "cut short"),
+    "cut in chunks": (faults.cut(chunked=True), "cut short"),
+    "cut at once": (faults.cut(0), "cut short"),
+    "HTML instead of JSON": (faults.html(), "text/html; charset=utf-8 instead of JSON"),
+    "truncated JSON": (faults.truncated(), "JSON"),
+    "empty body": (bytes_of(b""), "JSON"),
+    "not the encoding that it says": (bytes_of(b"{}", **{"Content-Encoding": "gzip"}), "the connection broke"),
+    "nested without an end": (bytes_of(b"[" * 10**5), "JSON"),
+}
+
+
+@dataclass
+class Played:
+    scene: Scene
+    outcome: Outcome
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory, first_run: Path) -> Iterator[Callable[[str, bool], Played]]:
+    """Runs against a node with a passing fault, once or for ever, all under way at the same time."""
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(40))
+
+        def play(scene: Scene, fault: faults.Fault, for_ever: bool) -> Played:
+            scene.node.faults.add(fault, on="participant", nth=2, times=None if for_ever else 1)
+            started = time.monotonic()
+            outcome = scene.collector("collect", timeout=120)
+            return Played(scene, outcome, time.monotonic() - started)
+
+        running: dict[tuple[str, bool], Future[Played]] = {}
+        for name, for_ever in [(name, True) for name in STAYING] + [(name, False) for name in PASSING]:
+            scene = scene_in(tmp_path_factory.mktemp("passing"), first_run, stack)
+            running[name, for_ever] = pool.submit(play, scene, PASSING[name][0], for_ever)
+        yield lambda name, for_ever: running[name, for_ever].result()
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_passing_fault_is_tried_again_until_it_is_over(played: Callable[[str, bool], Played], name: str) -> None:
+    run = played(name, False)
+    assert run.outcome.code == 0, run.outcome.output
+    assert not run.scene.node.faults.waiting
+    rows = run.scene.collector.rows("pexHistoryPart.csv")
+    assert sorted(row["id"] for row in rows) == sorted(PARTICIPANTS)
+    run.scene.is_decent(run.outcome)
+    (again,) = (line for line in run.outcome.stderr.splitlines() if "trying again" in line)
+    assert PASSING[name][1] in again
+
+
+STAYING = ["503", "429", "reset", "cut in chunks", "HTML instead of JSON", "truncated JSON"]
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_a_fault_that_does_not_pass_ends_the_run_after_a_few_tries(
+    played: Callable[[str, bool], Played], name: str
+) -> None:
+    run = played(name, True)
+    scene, lines = run.scene, run.outcome.stderr.splitlines()
+    assert run.outcome.code == 1
+    assert scene.collector.files() == scene.before
+    (error,) = (line for line in lines if " ERROR " in line)
+    assert PASSING[name][1] in error
+    assert "trying again" not in error
+    assert error in scene.collector.log().splitlines()
+    targets = [request.target for request in scene.node.requests]
+    tries = targets.count(targets[-1])
+    assert 3 <= tries <= 6
+    assert sum("trying again" in line for line in lines) == tries - 1, "it does what it says"
+    assert run.seconds < 60
+    scene.is_decent(run.outcome)
+
+
+def test_a_node_that_refuses_the_connection_is_given_up_and_said(scene: Scene) -> None:
+    scene.collector.env["DEFAULT_MGR_ADDRESS"] = "127.0.0.1:9"
+    message = quickly(scene)
+    assert message.startswith("127.0.0.1:9: the connection was refused; check DEFAULT_MGR_ADDRESS")
+
+
+def quickly(scene: Scene, **constants: float) -> str:
+    """The error of a run whose patience is short: constants of collector.py set otherwise."""
+    settings = {"PATIENCE": 1.0, "ATTEMPTS": 2, **constants}
+    program = (
+        f"import collector, os, sys; vars(collector).update({settings!r});"
+        " sys.exit(collector.main(sys.argv[1:], dict(os.environ)))"
+    )
+    env = {**scene.collector.env, "PYTHONPATH": f"{scene.collector.env['PYTHONPATH']}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, "collect"], env=env, capture_output=True, encoding="utf-8", timeout=60
+    )
+    outcome = Outcome(done.returncode, done.stdout, done.stderr)
+    assert outcome.code == 1
+    assert scene.collector.files() == scene.before
+    assert "Traceback" not in outcome.output
+    assert_secret_nowhere(scene.collector, outcome)
+    (error,) = (line for line in outcome.stderr.splitlines() if " ERROR " in line)
+    return error.partition(" ERROR ")[2]
+
+
+def test_a_node_that_does_not_answer_is_given_up_and_said(scene: Scene) -> None:
+    scene.node.faults.add(faults.hang(30), times=None)
+    message = quickly(scene, READ_TIMEOUT=0.3)
+    assert message.startswith(f"{scene.node.address}: no answer within 0 s")
+    assert len(scene.node.requests) == 2
+
+
+def test_retry_after_is_waited_for_and_not_longer_than_makes_sense(scene: Scene) -> None:
+    scene.node.faults.add(faults.status(429, retry_after=3), on="participant")
+    started = time.monotonic()
+    scene.recovers()
+    assert time.monotonic() - started >= 3
+    scene.before = scene.collector.files()
+    scene.node.requests.clear()
+    scene.node.faults.add(faults.status(429, retry_after=3600), times=None)
+    message = scene.fails()
+    assert "3600 s" in message, "it says how long the node wants it to wait"
+    assert len(scene.node.requests) == 1
+
+
+# Records that move
+
+
+def test_records_that_come_while_paging_make_it_read_again_until_they_hold_still(scene: Scene) -> None:
+    hidden = PARTICIPANTS[-3:]
+    scene.node.hidden = set(hidden)
+    scene.node.faults.add(faults.after(lambda request: scene.node.hidden.clear()), on="participant", nth=2)
+    assert "reading them again" in scene.recovers()
+
+
+def test_a_total_that_never_holds_still_costs_no_row_and_not_the_window(scene: Scene) -> None:
+    wobble = iter(range(1000))
+
+    def fault(request: Request, answer: Answer) -> Reply:
+        return faults.counted(next(wobble) % 2)(request, answer)
+
+    scene.node.faults.add(fault, on="participant", times=None)
+    outcome = scene.collector("collect")
+    scene.is_decent(outcome)
+    scene.node.faults.clear()
+    assert scene.collector("collect").code == 0
+    rows = scene.collector.rows("pexHistoryPart.csv")
+    assert sorted(row["id"] for row in rows) == sorted(PARTICIPANTS)
+
+
+def test_pages_that_bring_the_same_records_for_ever_end_as_a_failure(scene: Scene) -> None:
+    def fault(request: Request, answer: Answer) -> Reply:
+        return faults.edited(lambda document: document["meta"].update(next=request.target))(request, answer)
+
+    scene.node.faults.add(fault, on="participant", times=None)
+    outcome = scene.collector("collect")
+    assert outcome.code == 1
+    scene.is_decent(outcome)
+
+
+# Clocks
+
+
+@pytest.mark.parametrize(("minutes", "said"), [(0, None), (5, None), (40, "ahead of"), (-40, "behind")])
+def test_clocks_that_differ_by_much_are_said(scene: Scene, minutes: int, said: str | None) -> None:
+    scene.node.faults.add(dated(timedelta(minutes=minutes)), times=None)
+    warnings = [line for line in scene.recovers().splitlines() if " WARNING " in line]
+    assert len(warnings) == (said is not None)
+    assert said is None or f"the node's clock is 40 minutes {said}" in warnings[0]
+
+
+# Things that nobody expects
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda o: o.update(end_time=5),
+        lambda o: o.update(end_time=None),
+        lambda o: o.update(participants="x", conference=4, media_streams={"a": 1}),
+        lambda o: o.update({'a, "new"\nfield': {"deep": [[[None]]]}}),
+        lambda o: o.update(name=10**30, tag=1e-7),
+        lambda o: o.pop("end_time"),
+    ],
+)
+def test_odd_values_are_written_or_refused_but_never_a_traceback(scene: Scene, edit: Any) -> None:
+    scene.node.faults.add(faults.edited(lambda d: [edit(o) for o in d["objects"][:1]]), times=None)
+    scene.is_decent(scene.collector("collect"))
+
+
+def test_a_user_name_that_is_no_utf_8_is_no_traceback(scene: Scene) -> None:
+    scene.collector.env["DEFAULT_MGR_USERNAME"] = os.fsdecode(b"k\xe5re")
+    outcome = scene.collector("collect")
+    assert outcome.code in (1, 2)
+    assert "Traceback" not in outcome.output
+
+
+def test_a_data_folder_that_is_a_file_is_said(scene: Scene, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    outcome = scene.collector("collect", env={"DATA_DIR": str(file)})
+    assert outcome.code == 1
+    assert file.read_text() == "mine"
+    (line,) = outcome.stderr.splitlines()
+    assert str(file) in line
+    assert "DATA_DIR" in line

@@ -1,0 +1,360 @@
+"""Settings: what is forgiven, what is refused and in which words, and what reaches node and cron."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+import collector as program
+from tests.conftest import COLLECTOR, Collector
+from tests.management_node import ManagementNode, certificates
+
+LEAST = {"DEFAULT_MGR_ADDRESS": "mgr.example.com", "DEFAULT_MGR_SECRET": "sesame"}
+
+
+def settings(**environ: str) -> program.Settings:
+    return program.read_settings({**LEAST, **environ})
+
+
+def problems(environ: dict[str, str], **needed: bool) -> list[str]:
+    with pytest.raises(program.SettingsError) as caught:
+        program.read_settings(environ, **needed)
+    return list(caught.value.problems)
+
+
+# What is wrong, one at a time: the variable, its value, and words of the mend.
+WRONG = [
+    ("DEFAULT_MGR_ADDRESS", "", "is missing; give the Management Node's name or IP address"),
+    ("DEFAULT_MGR_ADDRESS", "http://mgr", "plain HTTP; give the name alone"),
+    ("DEFAULT_MGR_ADDRESS", "HTTP://mgr", "plain HTTP; give the name alone"),
+    ("DEFAULT_MGR_ADDRESS", "ftp://mgr", "give the name alone"),
+    ("DEFAULT_MGR_ADDRESS", "https://mgr/admin", "give the name alone"),
+    ("DEFAULT_MGR_ADDRESS", "mgr?x=1", "give the name alone"),
+    ("DEFAULT_MGR_ADDRESS", "admin@mgr", "give the name alone"),
+    ("DEFAULT_MGR_ADDRESS", "mgr example", "give one such as mgr.example.com"),
+    ("DEFAULT_MGR_ADDRESS", "mgr\nevil", "give one such as mgr.example.com"),
+    ("DEFAULT_MGR_ADDRESS", "-mgr", "give one such as mgr.example.com"),
+    ("DEFAULT_MGR_ADDRESS", "mgr:0", "give one from 1 to 65535"),
+    ("DEFAULT_MGR_ADDRESS", "mgr:65536", "give one from 1 to 65535"),
+    ("DEFAULT_MGR_ADDRESS", "mgr:https", "give one from 1 to 65535"),
+    ("DEFAULT_MGR_ADDRESS", "mgr:", "give one from 1 to 65535"),
+    ("DEFAULT_MGR_USERNAME", "kari:nordmann", "a colon"),
+    ("DEFAULT_MGR_SECRET", "", "is missing; give the password here or a file in DEFAULT_MGR_SECRET_FILE"),
+    ("DEFAULT_MGR_CA_FILE", "/nowhere/ca.pem", "give a PEM file that the container can read"),
+    ("DEFAULT_MGR_CA_FILE", str(COLLECTOR), "no certificate in it"),
+    ("DEFAULT_MGR_TLS_FINGERPRINT", "AB:CD", "give its 64 hexadecimal digits"),
+    ("DEFAULT_MGR_TLS_FINGERPRINT", "g" * 64, "give its 64 hexadecimal digits"),
+    ("DEFAULT_MGR_TLS_VERIFY", "perhaps", "neither true nor false"),
+    ("DEFAULT_CONF_LIMIT", "many", "is not a number"),
+    ("DEFAULT_CONF_LIMIT", "-1", "is not a number"),
+    ("DEFAULT_PART_LIMIT", "1.5", "is not a number"),
+    ("DEFAULT_PART_LIMIT", "1" * 30, "is not a number"),
+    ("DATA_CRON_TIME", "* * * *", "has 4 fields; give five"),
+    ("DATA_RUN_ON_START", "2", "neither true nor false"),
+    ("DATA_CSV_BOM", "utf-8", "neither true nor false"),
+    ("DATA_CSV_ESCAPE_FORMULAS", "nope", "neither true nor false"),
+    ("DATA_MEDIA_STREAMS", "all", "neither true nor false"),
+    ("DATA_KEEP_DAYS", "-7", "is not a number"),
+    ("DATA_LOG_LEVEL", "chatty", "none of DEBUG, INFO, WARNING, ERROR"),
+    ("PUID", "kari", "is not a number"),
+    ("PGID", "-5", "is not a number"),
+    ("UMASK", "999", "octal"),
+    ("UMASK", "27", "octal"),
+    ("TZ", "Middle/Earth", "give one such as Europe/Oslo"),
+    ("TZ", "../../etc/passwd", "give one such as Europe/Oslo"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "mend"), WRONG)
+def test_a_wrong_setting_is_named_with_the_mend(name: str, value: str, mend: str) -> None:
+    (problem,) = problems({**LEAST, name: value})
+    assert problem.startswith(f"{name}: ")
+    assert mend in problem
+    assert "\n" not in problem
+    assert not value or repr(value).lower() in problem.lower() or name == "DEFAULT_MGR_USERNAME"
+
+
+def test_all_problems_are_reported_together_and_nothing_is_tried(tmp_path: Path) -> None:
+    wrong = {name: value for name, value, _ in WRONG if value}
+    path = {"PATH": os.environ["PATH"]}
+    for command in ("collect", "check", "crontab"):
+        done = subprocess.run(
+            [sys.executable, str(COLLECTOR), command],
+            env={**path, **wrong, "DATA_DIR": str(tmp_path / "data"), "DEFAULT_MGR_SECRET_FILE": "/nowhere"},
+            capture_output=True,
+            encoding="utf-8",
+        )
+        named = [line.partition(":")[0] for line in done.stderr.splitlines()]
+        assert done.returncode == 2
+        assert sorted(named) == sorted([*wrong, "DEFAULT_MGR_SECRET_FILE"]), "each once, a line each"
+        assert done.stdout == ""
+        assert not (tmp_path / "data").exists()
+
+
+def test_without_a_setting_the_three_required_ones_are_named_to_who_schedules() -> None:
+    found = problems({}, node=True, schedule=True)
+    assert [line.partition(": is missing")[0] for line in found] == [
+        "DEFAULT_MGR_ADDRESS",
+        "DEFAULT_MGR_SECRET",
+        "DATA_CRON_TIME",
+    ]
+
+
+def test_a_secret_and_a_secret_file_contradict_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("other")
+    (problem,) = problems({**LEAST, "DEFAULT_MGR_SECRET_FILE": str(file)})
+    assert problem == "DEFAULT_MGR_SECRET_FILE: DEFAULT_MGR_SECRET is set too; remove one of the two"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n"])
+def test_a_secret_file_that_gives_no_password_is_named(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    (problem,) = problems({"DEFAULT_MGR_ADDRESS": "mgr", "DEFAULT_MGR_SECRET_FILE": str(file)})
+    assert problem.startswith("DEFAULT_MGR_SECRET_FILE: ")
+    assert str(file) in problem
+
+
+def test_verification_that_is_off_contradicts_what_to_verify_with(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(certificates.issued().ca)
+    found = problems(
+        {
+            **LEAST,
+            "DEFAULT_MGR_TLS_VERIFY": "false",
+            "DEFAULT_MGR_CA_FILE": str(ca),
+            "DEFAULT_MGR_TLS_FINGERPRINT": "ab" * 32,
+        }
+    )
+    assert [line.partition(":")[0] for line in found] == [
+        "DEFAULT_MGR_CA_FILE",
+        "DEFAULT_MGR_TLS_FINGERPRINT",
+    ]
+    assert all("DEFAULT_MGR_TLS_VERIFY=false" in line for line in found)
+
+
+def test_no_problem_tells_the_password() -> None:
+    found = problems({"DEFAULT_MGR_SECRET": "sesame", "DEFAULT_MGR_SECRET_FILE": "/nowhere", "TZ": "?"})
+    assert "sesame" not in "\n".join(found)
+    assert "sesame" not in repr(settings())
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("mgr", "mgr"),
+        ("mgr.example.com", "mgr.example.com"),
+        ("https://mgr.example.com", "mgr.example.com"),
+        ("HTTPS://mgr.example.com/", "mgr.example.com"),
+        (" mgr.example.com ", "mgr.example.com"),
+        ('"mgr.example.com"', "mgr.example.com"),
+        ("mgr.example.com:8443", "mgr.example.com:8443"),
+        ("https://192.0.2.7:8443/", "192.0.2.7:8443"),
+        ("2001:db8::7", "[2001:db8::7]"),
+        ("[2001:db8::7]", "[2001:db8::7]"),
+        ("https://[2001:db8::7]:8443/", "[2001:db8::7]:8443"),
+    ],
+)
+def test_an_address_is_taken_as_it_was_meant(given: str, meant: str) -> None:
+    assert settings(DEFAULT_MGR_ADDRESS=given).address == meant
+
+
+@pytest.mark.parametrize("quoted", ["5 0 * * *", '"5 0 * * *"', "'5 0 * * *'", " 5  0 * * * "])
+def test_quotes_around_the_schedule_are_dropped(quoted: str) -> None:
+    assert settings(DATA_CRON_TIME=quoted).schedule == "5 0 * * *"
+
+
+@pytest.mark.parametrize("form", ["{}", "sha256:{}", "SHA256 Fingerprint={}", "sha256 Fingerprint={}", " {} "])
+def test_a_fingerprint_is_taken_as_openssl_and_browsers_show_it(form: str) -> None:
+    plain = certificates.issued().fingerprint
+    for digits in (plain, plain.lower(), plain.replace(":", ""), plain.replace(":", " ")):
+        found = settings(DEFAULT_MGR_TLS_FINGERPRINT=form.format(digits)).fingerprint
+        assert found == plain.replace(":", "").lower()
+
+
+@pytest.mark.parametrize(("word", "meant"), [("TRUE", True), ("1", True), ("no", False), ("off", False)])
+def test_yes_and_no_are_taken_in_the_usual_words(word: str, meant: bool) -> None:
+    assert settings(DATA_CSV_BOM=word).csv_bom is meant
+
+
+def test_an_empty_value_is_the_default() -> None:
+    names = (name for name, _, _ in WRONG if name not in LEAST)
+    assert settings(**dict.fromkeys(names, "")) == settings()
+
+
+# Passwords
+
+PASSWORDS = [
+    b"  50%, $HOME $$ ${HOME} $(id) `id` #no comment \\ \\n  ",
+    b"'quotes\"",
+    b'"in quotes"',
+    b"it's: line\nbreak,\rreturn\t",
+    "møte 密码 🔑".encode() + b" latin-1 \xe6\xf8\xe5 \xff, half a pair \xed\xa0\x80",
+    b"x" * 500,
+]
+
+
+def sent_by(collector: Collector, node: ManagementNode) -> tuple[bytes, str]:
+    """The user and password of the first request, as bytes, and what the collector said."""
+    outcome = collector(env={"DATA_LOG_LEVEL": "DEBUG"})
+    scheme, _, encoded = node.requests[0].headers["Authorization"].partition(" ")
+    assert scheme == "Basic"
+    return base64.b64decode(encoded), outcome.output
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_password_from_the_environment_reaches_the_node_byte_for_byte(
+    node: ManagementNode, collector: Collector, password: bytes
+) -> None:
+    collector.env["DEFAULT_MGR_SECRET"] = os.fsdecode(password)
+    sent, output = sent_by(collector, node)
+    assert sent == b"admin:" + password
+    assert os.fsdecode(password) not in output
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
+def test_a_password_from_a_file_reaches_the_node_without_the_last_line_break(
+    node: ManagementNode, collector: Collector, tmp_path: Path, ending: bytes
+) -> None:
+    del collector.env["DEFAULT_MGR_SECRET"]
+    file = tmp_path / "secret"
+    collector.env["DEFAULT_MGR_SECRET_FILE"] = str(file)
+    for password in (b" two\nlines \xff\xfe'\" ", b"ends with two breaks\n"):
+        node.requests.clear()
+        file.write_bytes(password + (ending or b"\n"))
+        assert sent_by(collector, node)[0] == b"admin:" + password
+
+
+def test_a_user_name_reaches_the_node_in_utf_8(node: ManagementNode, collector: Collector) -> None:
+    node.username = collector.env["DEFAULT_MGR_USERNAME"] = "kåre"
+    assert sent_by(collector, node)[0] == "kåre:sesame, open".encode()
+    assert collector("check").code == 0
+
+
+# Schedules
+
+REFUSED = {
+    "minute": ["60 * * * *", "*/0 * * * *", "5-1 * * * *", "1,,2 * * * *", "5/15 * * * *", "? * * * *"],
+    "hour": ["* 24 * * *", "* +1 * * *", "* 1.5 * * *"],
+    "day-of-month": ["0 0 0 * *", "0 0 32 * *", "0 0 L * *", "0 0 LW * *", "0 0 15W * *", "0 0 31 2 *"],
+    "month": ["0 0 * 13 *", "0 0 * 0 *", "0 0 * feb-jan *"],
+    "day-of-week": ["0 0 * * 8", "0 0 * * 5L", "0 0 * * 1#2", "0 0 * * sunday", "0 0 * * fri-sun", "0 0 * * ;x"],
+}
+
+
+@pytest.mark.parametrize(("field", "given"), [(field, one) for field in REFUSED for one in REFUSED[field]])
+def test_a_schedule_that_debians_cron_would_not_run_is_refused_with_its_field(field: str, given: str) -> None:
+    (problem,) = problems({**LEAST, "DATA_CRON_TIME": given})
+    assert problem.startswith(f"DATA_CRON_TIME: {given!r}")
+    assert f"field {field} " in problem
+
+
+@pytest.mark.parametrize("given", ["@reboot", "@noon", "0 0 * * *\n* * * * * evil", "0 0 * * * root", "daily"])
+def test_what_is_no_schedule_at_all_is_refused(given: str) -> None:
+    (problem,) = problems({**LEAST, "DATA_CRON_TIME": given})
+    assert problem.startswith(f"DATA_CRON_TIME: {given!r}")
+
+
+@pytest.mark.parametrize(
+    ("given", "zone", "after", "times"),
+    [
+        # no 02:30 on that night: at once when the clock has jumped
+        ("30 2 * * *", "Europe/Oslo", "2026-03-28T12:00", ["2026-03-29T03:00", "2026-03-30T02:30"]),
+        # 02:30 comes twice: once is enough
+        ("30 2 * * *", "Europe/Oslo", "2026-10-24T12:00", ["2026-10-25T02:30", "2026-10-26T02:30"]),
+        # hourly stays hourly in both nights
+        ("0 * * * *", "Europe/Oslo", "2026-03-29T01:30", ["2026-03-29T03:00", "2026-03-29T04:00"]),
+        ("5 0 * * *", "Europe/Oslo", "2026-11-23T00:05", ["2026-11-24T00:05", "2026-11-25T00:05"]),
+        ("0 0 29 2 *", "UTC", "2026-11-23T00:00", ["2028-02-29T00:00", "2032-02-29T00:00"]),
+        # both days given: either; one of them a star: both
+        ("0 0 13 * fri", "UTC", "2026-11-12T12:00", ["2026-11-13T00:00", "2026-11-20T00:00"]),
+        ("0 0 */2 * mon", "UTC", "2026-11-01T12:00", ["2026-11-09T00:00", "2026-11-23T00:00"]),
+    ],
+)
+def test_the_next_times_are_those_of_debians_cron(given: str, zone: str, after: str, times: list[str]) -> None:
+    wanted = settings(DATA_CRON_TIME=given, TZ=zone)
+    moment = datetime.fromisoformat(after).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    for time in times:
+        moment = program.scheduled(wanted, moment)
+        assert f"{moment.astimezone(ZoneInfo(zone)):%Y-%m-%dT%H:%M}" == time
+
+
+def test_an_hourly_job_runs_in_both_of_the_hours_that_are_called_two() -> None:
+    hourly = settings(DATA_CRON_TIME="0 * * * *", TZ="Europe/Oslo")
+    moment = datetime(2026, 10, 24, 22, 30, tzinfo=UTC)
+    for hour in (23, 0, 1, 2):
+        moment = program.scheduled(hourly, moment)
+        assert moment.hour == hour
+
+
+@pytest.mark.parametrize("zone", ["Europe/Oslo", "America/New_York", "Australia/Lord_Howe", "America/Havana"])
+@pytest.mark.parametrize("given", ["30 2 * * *", "0 * * * *", "*/15 * * * *", "5 */2 * * *", "59 1 * * *", "0 0 * * 0"])
+def test_the_last_time_is_the_newest_of_those_that_came_whatever_the_clock_did(given: str, zone: str) -> None:
+    wanted = settings(DATA_CRON_TIME=given, TZ=zone)
+    for year_day in ("2026-03-05", "2026-03-27", "2026-04-02", "2026-10-02", "2026-10-23", "2026-10-30"):
+        start = moment = datetime.fromisoformat(f"{year_day}T00:00+00:00")
+        times = []
+        while moment < start + timedelta(days=11):
+            moment = program.scheduled(wanted, moment)
+            times.append(moment)
+        assert times == sorted(set(times))
+        for hours in range(8 * 24, 11 * 24, 2 if "*" in given.split()[1] else 5):
+            now = start + timedelta(hours=hours, minutes=7)
+            assert program.scheduled(wanted, now, before=True) == max(t for t in times if t <= now)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "5 0 * * *",
+        "@daily",
+        "@Weekly",
+        "0 0 1 1 *",
+        "*/5 8-17 * * mon-fri",
+        "1-5/2,30 * * jan,jul *",
+        "0 0 1-31 * mon",
+        "0 0 1 * 0-6",
+        "0 0 13 * */7",
+        "0 0 *,5 * mon",
+        "0 0 1 1-12 mon",
+        "0 0-23 * * *",
+        "*/70 * * * *",
+        "00 07 * * 7",
+    ],
+)
+def test_the_crontab_means_what_the_setting_means(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = settings(DATA_CRON_TIME=given)
+    assert program.crontab(wanted) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    words = line.split()
+    fields = words[:1] if line.startswith("@") else words[:5]
+    assert " ".join(words[len(fields) :]) == program.CRON_COMMAND
+    printed = settings(DATA_CRON_TIME=" ".join(fields))
+    moments = [datetime(2026, 11, 1, tzinfo=UTC)] * 2
+    for _ in range(30):
+        moments = [program.scheduled(one, m) for one, m in zip((wanted, printed), moments, strict=True)]
+        assert moments[0] == moments[1]
+
+
+def test_the_crontab_holds_no_password_and_is_one_line(collector: Collector) -> None:
+    collector.env |= {"DATA_CRON_TIME": "5 0 * * *", "DEFAULT_MGR_SECRET": "sesame %$#"}
+    outcome = collector("crontab")
+    assert outcome.code == 0
+    assert outcome.stdout == f"5 0 * * * {program.CRON_COMMAND}\n"
+    assert "sesame" not in outcome.output
+    assert "At 00:05 every day (UTC), next " in outcome.stderr
+
+
+def test_a_crontab_without_a_schedule_is_refused(collector: Collector) -> None:
+    outcome = collector("crontab")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr.startswith("DATA_CRON_TIME: is missing; give five fields")
