@@ -1,0 +1,161 @@
+"""What the collector does, shown on this machine: python -m tests.demo (make demo).
+
+A Management Node (tests/management_node) with yesterday's calls answers on the loopback, and
+collector.py is run against it as a user would run it, over verified TLS.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "demo-data"
+PASSWORD = "correct horse battery staple"
+COLUMNS = {
+    "pexHistoryConf.csv": ["end_time", "name", "service_type", "participant_count", "duration"],
+    "pexHistoryPart.csv": ["end_time", "display_name", "protocol", "call_quality", "conference_name"],
+}
+ROWS = 6
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if DATA.exists() and any(DATA.iterdir()) and not (DATA / ".collector").exists():
+        sys.exit(f"{DATA} holds something else than the last demo's files; move it away.")
+    shutil.rmtree(DATA, ignore_errors=True)
+    DATA.mkdir(exist_ok=True)
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    title("A Management Node with yesterday's calls")
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder, management_node(Path(folder)) as address:
+        print(f"https://{address}, certificate of a company's own CA")
+        settings = {
+            "DEFAULT_MGR_ADDRESS": address,
+            "DEFAULT_MGR_SECRET": PASSWORD,
+            "DEFAULT_MGR_CA_FILE": f"{folder}/ca.pem",
+            "DATA_DIR": relative(DATA),
+        }
+        title("The collector")
+        for name, value in settings.items():
+            print(f"$ export {name}={shlex.quote(value)}")
+        for command in (["check"], ["collect", "--from", f"{yesterday}", "--to", f"{yesterday + timedelta(days=1)}"]):
+            if code := collector(command, settings):
+                print(f"\n{command[0]} ended with {code}, which is not how it should be.", file=sys.stderr)
+                return code
+    title("What was written")
+    show_files()
+    for name, columns in COLUMNS.items():
+        title(f"The first rows of {relative(DATA / name)}, {len(columns)} of {len(header(DATA / name))} columns")
+        show_table(DATA / name, columns)
+    title("Where to go next")
+    print(f"The files are in {relative(DATA)}; any spreadsheet opens them, and so does pandas or DuckDB.")
+    print("README.md has the three ways to collect from your own Management Node, on a schedule.")
+    return 0
+
+
+@contextmanager
+def management_node(folder: Path) -> Iterator[str]:
+    """The node in a process of its own, until the block ends; its address."""
+    secret = folder / "secret"
+    secret.write_text(PASSWORD)
+    command = [sys.executable, "-m", "tests.management_node", "--tls", str(folder)]
+    command += ["--secret-file", str(secret), "--calls", "yesterday"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8") as node:
+        try:
+            address = node.stdout.readline().strip() if node.stdout else ""
+            if not address:
+                sys.exit("The node did not start; what it said is above.")
+            yield address
+        finally:
+            node.terminate()
+            node.wait(10)
+
+
+def collector(command: list[str], settings: dict[str, str]) -> int:
+    """Runs it as the shell would, and tells how it ended."""
+    print(f"\n$ python collector.py {' '.join(command)}", flush=True)
+    # What the shell has set for another node must not lead the demo there.
+    ours = ("DEFAULT_", "DATA_", "PUID", "PGID", "UMASK", "TZ")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    done = subprocess.run([sys.executable, "collector.py", *command], cwd=ROOT, env=kept | settings)
+    return done.returncode
+
+
+def show_files() -> None:
+    files = sorted(DATA.glob("*.csv"))
+    longest = max(len(relative(file)) for file in files)
+    for file in files:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            rows = sum(1 for _ in csv.reader(lines)) - 1
+        print(f"{relative(file):<{longest}} {rows:>5} rows {file.stat().st_size / 1000:>8.1f} kB")
+    print(f"{relative(DATA / 'data_collector.log'):<{longest}}  the log lines above")
+
+
+def header(file: Path) -> list[str]:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        return next(csv.reader(lines))
+
+
+def show_table(file: Path, columns: list[str]) -> None:
+    """The first rows, as wide as the terminal allows."""
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        records = [record for record, _ in zip(csv.DictReader(lines), range(ROWS), strict=False)]
+    table = [columns, *([visible(record[name]) for name in columns] for record in records)]
+    widths = [max(map(width, column)) for column in zip(*table, strict=True)]
+    gaps = 2 * (len(columns) - 1)
+    while sum(widths) + gaps > shutil.get_terminal_size((100, 24)).columns:
+        widths[widths.index(max(widths))] -= 1
+    for number, row in enumerate(table):
+        print("  ".join(fitted(text, room) for text, room in zip(row, widths, strict=True)).rstrip())
+        if not number:
+            print("  ".join("-" * room for room in widths))
+
+
+def visible(text: str) -> str:
+    """The text without what moves the cursor or turns the line around: names are typed by anyone."""
+    shown = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+    return "".join(c for c in shown if unicodedata.category(c) != "Cf" or c == "\u200d")
+
+
+def width(text: str) -> int:
+    """How many cells of a terminal the text takes."""
+    return sum(
+        0 if unicodedata.combining(c) or c == "\u200d" else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def fitted(text: str, room: int) -> str:
+    """The text in exactly that many cells."""
+    if width(text) > room:
+        while width(text) > room - 1:
+            text = text[:-1]
+        text += "…"
+    return text + " " * (room - width(text))
+
+
+def relative(path: Path) -> str:
+    return f"./{path.relative_to(ROOT)}"
+
+
+def title(text: str) -> None:
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    print(f"\n{bold}{text}{plain}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
