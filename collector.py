@@ -30,14 +30,16 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from operator import itemgetter, le
+from functools import cached_property
+from operator import attrgetter, le
 from pathlib import Path
 from types import FrameType
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
+    import msgspec
     import requests
     from cryptography.x509 import Certificate
     from tqdm import tqdm
@@ -72,6 +74,10 @@ log = logging.getLogger("collector")
 csv.field_size_limit(2**31 - 1)
 
 Record = dict[str, object]
+Columns = dict[str, Sequence[object]]
+
+
+T = TypeVar("T")
 
 
 class CollectorError(Exception):
@@ -347,14 +353,25 @@ def _read_schedule(read: _Reader, needed: bool) -> str | None:
     return " ".join(fields)
 
 
-def scheduled(settings: Settings, moment: datetime, *, before: bool = False) -> datetime:
-    """The next time (UTC) that cron runs after `moment`, or the last at or before it."""
+def scheduled(settings: Settings, moment: datetime) -> datetime:
+    """The next time (UTC) after the moment that cron starts a run."""
     from cronsim import CronSim
 
-    local = moment.astimezone(settings.zone)
-    if before:
-        local += timedelta(microseconds=1)
-    return next(CronSim(settings.schedule or "", local, reverse=before)).astimezone(UTC)
+    return next(CronSim(settings.schedule or "", moment.astimezone(settings.zone))).astimezone(UTC)
+
+
+def last_scheduled(settings: Settings, moment: datetime) -> datetime:
+    """The last time (UTC) at or before the moment that cron started a run, or five years before it.
+
+    Found by walking on, as cron does: backwards, cronsim differs where the clocks change.
+    """
+    for days in (1 / 24, 1, 8, 32, 367, 5 * 366):
+        found, due = None, scheduled(settings, moment - timedelta(days=days))
+        while due <= moment:
+            found, due = due, scheduled(settings, due)
+        if found:
+            return found
+    return moment - timedelta(days=5 * 366)
 
 
 # --- The node -------------------------------------------------------------------------------------
@@ -364,11 +381,78 @@ IS_IT_A_NODE = "is DEFAULT_MGR_ADDRESS a Management Node?"
 
 @dataclass(frozen=True)
 class Page:
-    """One answer of a list: its records, how many the query has, and where the next page is."""
+    """One answer of a list, by column: its records' fields in the node's order.
 
-    objects: list[Record]
+    `total` is how many records the query has, `following` where the next page is.
+    """
+
+    columns: Columns
     total: int
-    following: str | None
+    following: str | None = None
+
+    @cached_property
+    def ids(self) -> list[str]:
+        return list(map(str, self.columns.get("id", ())))
+
+    @cached_property
+    def ends(self) -> list[str]:
+        """End times, UTC as the node writes them, empty where there is none."""
+        return [str(end or "") for end in self.columns.get("end_time", [""] * len(self.ids))]
+
+    def only(self, places: Sequence[int]) -> Page:
+        """The records at these places alone."""
+        if len(places) == len(self.ids):
+            return self
+        return Page({n: [column[i] for i in places] for n, column in self.columns.items()}, self.total)
+
+
+class PageReader:
+    """Reads the answers of one resource; the faster, the more a page is like the one before.
+
+    Nested values stay JSON (msgspec.Raw), as the node wrote it, where all records have the same
+    fields. `envelope` raises ValueError for what is not JSON and NodeError for what no list answers.
+    """
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._decoder: msgspec.json.Decoder[Any] | None = None
+        self._row: Callable[[Any], tuple[object, ...]] = tuple[object, ...]
+
+    def __call__(self, body: bytes) -> tuple[Record, Columns]:
+        """The answer's meta and its records by column."""
+        import msgspec
+
+        if self._decoder:
+            with suppress(msgspec.DecodeError):
+                answer = self._decoder.decode(body)
+                rows = zip(*map(self._row, answer.objects), strict=True)
+                return answer.meta, dict(zip(self._names, rows, strict=False))
+        answer = decode(body)
+        if isinstance(answer, dict):
+            meta, objects = answer.get("meta"), answer.get("objects")
+            if isinstance(meta, dict) and isinstance(objects, list) and all(isinstance(o, dict) for o in objects):
+                names = list(dict.fromkeys(itertools.chain.from_iterable(objects)))
+                self._learn(names, objects)
+                return meta, {name: [record.get(name) for record in objects] for name in names}
+        raise NodeError("answered JSON that is not the History API's")
+
+    def _learn(self, names: list[str], objects: list[Record]) -> None:
+        """Expect records with these fields from now on."""
+        import msgspec
+
+        self._decoder = None
+        if not names:
+            return
+        lists = {name for record in objects for name, value in record.items() if isinstance(value, (list, dict))}
+        places = {name: f"f{number}" for number, name in enumerate(names)}
+        fields = [(place, msgspec.Raw if name in lists else object) for name, place in places.items()]
+        rename = {place: name for name, place in places.items()}
+        with suppress(ValueError):  # a name that msgspec does not take
+            record = msgspec.defstruct("Record", fields, rename=rename, forbid_unknown_fields=True, gc=False)
+            shape = msgspec.defstruct("Answer", [("meta", dict[str, object]), ("objects", list[record])])  # type: ignore[valid-type]
+            self._decoder = msgspec.json.Decoder(shape)
+        self._row = attrgetter(*rename, "f0")
+        self._names = names
 
 
 class Node:
@@ -402,6 +486,7 @@ class Node:
         self.settings = settings
         self.root = f"https://{settings.address}{API}"
         self.clock_skew: timedelta | None = None  # the node's clock less ours, from its Date header
+        self._readers = {CONFERENCE: PageReader(), PARTICIPANT: PageReader()}
         self._unordered: set[str] = set()
         self._turn = threading.Lock()
         self._session = requests.Session()
@@ -425,15 +510,14 @@ class Node:
             self._unordered.add(resource)
             page = self.page(resource, query)
         while page.following:
-            ahead = in_background(self._get, page.following)
+            ahead = in_background(lambda url=page.following: self._page(resource, url))  # type: ignore[misc]
             yield page
-            page = self.envelope(page.following, ahead.result())
+            page = ahead.result()
         yield page
 
     def page(self, resource: str, query: Mapping[str, str]) -> Page:
         """One page."""
-        url = f"{self.root}{resource}/?{urlencode(query)}"
-        return self.envelope(url, self._get(url))
+        return self._page(resource, f"{self.root}{resource}/?{urlencode(query)}")
 
     def first(self, resource: str, filters: Mapping[str, str]) -> Page:
         """The first record alone, in the order of `pages`."""
@@ -450,18 +534,18 @@ class Node:
     def has(self, resource: str, record_id: str) -> bool:
         """Whether the node still has the record."""
         try:
-            self._get(f"{self.root}{resource}/{quote(record_id, safe='')}/")
+            self._get(f"{self.root}{resource}/{quote(record_id, safe='')}/", decode)
         except NotFound:
             return False
         return True
 
     def fields(self, resource: str) -> list[str]:
         """The field names in the node's order, from any record, or from the schema where there is none."""
-        for record in self.first(resource, {}).objects:
-            return list(record)
-        listed = self._get(f"{self.root}{resource}/schema/").get("fields")
-        names = listed if isinstance(listed, dict) else {}
-        return [name for name in names if not name.endswith("_call_quality")]  # those two lists leave out
+        if names := list(self.first(resource, {}).columns):
+            return names
+        schema = self._get(f"{self.root}{resource}/schema/", decode)
+        listed = schema.get("fields") if isinstance(schema, dict) else None
+        return [name for name in listed or {} if not name.endswith("_call_quality")]  # those two lists leave out
 
     def fetch(self, url: str) -> tuple[requests.Response, bytes]:
         """One request, once, and its whole body, whatever the status is."""
@@ -481,13 +565,15 @@ class Node:
             self.clock_skew = timedelta(seconds=ahead)
         return answer, body
 
-    def ask(self, url: str) -> Record:
-        """One request, once: the JSON object that was answered."""
+    def ask(self, url: str, reader: Callable[[bytes], T]) -> T:
+        """One request, once: what the reader makes of the body."""
         answer, body = self.fetch(url)
         if answer.status_code != 200:
             raise self._status_error(url, answer)
         try:
-            decoded = decode(body)
+            return reader(body)
+        except NodeError as error:
+            raise NodeError(f"{self._name(url)} {error}; {IS_IT_A_NODE}") from None
         except ValueError:
             kind = answer.headers.get("Content-Type", "no Content-Type")
             if "json" in kind:
@@ -495,23 +581,18 @@ class Node:
                     f"{self._name(url)} answered JSON that is cut or damaged; is a proxy on the way?"
                 ) from None
             raise Passing(f"{self._name(url)} answered {kind} instead of JSON; {IS_IT_A_NODE}") from None
-        if not isinstance(decoded, dict):
-            raise NodeError(f"{self._name(url)} answered JSON that is not the History API's; {IS_IT_A_NODE}")
-        return decoded
 
     def _order(self, resource: str) -> dict[str, str]:
         return {"order_by": "end_time"} if self.orders(resource) else {}
 
-    def envelope(self, url: str, body: Record) -> Page:
-        """The envelope taken apart, with the address of the next page."""
-        meta, objects = body.get("meta"), body.get("objects")
-        total = meta.get("total_count") if isinstance(meta, dict) else None
-        if not isinstance(meta, dict) or not isinstance(objects, list) or not isinstance(total, int):
-            raise NodeError(f"{self._name(url)} answered JSON that is not the History API's; {IS_IT_A_NODE}")
-        if not all(isinstance(item, dict) and isinstance(item.get("id"), (str, int)) for item in objects):
-            raise NodeError(f"{self._name(url)} answered a record without an id; {IS_IT_A_NODE}")
+    def _page(self, resource: str, url: str) -> Page:
+        """The page at the address, with the address of the next."""
+        meta, columns = self._get(url, self._readers[resource])
+        total, ids = meta.get("total_count"), columns.get("id", ())
+        if not isinstance(total, int) or not all(isinstance(i, (str, int)) for i in ids) or (columns and not ids):
+            raise NodeError(f"{self._name(url)} answered records without a count or an id; {IS_IT_A_NODE}")
         if meta.get("next") is None:
-            return Page(objects, total, None)
+            return Page(columns, total)
         following = str(meta["next"])
         try:
             target = urljoin(url, following)
@@ -523,14 +604,14 @@ class Node:
                 f"{self._name(url)} names a next page elsewhere ({following}): that is not followed, it would get"
                 " the password; look at what answers at DEFAULT_MGR_ADDRESS"
             )
-        if not objects or target == url:
+        if not columns or target == url:
             raise NodeError(
                 f"{self._name(url)} names a next page that never comes ({following}); is a proxy on the way that"
                 " changes what is asked?"
             )
-        return Page(objects, total, target)
+        return Page(columns, total, target)
 
-    def _get(self, url: str) -> Record:
+    def _get(self, url: str, reader: Callable[[bytes], T]) -> T:
         """One request, repeated through passing faults with backoff and jitter."""
         from tenacity import (
             RetryCallState,
@@ -560,7 +641,8 @@ class Node:
             reraise=True,
         )
         with self._turn:
-            return retry(self.ask, url)
+            result: T = retry(self.ask, url, reader)
+            return result
 
     def _name(self, url: str) -> str:
         return f"{self.settings.address} ({urlsplit(url).path.removeprefix(API)})"
@@ -610,6 +692,8 @@ def decode(body: bytes) -> object:
         return msgspec.json.decode(body)
     except msgspec.DecodeError:
         return json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
@@ -712,13 +796,13 @@ def describe(certificate: Certificate) -> str:
     )
 
 
-def in_background(function: Callable[[str], Record], argument: str) -> Future[Record]:
+def in_background(function: Callable[[], T]) -> Future[T]:
     """Call it in a thread that does not keep the process from ending."""
-    future: Future[Record] = Future()
+    future: Future[T] = Future()
 
     def work() -> None:
         try:
-            future.set_result(function(argument))
+            future.set_result(function())
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
 
@@ -818,8 +902,9 @@ class Ledger:
         self.sweep = self.page = 0
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        self.db.execute("BEGIN IMMEDIATE")
+    def transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        """All or nothing; DEFERRED where only scratch tables change."""
+        self.db.execute(f"BEGIN {kind}")
         try:
             yield self.db
         except BaseException:
@@ -846,40 +931,45 @@ class Ledger:
 
     # What this run sees
 
-    def fresh(self, resource: str, objects: list[Record]) -> list[Record]:
-        """Of a page, the records that no run exported and this one did not see; they count as taken."""
-        if not objects:
+    def fresh(self, resource: str, page: Page) -> list[int]:
+        """Places in a page of the records that no run exported and this one did not see; they count as taken."""
+        if not page.ids:
             return []
         self.page += 1
-        rows = [
-            (str(o.get("end_time") or ""), str(o["id"]), uri_id(o.get("conference")), self.sweep, self.page)
-            for o in objects
-        ]
-        where = "end_time BETWEEN ? AND ? AND page = ?"
-        here = (min(rows)[0], max(rows)[0], self.page)
-        self.db.execute("BEGIN")
-        self.db.executemany(
-            f"INSERT INTO seen_{resource} (end_time, id, conference, sweep, page) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET sweep = excluded.sweep",
-            rows,
+        conferences = map(uri_id, page.columns.get("conference", [None] * len(page.ids)))
+        values = list(itertools.chain.from_iterable(zip(page.ends, page.ids, conferences, strict=True)))
+        sql = (
+            f"INSERT INTO seen_{resource} (sweep, page, end_time, id, conference) SELECT ?, ?, *"
+            " FROM (VALUES {}) WHERE true ON CONFLICT DO UPDATE SET sweep = excluded.sweep"
         )
-        self.db.execute(
-            f"UPDATE seen_{resource} SET taken = 0 WHERE {where} AND (id IN (SELECT id FROM main.{resource})"
-            f" OR id IN (SELECT id FROM recalled_{resource}))",
-            here,
-        )
-        found = self.db.execute(f"SELECT id FROM seen_{resource} WHERE {where} AND taken", here).fetchall()
-        self.db.execute("COMMIT")
-        if len(found) == len(objects):
-            return objects
-        once = {(str(o["id"]),): o for o in reversed(objects)}  # a page may hold one twice
-        new = set(found)
-        return [o for key, o in reversed(once.items()) if key in new]
+        here = "end_time BETWEEN ? AND ? AND page = ?"
+        span = (min(page.ends), max(page.ends), self.page)
+        with self.transaction("DEFERRED") as db:
+            # Many rows a statement: executemany would let go of the interpreter for each.
+            for start in range(0, len(values), 3 * PAGE_SIZE):
+                part = values[start : start + 3 * PAGE_SIZE]
+                rows = ",".join(["(?,?,?)"] * (len(part) // 3))
+                db.execute(sql.format(rows), [self.sweep, self.page, *part])
+            db.execute(
+                f"UPDATE seen_{resource} SET taken = 0 WHERE {here} AND (id IN (SELECT id FROM main.{resource})"
+                f" OR id IN (SELECT id FROM recalled_{resource}))",
+                span,
+            )
+            new = {i for (i,) in db.execute(f"SELECT id FROM seen_{resource} WHERE {here} AND taken", span)}
+        if len(new) == len(page.ids):
+            return list(range(len(new)))
+        # A page may hold one twice: the first counts.
+        return [place for place, i in enumerate(page.ids) if i in new and not new.discard(i)]  # type: ignore[func-returns-value]
 
-    def untake(self, resource: str, records: Iterable[Record]) -> None:
-        """These wait for a later run after all."""
-        keys = ((str(o.get("end_time") or ""), str(o["id"])) for o in records)
+    def untake(self, resource: str, page: Page, places: Iterable[int]) -> None:
+        """These records wait for a later run after all."""
+        keys = ((page.ends[i], page.ids[i]) for i in places)
         self.db.executemany(f"DELETE FROM seen_{resource} WHERE end_time = ? AND id = ?", keys)
+
+    def pass_over(self, resource: str, page: Page, places: Iterable[int]) -> None:
+        """These records were exported, though the ledger has forgotten when."""
+        keys = ((page.ends[i], page.ids[i]) for i in places)
+        self.db.executemany(f"UPDATE seen_{resource} SET taken = 0 WHERE end_time = ? AND id = ?", keys)
 
     def untake_newest(self, resource: str, keep: int) -> tuple[int, str | None]:
         """Let all but the oldest so many wait after all; their number and oldest end time."""
@@ -890,9 +980,11 @@ class Ledger:
         self.db.execute("DELETE FROM listed WHERE conference NOT IN (SELECT id FROM seen_conference)")
         return count, oldest
 
-    def list_participants(self, conferences: list[Record]) -> None:
+    def list_participants(self, conferences: Page) -> None:
         """Note the participants that collected conferences list."""
-        self.db.executemany("INSERT INTO listed VALUES (?, ?)", _listings(conferences))
+        listings = list(_listings(conferences.ids, conferences.columns.get("participants", ())))
+        with self.transaction("DEFERRED") as db:
+            db.executemany("INSERT INTO listed VALUES (?, ?)", listings)
 
     def swept(self, resource: str) -> int:
         """How many records the present sweep has seen."""
@@ -913,6 +1005,11 @@ class Ledger:
             " AND NOT EXISTS (SELECT 1 FROM recalled_participant WHERE id = participant)"
         )
         return [c for (c,) in self.db.execute("SELECT DISTINCT conference FROM missing ORDER BY rowid")]
+
+    def missing(self, conference: str) -> set[str]:
+        """The ids that are missing of a conference."""
+        query = "SELECT participant FROM missing WHERE conference = ?"
+        return {participant for (participant,) in self.db.execute(query, (conference,))}
 
     def still_missing(self, conference: str = "") -> int:
         """How many did not come, of the conference that was just asked for, or of all."""
@@ -1004,15 +1101,21 @@ class Ledger:
 
     # A lost ledger
 
+    def is_blank(self) -> bool:
+        """Whether it knows nothing yet, as after a crash between making and filling it."""
+        marks = self.mark(CONFERENCE) or self.mark(PARTICIPANT)
+        return not marks and not self.one(
+            "SELECT (SELECT count(*) FROM conference) + (SELECT count(*) FROM participant)"
+        )
+
     def recall(self, resource: str, rows: Iterable[Mapping[str, str]]) -> None:
         """Take the records of an aggregate's rows for exported, until the run ends."""
         values = ((r["id"], iso_time(r["end_time"]), uri_id(r.get("conference"))) for r in rows if r["id"])
-        self.db.execute("BEGIN")
-        self.db.executemany(f"INSERT OR IGNORE INTO recalled_{resource} VALUES (?, ?, ?)", values)
-        self.db.execute("COMMIT")
+        with self.transaction("DEFERRED") as db:
+            db.executemany(f"INSERT OR IGNORE INTO recalled_{resource} VALUES (?, ?, ?)", values)
 
-    def rebuild(self, conferences: Iterable[Record]) -> None:
-        """Fill an empty ledger from what was recalled, and from what the conferences list."""
+    def rebuild(self, listings: Iterable[tuple[str, str]]) -> None:
+        """Fill an empty ledger from what was recalled, and from what (participant, conference) are listed."""
         now = datetime.now(UTC)
         with self.transaction() as db:
             for resource in (CONFERENCE, PARTICIPANT):
@@ -1024,12 +1127,12 @@ class Ledger:
                 mark = newest or format_time(now - FIRST_WINDOW)
                 db.execute("UPDATE resource SET mark = ?, rows = ? WHERE name = ?", (mark, rows, resource))
                 db.execute(
-                    f"INSERT INTO main.{resource} SELECT id, coalesce(end_time, :now),"
+                    f"INSERT OR IGNORE INTO main.{resource} SELECT id, coalesce(end_time, :now),"
                     f" CASE WHEN {COLLECTED} THEN NULL ELSE conference END AS open FROM recalled_{resource}"
                     " WHERE coalesce(end_time, :now) >= :horizon OR open IS NOT NULL",
                     {"now": format_time(now), "horizon": format_time(self.horizon(resource) or now)},
                 )
-            db.executemany("INSERT INTO listed VALUES (?, ?)", _listings(conferences))
+            db.executemany("INSERT INTO listed VALUES (?, ?)", listings)
             # Only as far back as the participants go: before that their aggregate was another.
             db.execute(
                 "INSERT OR IGNORE INTO expected SELECT participant, conference FROM listed"
@@ -1084,13 +1187,24 @@ def _update_run(db: sqlite3.Connection, run: int, values: Mapping[str, object]) 
     db.execute(f"UPDATE run SET {columns} WHERE id = ?", (*values.values(), run))
 
 
-def _listings(conferences: Iterable[Record]) -> Iterator[tuple[str, str]]:
+def _listings(conferences: Iterable[str], participants: Iterable[object]) -> Iterator[tuple[str, str]]:
     """(participant, conference) for each participant that a conference lists."""
-    for conference in conferences:
-        listed = conference.get("participants")
-        for entry in listed if isinstance(listed, list) else ():
+    for conference, listed in zip(conferences, participants, strict=False):
+        for entry in nested(listed):
             if participant := uri_id(entry):
-                yield participant, str(conference["id"])
+                yield participant, conference
+
+
+def nested(value: object) -> list[object]:
+    """A nested value as a list, whether it was decoded, is still JSON (of the node, or of a cell), or is none."""
+    import msgspec
+
+    if isinstance(value, (str, msgspec.Raw)):
+        try:
+            value = decode(value.encode() if isinstance(value, str) else bytes(value))
+        except ValueError:
+            return []
+    return value if isinstance(value, list) else []
 
 
 def uri_id(value: object) -> str | None:
@@ -1133,26 +1247,44 @@ def guard(text: str) -> str:
 
 def cells(values: Sequence[object], escape: bool) -> list[str]:
     """A column's values as CSV cells (RFC 4180)."""
+    import msgspec
+
     kinds = set(map(type, values))
     texts: list[str]
+    if kinds == {msgspec.Raw}:
+        values = [_json_or_value(value) for value in values]
+        kinds = set(map(type, values))
     if kinds == {str}:
         texts = values  # type: ignore[assignment]
     elif kinds == {type(None)}:
         return [""] * len(values)
     elif kinds <= {int, float, bool, type(None)}:
         return ["" if value is None else str(value) for value in values]
-    elif kinds <= {list, dict}:
+    elif kinds <= {Json, list, dict}:
         return [f'"{compact(value).replace(_Q, _QQ)}"' for value in values]
     else:
         texts = ["" if value is None else compact(value) for value in values]
     if escape and str in kinds and not RISKY.isdisjoint({text[:1] for text in texts}):
-        texts = [guard(text) if isinstance(v, str) else text for text, v in zip(texts, values, strict=True)]
+        texts = [guard(text) if type(v) is str else text for text, v in zip(texts, values, strict=True)]
     joined = "".join(texts)
     if _Q in joined:
         return [f'"{t.replace(_Q, _QQ)}"' if _Q in t or _breaks(t) else t for t in texts]
     if _breaks(joined):
         return [f'"{t}"' if _breaks(t) else t for t in texts]
     return texts
+
+
+class Json(str):
+    """Text that is a list or an object in JSON already."""
+
+    __slots__ = ()
+
+
+def _json_or_value(raw: object) -> object:
+    import msgspec
+
+    text = msgspec.json.format(raw, indent=-1)  # type: ignore[call-overload]
+    return Json(text, "utf-8") if text[0] in b"[{" else decode(text)
 
 
 def compact(value: object) -> str:
@@ -1197,21 +1329,20 @@ class Stage:
         self._file = path.open("wb")
         self._file.write(header_line(self.columns, bom) if columns else b"")
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Append records, each by the names of its fields; new names become new last columns."""
-        for start in range(0, len(records), CHUNK):
-            part = records[start : start + CHUNK]
-            names = list(part[0])
-            if any(record.keys() != part[0].keys() for record in part):
-                names = list(dict.fromkeys(itertools.chain.from_iterable(part)))
-                part = [dict.fromkeys(names) | record for record in part]
-            self._grow([name for name in names if name not in self.columns])
-            given = dict(zip(names, zip(*map(itemgetter(*names, names[0]), part), strict=True), strict=False))
-            blank = [""] * len(part)
-            columns = [cells(given[name], self.escape) if name in given else blank for name in self.columns]
-            lines = map(",".join, zip(*columns, strict=True))
+    def write(self, columns: Columns) -> None:
+        """Append rows, by the names of their fields; new names become new last columns."""
+        self._grow([name for name in columns if name not in self.columns])
+        count = len(next(iter(columns.values()), ()))
+        for start in range(0, count, CHUNK):
+            size = min(CHUNK, count - start)
+            blank = [""] * size
+            texts = [
+                cells(columns[name][start : start + size], self.escape) if name in columns else blank
+                for name in self.columns
+            ]
+            lines = map(",".join, zip(*texts, strict=True))
             self._file.write(encode("\r\n".join((*lines, ""))))
-            self.rows += len(part)
+            self.rows += size
 
     def _grow(self, names: Sequence[str]) -> None:
         if names and not self.columns:
@@ -1331,11 +1462,11 @@ class Archive:
     def header(self, resource: str) -> list[str] | None:
         """The aggregate's columns; None where there is none, or one that is not ours."""
         try:
-            with self.aggregate(resource).open(encoding="utf-8-sig", newline="") as lines:
+            with self.aggregate(resource).open(encoding="utf-8-sig", errors="replace", newline="") as lines:
                 header = next(csv.reader(lines), [])
         except FileNotFoundError:
             return None
-        except (csv.Error, UnicodeError):
+        except csv.Error:
             return None
         return header if set(KEYS[resource]) <= set(header) else None
 
@@ -1537,9 +1668,17 @@ class Swept:
 class Run:
     """One collection: from the node through the ledger into staged files."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, archive: Archive, number: int, started: datetime) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        archive: Archive,
+        number: int,
+        started: datetime,
+        progress: Progress,
+    ) -> None:
         self.settings, self.ledger, self.archive, self.number = settings, ledger, archive, number
-        self.started = started
+        self.started, self.progress = started, progress
         self.node = Node(settings)
         self.stages: dict[str, Stage] = {}
         self.taken = {CONFERENCE: 0, PARTICIPANT: 0}
@@ -1548,7 +1687,6 @@ class Run:
             PARTICIPANT: settings.part_limit or sys.maxsize,
         }
         self.trimmed = False
-        self.progress = Progress()
 
     def collect(self, window: Window) -> str:
         """Fetch, stage, commit; the summary for the log. Raises CollectorError, OSError, sqlite3.Error."""
@@ -1600,10 +1738,13 @@ class Run:
             )
         return start
 
-    def sweep(self, resource: str, filters: Mapping[str, str]) -> Swept:
-        """Take what is new in a query, again until it holds still, as far as the limit allows."""
+    def sweep(self, resource: str, filters: Mapping[str, str], wanted: set[str] | None = None) -> Swept:
+        """Take what is new in a query, again until it holds still, as far as the limit allows.
+
+        `wanted` are the only ids to take, where there are such.
+        """
         for _ in range(SWEEPS):
-            swept = self._sweep_once(resource, filters)
+            swept = self._sweep_once(resource, filters, wanted)
             if swept.still:
                 break
             log.info("the %s records moved while they were read; reading them again", resource)
@@ -1620,30 +1761,30 @@ class Run:
             self.trimmed = True
         return swept
 
-    def _sweep_once(self, resource: str, filters: Mapping[str, str]) -> Swept:
+    def _sweep_once(self, resource: str, filters: Mapping[str, str], wanted: set[str] | None) -> Swept:
         ledger, node = self.ledger, self.node
         ledger.sweep += 1
-        swept, received = Swept(still=True), 0
-        first, last, total, number = None, "", 0, 0
+        swept, received, total, first, last, number = Swept(still=True), 0, 0, [""], "", 0
         for number, page in enumerate(node.pages(resource, filters), 1):
             if number == 1:
-                total, first = page.total, [o["id"] for o in page.objects[:1]]
-            ends = [last, *(str(o.get("end_time") or "") for o in page.objects)]
-            if not all(map(le, ends, ends[1:])):
+                total, first = page.total, page.ids[:1]
+            if not all(map(le, [last, *page.ends], page.ends)):
                 node.distrust_order(resource)
-            last = ends[-1]
+            last = page.ends[-1] if page.ends else last
             swept.still = swept.still and page.total == total
-            fresh = ledger.fresh(resource, page.objects)
+            fresh = ledger.fresh(resource, page)
+            if wanted is not None:
+                ledger.pass_over(resource, page, [i for i in fresh if page.ids[i] not in wanted])
+                fresh = [i for i in fresh if page.ids[i] in wanted]
             room = self.limit[resource] - self.taken[resource]
             if len(fresh) > room and node.orders(resource):
-                left = fresh[room:]
-                ledger.untake(resource, left)
-                self._take(resource, fresh[:room])
-                swept.waits_from = str(left[0].get("end_time") or "")
-                swept.waiting = total - received - page.objects.index(left[0])
+                ledger.untake(resource, page, fresh[room:])
+                self._take(resource, page.only(fresh[:room]))
+                swept.waits_from = page.ends[fresh[room]]
+                swept.waiting = total - received - fresh[room]
                 return swept
-            self._take(resource, fresh)
-            received += len(page.objects)
+            self._take(resource, page.only(fresh))
+            received += len(page.ids)
             self.progress.advance(resource, received, total)
             if received > total:
                 break
@@ -1656,19 +1797,19 @@ class Run:
         if swept.still and number > 1:
             # One forgotten and one come late leave the count as it was, but not the first record.
             again = node.first(resource, filters)
-            swept.still = again.total == total and [o["id"] for o in again.objects] == first
+            swept.still = again.total == total and again.ids == first
         return swept
 
-    def _take(self, resource: str, records: list[Record]) -> None:
+    def _take(self, resource: str, page: Page) -> None:
         """Write records to the run's files and note what they call for."""
-        if not records:
+        if not page.ids:
             return
-        self.taken[resource] += len(records)
-        self.stages[resource].write(records)
+        self.taken[resource] += len(page.ids)
+        self.stages[resource].write(page.columns)
         if resource == CONFERENCE:
-            self.ledger.list_participants(records)
+            self.ledger.list_participants(page)
         elif STREAM in self.stages:
-            self.stages[STREAM].write(list(_streams(records)))
+            self.stages[STREAM].write(_streams(page))
 
     def _collect_late(self) -> int:
         """Ask by conference for the participants that no window brought; how many came."""
@@ -1676,7 +1817,8 @@ class Run:
         for conference in self.ledger.find_missing():
             if self.taken[PARTICIPANT] >= self.limit[PARTICIPANT]:
                 break
-            self.sweep(PARTICIPANT, {"conference": conference})
+            # Those alone: the ledger may have forgotten that it exported the others.
+            self.sweep(PARTICIPANT, {"conference": conference}, self.ledger.missing(conference))
             missing = self.ledger.still_missing(conference)
             if missing and not self.node.has(CONFERENCE, conference):
                 self.ledger.give_up(conference)
@@ -1726,13 +1868,16 @@ class Run:
         return files
 
 
-def _streams(participants: Iterable[Record]) -> Iterator[Record]:
+def _streams(participants: Page) -> Columns:
     """The media streams of participants, each keyed by its participant's id."""
-    for participant in participants:
-        streams = participant.get("media_streams")
-        for stream in streams if isinstance(streams, list) else ():
-            if isinstance(stream, dict):
-                yield {"participant_id": participant["id"], **stream}
+    streams = [
+        {"participant_id": participant, **stream}
+        for participant, listed in zip(participants.ids, participants.columns.get("media_streams", ()), strict=False)
+        for stream in nested(listed)
+        if isinstance(stream, dict)
+    ]
+    names = dict.fromkeys(itertools.chain.from_iterable(streams))
+    return {name: [stream.get(name) for stream in streams] for name in names}
 
 
 class Progress:
@@ -1790,32 +1935,30 @@ def open_or_rebuild(archive: Archive) -> Ledger:
         if ledger is None:
             raise CollectorError(f"{path} cannot be made anew; move {archive.folder} away and run again")
     ledger.db.executescript(SCRATCH)
-    if lost or ledger.mark(CONFERENCE) is ledger.mark(PARTICIPANT) is None:
+    if lost or ledger.is_blank():
         for resource in (CONFERENCE, PARTICIPANT):
             ledger.recall(resource, archive.rows(resource))
-        ledger.rebuild({**row, "participants": _json(row.get("participants"))} for row in archive.rows(CONFERENCE))
+        rows = archive.rows(CONFERENCE)
+        ledger.rebuild(x for row in rows for x in _listings([row["id"]], [row.get("participants")]))
         if ledger.mark(CONFERENCE) or ledger.mark(PARTICIPANT):
             log.warning("the ledger was rebuilt from the aggregates; collection goes on where their newest rows end")
     return ledger
-
-
-def _json(text: str | None) -> object:
-    with suppress(ValueError):
-        return json.loads(text or "null")
-    return None
 
 
 def collect(settings: Settings, start: datetime | None, end: datetime | None, if_due: bool = False) -> int:
     """One run, whole: the lock, the ledger, the rows, the commit, the publishing. The exit code."""
     archive = Archive(settings)
     os.umask(settings.umask)
+    open_log(settings, to_file=False)
     try:
         archive.folder.mkdir(parents=True, exist_ok=True)
         with run_lock(archive.folder):
             open_log(settings, to_file=True)
             return _collect_locked(settings, archive, start, end, if_due)
+    except Stopped:
+        log.warning("stopped on request before anything was collected; the next run covers this window")
+        return FAILED
     except Busy as error:
-        open_log(settings, to_file=False)
         log.warning("%s", error)
         return BUSY
     except (CollectorError, OSError, sqlite3.Error) as error:
@@ -1829,21 +1972,21 @@ def _collect_locked(
     now = datetime.now(UTC)
     with closing(open_or_rebuild(archive).db) as db:
         ledger = Ledger(db)
-        if if_due and settings.schedule and _served(ledger, scheduled(settings, now, before=True)):
+        if if_due and settings.schedule and _served(ledger, last_scheduled(settings, now)):
             log.info("the last scheduled time was served; nothing to collect at the start")
             return DONE
-        run = Run(settings, ledger, archive, ledger.begin_run(now), now)
-        outcome, message = "failed", "an unexpected error, see the log"
+        number, progress = ledger.begin_run(now), Progress()
+        outcome, message = "failed", "stopped on request; no data file was changed, the next run covers this window"
         try:
             archive.discard(file for files in ledger.staged() for file in files)
             with suppress(OSError):
                 archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
             window = _window(ledger, now, start, end)
-            ledger.note_run(run.number, window_start=format_time(window.start), window_end=format_time(window.end))
+            ledger.note_run(number, window_start=format_time(window.start), window_end=format_time(window.end))
             log.info("collecting %s from %s", window, settings.address)
             if not settings.tls_verify:
                 log.warning("DEFAULT_MGR_TLS_VERIFY=false: whoever is on the way can read the password")
-            summary = run.collect(window)
+            summary = Run(settings, ledger, archive, number, now, progress).collect(window)
             archive.publish(ledger)
             archive.expire(now)
             outcome, message = "done", summary
@@ -1856,15 +1999,14 @@ def _collect_locked(
                 message += f"; {waiting} rows wait in {archive.folder} for the next run"
             log.error("%s", message)
         except Stopped:
-            message = "stopped on request; no data file was changed, the next run covers this window"
             if ledger.staged():
                 message = "stopped on request while publishing; the next run finishes it"
             log.warning("%s", message)
         finally:
-            run.progress.close()
+            progress.close()
             with suppress(sqlite3.Error, OSError):
                 archive.discard(file for files in ledger.staged() for file in files)
-                ledger.note_run(run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
+                ledger.note_run(number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
         return DONE if outcome == "done" else FAILED
 
 
@@ -1998,25 +2140,19 @@ def _check_tls(settings: Settings, node: Node) -> str:
 
 def _check_credentials(settings: Settings, node: Node) -> str:
     for resource in (CONFERENCE, PARTICIPANT):
-        node.ask(f"{node.root}{resource}/?limit=1")
+        node.ask(f"{node.root}{resource}/?limit=1", decode)
     return f"{settings.username} may read the history"
 
 
 def _check_history(node: Node) -> str:
-    answer = node.ask(f"{node.root}conference/?limit=0")
-    page, meta = node.envelope(node.root, answer), answer["meta"]
-    ends = sorted(str(o.get("end_time")) for o in page.objects)
-    if not page.total:
+    meta, columns = node.ask(f"{node.root}conference/?limit=0", PageReader())
+    ends = sorted(map(str, columns.get("end_time", ())))
+    if not ends:
         return "the node has no conference yet"
     with suppress(Refused):
-        ends = [
-            str(found["end_time"])
-            for order in ("end_time", "-end_time")
-            for found in node.page(CONFERENCE, {"limit": "1", "order_by": order}).objects
-        ]
+        ends = [node.page(CONFERENCE, {"limit": "1", "order_by": f"{sign}end_time"}).ends[0] for sign in ("", "-")]
     return (
-        f"{page.total} conferences, ended {ends[0]} to {ends[-1]} UTC;"
-        f" at most {meta.get('limit')} a page"  # type: ignore[attr-defined]
+        f"{meta.get('total_count')} conferences, ended {ends[0]} to {ends[-1]} UTC; at most {meta.get('limit')} a page"
     )
 
 
@@ -2113,7 +2249,7 @@ def _peek(settings: Settings) -> dict[str, object] | None:
         }
 
 
-GRACE = timedelta(minutes=2)
+GRACE, LONGEST_RUN = timedelta(minutes=2), timedelta(hours=6)
 
 
 def health(settings: Settings) -> int:
@@ -2125,6 +2261,9 @@ def health(settings: Settings) -> int:
     if running and not _locked(settings):
         print(f"unhealthy: the run of {runs[0]['started']} UTC was killed before its end; the next one makes up for it")
         return FAILED
+    if running and now - (parse_time(str(runs[0]["started"])) or now) > LONGEST_RUN:
+        print(f"unhealthy: the run of {runs[0]['started']} UTC has not ended; restart the container, nothing is lost")
+        return FAILED
     if running:
         print(f"healthy: a run is under way since {runs[0]['started']} UTC")
         return DONE
@@ -2133,7 +2272,7 @@ def health(settings: Settings) -> int:
         return FAILED
     if settings.schedule and CRON_PID.exists():
         since = datetime.fromtimestamp(CRON_PID.stat().st_mtime, UTC)
-        due = scheduled(settings, now - GRACE, before=True)
+        due = last_scheduled(settings, now - GRACE)
         ended = parse_time(str(runs[0]["finished"])) if runs else None
         if due > since and (ended is None or ended < due):
             print(f"unhealthy: the run of {due:%Y-%m-%d %H:%M} UTC did not happen; look at the container's log")
@@ -2156,9 +2295,13 @@ def crontab(settings: Settings) -> int:
     """The crontab on standard output; what it means, for the container's log, on standard error."""
     from crontab import CronTab
 
-    table = CronTab(tab="")
-    table.new(command=CRON_COMMAND).setall(settings.schedule)
-    print(str(table.render()).strip())
+    # Read back by python-crontab, but printed as it was given: its own rendering makes `*` of 1-31,
+    # and whether a field is a star decides how Debian's cron joins the two fields for days.
+    line = f"{settings.schedule} {CRON_COMMAND}"
+    (job,) = CronTab(tab=f"{line}\n")
+    if not job.is_valid() or job.command != CRON_COMMAND:
+        raise CollectorError(f"DATA_CRON_TIME: {settings.schedule!r} does not make one line of a crontab")
+    print(line)
     due = scheduled(settings, datetime.now(UTC)).astimezone(settings.zone)
     owner = owner_of(settings.data_dir, os.environ)
     who = f"as {owner[0]}:{owner[1]}" if owner else f"as {os.geteuid()}:{os.getegid()}"
