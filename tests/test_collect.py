@@ -1,0 +1,353 @@
+"""The main job: what the node has of a window is in the files, once, cell by cell as it was sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.conftest import Collector, Row, by_id
+from tests.management_node import ManagementNode, calls, conference, faults, participant
+
+DAY = date(2026, 11, 23)
+MIDNIGHT = datetime(2026, 11, 24, 0, 0, 20)
+ONLY_IN_DETAIL = ("bucketed_call_quality", "historic_call_quality")
+
+Record = dict[str, Any]
+
+
+def at(node: ManagementNode, collector: Collector, moment: datetime) -> None:
+    """Both clocks: what ends later is not there yet."""
+    node.now = moment
+    collector.at(moment)
+    collector.env["PYTHONDONTWRITEBYTECODE"] = "1"  # or the clock of the same second before stays
+
+
+def cell(value: object) -> str:
+    """A value as the contract has it in a file (formulas as they are)."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return str(value)
+
+
+def assert_same(rows: list[Row], records: list[Record]) -> None:
+    """Each record is one row, with the node's fields in the node's order and its values."""
+    found, wanted = by_id(list(rows)), by_id(records)
+    assert found.keys() == wanted.keys()
+    for key, record in wanted.items():
+        sent = {name: value for name, value in sorted(record.items()) if name not in ONLY_IN_DETAIL}
+        assert list(found[key]) == list(sent)
+        for name, value in sent.items():
+            assert same_cell(found[key][name], value), (name, value)
+
+
+def same_cell(text: str, value: object) -> bool:
+    if isinstance(value, (list, dict)):
+        return bool(json.loads(text) == value) and len(text) <= len(cell(value))  # compact
+    if isinstance(value, float):
+        return float(text) == value
+    return text == cell(value)
+
+
+def ended(records: list[Record], start: str, end: str) -> list[Record]:
+    return [record for record in records if start <= record["end_time"] < end]
+
+
+def ids(collector: Collector, kind: str) -> list[str]:
+    return sorted(row["id"] for row in collector.rows(f"pexHistory{kind}.csv"))
+
+
+@pytest.mark.parametrize("max_limit", [7, 20, 1000])
+def test_every_record_of_the_window_is_in_the_dated_file_and_the_aggregate_as_it_was_sent(
+    node: ManagementNode, collector: Collector, max_limit: int
+) -> None:
+    day = list(calls(seed=11, day=DAY, conferences=60))
+    node.load(day)
+    node.load(calls(seed=12, day=DAY - timedelta(days=1), conferences=5))
+    node.load(calls(seed=13, day=DAY + timedelta(days=1), conferences=5))
+    node.max_limit = max_limit
+    at(node, collector, MIDNIGHT)
+    collector.env["DATA_CSV_ESCAPE_FORMULAS"] = "false"
+    outcome = collector()
+    assert (outcome.code, outcome.stdout) == (0, "")
+    (conferences,), (participants,) = collector.dated("Conf"), collector.dated("Part")
+    assert conferences.name == "2026-11-24_00-00-20_pexHistoryConf.csv"
+    assert participants.name == "2026-11-24_00-00-20_pexHistoryPart.csv"
+    assert_same(collector.rows(conferences), [held for held, _ in day])
+    # also those who left days before their conference ended, and who left early from one that goes on
+    of_the_day = [one for _, present in day for one in present]
+    extra = [row for row in collector.rows(participants) if row["id"] not in by_id(of_the_day)]
+    assert all("2026-11-23" <= row["end_time"] < "2026-11-24" for row in extra)
+    assert_same([row for row in collector.rows(participants) if row not in extra], of_the_day)
+    for dated in (conferences, participants):
+        aggregate = collector.data / dated.name.rpartition("_")[2]
+        assert aggregate.read_bytes() == dated.read_bytes()
+        assert dated.read_bytes().count(b"\r\n") >= len(collector.rows(dated)) + 1
+    assert node.peak == 1, "one request at a time"
+    assert len(node.requests) == len({request.target for request in node.requests}), "nothing asked twice"
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_the_only_text_that_changes(
+    node: ManagementNode, collector: Collector
+) -> None:
+    names = ["=1+1", "@SUM(A1)", "\tx", "\rx", "+1+1", "-2+3", "+4722334455", "-12.5", "- ", "a=b", "'x", ""]
+    held = conference()
+    sent = [participant(held, display_name=name) for name in names]
+    node.add([held], sent)
+    at(node, collector, MIDNIGHT)
+    assert collector().code == 0
+    rows = by_id(collector.rows("pexHistoryPart.csv"))
+    found = {name: rows[one["id"]]["display_name"] for name, one in zip(names, sent, strict=True)}
+    assert {name for name, text in found.items() if text != name} <= set(names[:6]) | {"- "}
+    assert all(found[name] == "'" + name for name in names[:6])
+
+
+def test_a_run_with_nothing_to_collect_writes_its_pair_with_the_header_alone(
+    node: ManagementNode, collector: Collector
+) -> None:
+    at(node, collector, MIDNIGHT)
+    assert collector().code == 0
+    for kind in ("Conf", "Part"):
+        (dated,) = collector.dated(kind)
+        assert len(collector.table(dated)) == 1
+        assert {"id", "end_time"} <= set(collector.table(dated)[0])
+    assert "0 conferences, 0 participants, 0 waiting" in collector.log()
+
+
+# Windows
+
+
+def windows(collector: Collector) -> list[str]:
+    return re.findall(r"collecting (\S+ to \S+) UTC", collector.log())
+
+
+def test_the_first_window_is_a_day_and_the_next_starts_where_the_last_ended(
+    node: ManagementNode, collector: Collector
+) -> None:
+    for day in range(9):
+        node.load(calls(seed=2, day=DAY + timedelta(days=day), conferences=8))
+    runs = [
+        datetime(2026, 11, 24, 0, 0, 1),
+        datetime(2026, 11, 24, 0, 0, 40),  # the same minute
+        datetime(2026, 11, 24, 9, 30, 59),
+        datetime(2026, 11, 25, 0, 5, 2),  # cron late by five minutes
+        datetime(2026, 12, 1, 18, 0, 0),  # and down for a week
+    ]
+    for run in runs:
+        at(node, collector, run)
+        assert collector().code == 0
+    assert windows(collector) == [
+        "2026-11-23T00:00:00 to 2026-11-24T00:00:00",
+        "2026-11-24T00:00:00 to 2026-11-24T00:00:00",
+        "2026-11-24T00:00:00 to 2026-11-24T09:30:00",
+        "2026-11-24T09:30:00 to 2026-11-25T00:05:00",
+        "2026-11-25T00:05:00 to 2026-12-01T18:00:00",
+    ]
+    everything = [call for day in range(9) for call in calls(seed=2, day=DAY + timedelta(days=day), conferences=8)]
+    held = [one["id"] for one in ended([one for one, _ in everything], "2026-11-23", "2026-12-01T18")]
+    assert ids(collector, "Conf") == sorted(held), "each once, none missing"
+    present = [one for one_held, some in everything for one in some if one_held["id"] in set(held)]
+    assert {one["id"] for one in present} <= set(ids(collector, "Part"))
+    for kind in ("Conf", "Part"):
+        dated = collector.dated(kind)
+        assert len(dated) == len(runs), "a pair a run"
+        rows = [row for file in dated for row in collector.table(file)[1:]]
+        assert rows == collector.table(f"pexHistory{kind}.csv")[1:], "the aggregate is the dated files in order"
+
+
+def test_a_record_that_appears_up_to_an_hour_late_is_collected_by_the_next_run(
+    node: ManagementNode, collector: Collector
+) -> None:
+    late = conference(end_time="2026-11-23T23:10:00", name="late")
+    one = participant(late)
+    node.load(calls(seed=3, day=DAY, conferences=10))
+    at(node, collector, MIDNIGHT)
+    assert collector().code == 0
+    node.add([late], [one])
+    at(node, collector, MIDNIGHT + timedelta(days=1))
+    assert collector().code == 0
+    (row,) = collector.rows(collector.dated("Conf")[1])
+    assert row["id"] == late["id"]
+    assert ids(collector, "Part").count(one["id"]) == 1
+
+
+def test_a_failed_runs_window_is_covered_by_the_next(node: ManagementNode, collector: Collector) -> None:
+    node.load(calls(seed=4, day=DAY, conferences=10))
+    node.load(calls(seed=4, day=DAY + timedelta(days=1), conferences=10))
+    node.load(calls(seed=4, day=DAY + timedelta(days=2), conferences=10))
+    for day in range(3):
+        at(node, collector, MIDNIGHT + timedelta(days=day))
+        if day == 1:
+            node.faults.add(faults.status(403))
+        assert collector().code == (day == 1)
+    assert windows(collector)[-1] == "2026-11-24T00:00:00 to 2026-11-26T00:00:00"
+    assert len(ids(collector, "Conf")) == 30
+
+
+# Names, log
+
+
+@pytest.mark.parametrize(
+    ("zone", "stem"),
+    [("Europe/Oslo", "2026-11-24_01-00-20"), ("America/St_Johns", "2026-11-23_20-30-20")],
+)
+def test_names_and_log_tell_the_zones_time_and_windows_utc(
+    node: ManagementNode, collector: Collector, zone: str, stem: str
+) -> None:
+    collector.env["TZ"] = zone
+    at(node, collector, MIDNIGHT)
+    assert collector().code == 0
+    assert [file.name for file in collector.dated("Conf")] == [f"{stem}_pexHistoryConf.csv"]
+    day, _, time = stem.partition("_")
+    assert collector.log().startswith(f"{day} {time.replace('-', ':')} INFO collecting 2026-11-23T00:00:00 to")
+
+
+def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(
+    node: ManagementNode, collector: Collector
+) -> None:
+    taken = collector.data / "2026-11-24_00-00-20_pexHistoryPart.csv"
+    taken.write_text("mine")
+    at(node, collector, MIDNIGHT)
+    assert collector().code == 0
+    assert taken.read_text() == "mine"
+    for kind in ("Conf", "Part"):
+        assert (collector.data / f"2026-11-24_00-00-21_pexHistory{kind}.csv").exists()
+    assert not (collector.data / "2026-11-24_00-00-20_pexHistoryConf.csv").exists(), "a pair has one name"
+
+
+def test_the_log_has_a_line_when_a_run_starts_and_one_when_it_ends_and_pages_at_debug(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.max_limit = 7
+    node.load(calls(seed=5, day=DAY, conferences=10, participants=2))
+    at(node, collector, MIDNIGHT)
+    outcome = collector()
+    begun, done = collector.log().splitlines()
+    assert begun.endswith(f"INFO collecting 2026-11-23T00:00:00 to 2026-11-24T00:00:00 UTC from {node.address}")
+    counts = f"10 conferences, {len(ids(collector, 'Part'))} participants"
+    assert re.search(rf"INFO {counts}( \(\d+ late\))?, 0 waiting, \d+\.\d s$", done)
+    assert outcome.stderr == collector.log(), "the same lines on the output"
+    node.requests.clear()
+    at(node, collector, MIDNIGHT + timedelta(minutes=5))
+    collector.env["DATA_LOG_LEVEL"] = "debug"
+    assert collector().code == 0
+    pages = [line for line in collector.log().splitlines() if " DEBUG " in line]
+    assert len(pages) == len(node.requests) > 0
+
+
+# By hand
+
+
+def test_a_range_by_hand_brings_that_window_and_leaves_the_schedules_own(
+    node: ManagementNode, collector: Collector
+) -> None:
+    days = [DAY + timedelta(days=n) for n in range(-3, 2)]
+    for day in days:
+        node.load(calls(seed=6, day=day, conferences=6))
+    at(node, collector, MIDNIGHT)
+    assert collector().code == 0
+    assert collector("--from", "2026-11-20", "--to", "2026-11-21T12:00").code == 0
+    at(node, collector, MIDNIGHT + timedelta(days=1))
+    assert collector("collect").code == 0
+    assert windows(collector) == [
+        "2026-11-23T00:00:00 to 2026-11-24T00:00:00",
+        "2026-11-20T00:00:00 to 2026-11-21T12:00:00",
+        "2026-11-24T00:00:00 to 2026-11-25T00:00:00",
+    ]
+    held = [one for day in days for one, _ in calls(seed=6, day=day, conferences=6)]
+    wanted = ended(held, "2026-11-20", "2026-11-21T12") + ended(held, "2026-11-23", "2026-11-25")
+    assert ids(collector, "Conf") == sorted(one["id"] for one in wanted)
+
+
+def test_a_range_that_was_collected_already_brings_nothing_twice(node: ManagementNode, collector: Collector) -> None:
+    for day in range(3):
+        node.load(calls(seed=7, day=DAY + timedelta(days=day), conferences=6))
+        at(node, collector, MIDNIGHT + timedelta(days=day))
+        assert collector().code == 0
+    before = collector.files()
+    assert collector("collect", "--from", "2026-11-23", "--to", "2026-11-26").code == 0
+    for kind in ("Conf", "Part"):
+        name = f"pexHistory{kind}.csv"
+        rows, old = collector.rows(name), before[name]
+        by_id(list(rows))
+        assert (collector.data / name).read_bytes().startswith(old)
+    assert "0 conferences" in collector.log().splitlines()[-1]
+
+
+def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNode, collector: Collector) -> None:
+    collector.env["TZ"] = "Europe/Oslo"
+    at(node, collector, MIDNIGHT)
+    assert collector("collect", "--from", "2026-11-20", "--to", "2026-11-20T12:00-05:00").code == 0
+    assert windows(collector) == ["2026-11-19T23:00:00 to 2026-11-20T17:00:00"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--from", "yesterday"),
+        ("--from", "2026-11-21", "--to", "2026-11-20"),
+        ("--to", "2026-13-01"),
+        ("check", "--from", "2026-11-21"),
+        ("harvest",),
+        ("status", "--if-due"),
+        ("collect", "--json"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(collector: Collector, arguments: tuple[str, ...]) -> None:
+    outcome = collector(*arguments)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert "error: " in outcome.stderr
+    assert not (collector.data / ".collector").exists()
+
+
+# Fields
+
+
+def test_a_field_that_is_new_becomes_a_last_column_and_one_that_goes_stays_empty(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.load(calls(seed=8, day=DAY, conferences=5))
+    at(node, collector, MIDNIGHT)
+    assert collector().code == 0
+    old = collector.table("pexHistoryPart.csv")[0]
+    node.extra_fields = {"participant": {"bandwidth_class": "HD"}}
+    node.dropped_fields = {"participant": ["vendor"]}
+    node.shuffled_fields = True
+    node.load(calls(seed=8, day=DAY + timedelta(days=1), conferences=5))
+    at(node, collector, MIDNIGHT + timedelta(days=1))
+    assert collector().code == 0
+    assert collector.table("pexHistoryPart.csv")[0] == [*old, "bandwidth_class"]
+    first, second = collector.dated("Part")
+    new = {row["id"] for row in collector.rows(second)}
+    assert new
+    sent = {
+        one["id"]: one
+        for day in range(2)
+        for _, present in calls(seed=8, day=DAY + timedelta(days=day), conferences=5)
+        for one in present
+    }
+    for row in collector.rows("pexHistoryPart.csv"):
+        assert row["bandwidth_class"] == ("HD" if row["id"] in new else "")
+        assert row["role"] == sent[row["id"]]["role"]
+        assert row["id"] not in new or row["vendor"] == ""
+    assert collector.table(first)[0] == old
+
+
+def test_bom_and_streams_come_when_they_are_asked_for(node: ManagementNode, collector: Collector) -> None:
+    day = list(calls(seed=9, day=DAY, conferences=8))
+    node.load(day)
+    at(node, collector, MIDNIGHT)
+    collector.env |= {"DATA_CSV_BOM": "true", "DATA_MEDIA_STREAMS": "true"}
+    assert collector().code == 0
+    assert all(content.startswith(b"\xef\xbb\xbf") for content in collector.files().values())
+    streams = [stream for _, present in day for one in present for stream in one["media_streams"]]
+    rows = collector.rows("pexHistoryStream.csv")
+    assert sorted(row["id"] for row in rows) == sorted(str(stream["id"]) for stream in streams)
+    assert {row["participant_id"] for row in rows} <= set(ids(collector, "Part"))
