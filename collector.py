@@ -11,6 +11,7 @@ import argparse
 import csv
 import errno
 import fcntl
+import hashlib
 import io
 import itertools
 import json
@@ -28,7 +29,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from operator import attrgetter, le
@@ -66,6 +67,7 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 30.0  # seconds
 LOG_BYTES, LOG_FILES = 5_000_000, 4
 RUNS_KEPT = 1000
 CRON_PID = Path("/run/crond.pid")
+IMAGE_DATA = Path("/app/data")
 CRON_COMMAND = "/app/entrypoint.sh scheduled >&3 2>&1"
 
 DONE, FAILED, MISUSED, BUSY = 0, 1, 2, 75
@@ -339,9 +341,11 @@ def _read_schedule(read: _Reader, needed: bool) -> str | None:
     if len(fields) != 5:
         read.problem(name, f"{value!r} has {len(fields)} fields; give five, such as '5 0 * * *'")
         return None
-    for title, given in zip(("minute", "hour", "day-of-month", "month", "day-of-week"), fields, strict=True):
+    titles = {"minute": 59, "hour": 23, "day-of-month": 31, "month": 12, "day-of-week": 7}
+    for (title, most), given in zip(titles.items(), fields, strict=True):
         # What cronsim knows and Debian's cron does not: last days, n-th weekdays, steps from a number.
-        if re.search(r"#|(^|[,/\d])L|LW|(^|,)\d+/", given.upper()):
+        steps = map(int, re.findall(r"/(\d+)", given))
+        if re.search(r"#|(^|[,/\d])L|LW|(^|,)\d+/", given.upper()) or any(step > most for step in steps):
             read.problem(name, f"{value!r}: {given!r} in the field {title} is not for Debian's cron")
             return None
     try:
@@ -714,6 +718,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 
 def connection_error(error: Exception, settings: Settings) -> NodeError:
     """The sentence for what kept us from an answer, by the causes within the exception."""
+    from http.client import IncompleteRead
+
     import requests
     from urllib3 import exceptions as urllib3
 
@@ -730,14 +736,14 @@ def connection_error(error: Exception, settings: Settings) -> NodeError:
         return NodeError(f"{address}: the name is not known; check DEFAULT_MGR_ADDRESS and the container's DNS")
     if caused_by(ConnectionRefusedError):
         return Passing(f"{address}: the connection was refused; check DEFAULT_MGR_ADDRESS and its port")
-    if caused_by(requests.ConnectTimeout, urllib3.ConnectTimeoutError):
+    if caused_by(requests.ConnectTimeout, urllib3.ConnectTimeoutError) and not caused_by(urllib3.NewConnectionError):
         return Passing(
             f"{address}: no connection within {CONNECT_TIMEOUT:.0f} s; check DEFAULT_MGR_ADDRESS and the firewall"
             " between here and the node"
         )
     if caused_by(requests.ReadTimeout, urllib3.ReadTimeoutError, TimeoutError):
         return Passing(f"{address}: no answer within {READ_TIMEOUT:.0f} s; is the node overloaded?")
-    if caused_by(urllib3.IncompleteRead, urllib3.InvalidChunkLength):
+    if caused_by(IncompleteRead, urllib3.IncompleteRead, urllib3.InvalidChunkLength):
         return Passing(f"{address}: the answer was cut short; is a proxy on the way, or the node restarting?")
     detail = str(causes[-1]) or type(causes[-1]).__name__
     return Passing(f"{address}: the connection broke ({detail}); is the node restarting?")
@@ -749,7 +755,7 @@ def certificate_error(error: BaseException, settings: Settings) -> NodeError:
 
     shown, listed = "it could not be read", ["none"]
     with suppress(NodeError, ValueError, ExtensionNotFound):
-        certificate = presented_certificate(settings)
+        certificate = peer_certificate(settings, verify=False)
         shown = describe(certificate)
         names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
         listed = [*names.get_values_for_type(DNSName), *map(str, names.get_values_for_type(IPAddress))]
@@ -773,16 +779,26 @@ def certificate_error(error: BaseException, settings: Settings) -> NodeError:
     )
 
 
-def presented_certificate(settings: Settings) -> Certificate:
-    """What the node shows, unverified; nothing is sent to it. Raises NodeError, ValueError."""
-    from cryptography.x509 import load_pem_x509_certificate
+def peer_certificate(settings: Settings, verify: bool) -> Certificate:
+    """The node's certificate, by a handshake alone: no request, no password. Raises NodeError, ValueError."""
+    import socket
 
+    from cryptography.x509 import load_der_x509_certificate
+
+    context = tls_context(settings if verify else replace(settings, ca_file=None, fingerprint=None, tls_verify=False))
     split = urlsplit(f"https://{settings.address}")
+    host = split.hostname or ""
     try:
-        pem = ssl.get_server_certificate((split.hostname or "", split.port or 443), timeout=CONNECT_TIMEOUT)
+        with (
+            socket.create_connection((host, split.port or 443), CONNECT_TIMEOUT) as plain,
+            context.wrap_socket(plain, server_hostname=host) as tls,
+        ):
+            shown = tls.getpeercert(binary_form=True) or b""
     except OSError as error:
         raise connection_error(error, settings) from None
-    return load_pem_x509_certificate(pem.encode())
+    if verify and settings.fingerprint and hashlib.sha256(shown).hexdigest() != settings.fingerprint:
+        raise certificate_error(NodeError("pinned"), settings)
+    return load_der_x509_certificate(shown)
 
 
 def describe(certificate: Certificate) -> str:
@@ -815,10 +831,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     found: object = error
     while isinstance(found, BaseException):
         yield found
-        inner = next((item for item in found.args if isinstance(item, BaseException)), None)
-        found = getattr(found, "reason", None) if inner is None else inner
-        if not isinstance(found, BaseException):
-            return
+        wrapped = (*found.args, getattr(found, "reason", None), found.__cause__)
+        found = next((item for item in wrapped if isinstance(item, BaseException)), None)
 
 
 def _seconds(header: str | None) -> float | None:
@@ -840,7 +854,7 @@ APPLICATION_ID, SCHEMA_VERSION = 0x50784852, 1
 SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
-CREATE TABLE resource (name TEXT PRIMARY KEY, mark TEXT, rows INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE resource (name TEXT PRIMARY KEY, mark TEXT, first TEXT, rows INTEGER NOT NULL DEFAULT 0);
 INSERT INTO resource (name) VALUES ('conference'), ('participant'), ('stream');
 CREATE TABLE conference (id TEXT PRIMARY KEY, end_time TEXT NOT NULL, conference TEXT) WITHOUT ROWID;
 CREATE TABLE participant (id TEXT PRIMARY KEY, end_time TEXT NOT NULL, conference TEXT) WITHOUT ROWID;
@@ -920,7 +934,7 @@ class Ledger:
     # How far
 
     def mark(self, resource: str) -> datetime | None:
-        """Where the next window of the resource starts."""
+        """Where the last complete window of the resource ended; None before the first."""
         (text,) = self.db.execute("SELECT mark FROM resource WHERE name = ?", (resource,)).fetchone()
         return parse_time(text)
 
@@ -928,6 +942,13 @@ class Ledger:
         """Where the next query starts; ids of records that ended earlier are forgotten."""
         mark = self.mark(resource)
         return mark - OVERLAP if mark else None
+
+    def first(self, resource: str, start: datetime) -> datetime:
+        """Where the first window starts: where it did when it was first tried, whatever became of that."""
+        with self.transaction() as db:
+            db.execute("UPDATE resource SET first = ? WHERE name = ? AND first IS NULL", (format_time(start), resource))
+        (text,) = self.db.execute("SELECT first FROM resource WHERE name = ?", (resource,)).fetchone()
+        return parse_time(text) or start
 
     # What this run sees
 
@@ -955,9 +976,10 @@ class Ledger:
                 f" OR id IN (SELECT id FROM recalled_{resource}))",
                 span,
             )
+            count = f"SELECT count(*) FROM seen_{resource} WHERE {here} AND taken"
+            if db.execute(count, span).fetchone()[0] == len(page.ids):
+                return list(range(len(page.ids)))
             new = {i for (i,) in db.execute(f"SELECT id FROM seen_{resource} WHERE {here} AND taken", span)}
-        if len(new) == len(page.ids):
-            return list(range(len(new)))
         # A page may hold one twice: the first counts.
         return [place for place, i in enumerate(page.ids) if i in new and not new.discard(i)]  # type: ignore[func-returns-value]
 
@@ -1252,39 +1274,27 @@ def cells(values: Sequence[object], escape: bool) -> list[str]:
     kinds = set(map(type, values))
     texts: list[str]
     if kinds == {msgspec.Raw}:
-        values = [_json_or_value(value) for value in values]
-        kinds = set(map(type, values))
-    if kinds == {str}:
-        texts = values  # type: ignore[assignment]
-    elif kinds == {type(None)}:
-        return [""] * len(values)
+        raws = [msgspec.json.format(value, indent=-1) for value in values]  # type: ignore[call-overload]
+        texts = b"\n".join(raws).decode().split("\n")
+        if all(text[0] in "[{" for text in texts):
+            return [f'"{text.replace(_Q, _QQ)}"' for text in texts]
+        return cells([decode(raw) for raw in raws], escape)
+    if kinds <= {str, type(None)}:
+        texts = [value or "" for value in values]  # type: ignore[misc]
     elif kinds <= {int, float, bool, type(None)}:
         return ["" if value is None else str(value) for value in values]
-    elif kinds <= {Json, list, dict}:
-        return [f'"{compact(value).replace(_Q, _QQ)}"' for value in values]
     else:
-        texts = ["" if value is None else compact(value) for value in values]
-    if escape and str in kinds and not RISKY.isdisjoint({text[:1] for text in texts}):
-        texts = [guard(text) if type(v) is str else text for text, v in zip(texts, values, strict=True)]
+        # Only text can be taken for a formula: a number, a list and an object keep their signs.
+        texts = ["" if v is None else guard(v) if isinstance(v, str) and escape else compact(v) for v in values]
+        escape = False
+    if escape and not RISKY.isdisjoint({text[:1] for text in texts}):
+        texts = [guard(text) if text[:1] in RISKY else text for text in texts]
     joined = "".join(texts)
     if _Q in joined:
         return [f'"{t.replace(_Q, _QQ)}"' if _Q in t or _breaks(t) else t for t in texts]
     if _breaks(joined):
         return [f'"{t}"' if _breaks(t) else t for t in texts]
     return texts
-
-
-class Json(str):
-    """Text that is a list or an object in JSON already."""
-
-    __slots__ = ()
-
-
-def _json_or_value(raw: object) -> object:
-    import msgspec
-
-    text = msgspec.json.format(raw, indent=-1)  # type: ignore[call-overload]
-    return Json(text, "utf-8") if text[0] in b"[{" else decode(text)
 
 
 def compact(value: object) -> str:
@@ -1729,7 +1739,7 @@ class Run:
                 # The ledger has forgotten what was exported of that time; the aggregate has not.
                 self.ledger.recall(resource, self.archive.rows(resource))
             return window.start
-        start = horizon or window.start
+        start = horizon or self.ledger.first(resource, window.start)
         if start >= window.end:
             raise CollectorError(
                 f"this machine's clock says {format_time(window.end)} UTC, but the last window ended at"
@@ -2014,13 +2024,13 @@ def _window(ledger: Ledger, now: datetime, start: datetime | None, end: datetime
     """The run's window: what the user named, or from where the last one ended to this minute."""
     by_hand = start is not None or end is not None
     end = end or now.replace(second=0, microsecond=0)
-    marks = [mark for mark in map(ledger.mark, (CONFERENCE, PARTICIPANT)) if mark]
     if by_hand:
         start = start or end - FIRST_WINDOW
         if start >= end:
             raise CollectorError(f"--from {format_time(start)} is not before --to {format_time(end)} (UTC); swap them")
         return Window(start, end, by_hand=True)
-    return Window(min(marks, default=end - FIRST_WINDOW), end)
+    first = end - FIRST_WINDOW
+    return Window(min(ledger.mark(name) or ledger.first(name, first) for name in (CONFERENCE, PARTICIPANT)), end)
 
 
 def _served(ledger: Ledger, moment: datetime) -> bool:
@@ -2057,12 +2067,19 @@ def explain(error: Exception, settings: Settings) -> str:
     return f"unexpected {type(error).__name__} at line {line} of this version ({__version__}); please report it"
 
 
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
+
+
 def open_log(settings: Settings, to_file: bool) -> None:
     """Lines on standard error, and in the data folder's log where this process holds the lock."""
 
     class Formatter(logging.Formatter):
         def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
             return f"{datetime.fromtimestamp(record.created, settings.zone):%Y-%m-%d %H:%M:%S}"
+
+        def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+            record.message = record.message.translate(CONTROLS)  # what a node says forges no line
+            return super().formatMessage(record)
 
     class Screen(logging.StreamHandler):  # type: ignore[type-arg]
         def emit(self, record: logging.LogRecord) -> None:
@@ -2076,7 +2093,9 @@ def open_log(settings: Settings, to_file: bool) -> None:
     if to_file:
         path = settings.data_dir / "data_collector.log"
         handlers.append(
-            logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+            logging.handlers.RotatingFileHandler(
+                path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace"
+            )
         )
     for handler in handlers:
         handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -2095,7 +2114,7 @@ def check(settings: Settings) -> int:
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("settings", lambda: "all valid"),
         ("name", lambda: _check_name(settings)),
-        ("TLS", lambda: _check_tls(settings, node)),
+        ("TLS", lambda: describe(peer_certificate(settings, verify=True))),
         ("credentials", lambda: _check_credentials(settings, node)),
         ("history", lambda: _check_history(node)),
         ("clock", lambda: _check_clock(node)),
@@ -2131,11 +2150,6 @@ def _check_name(settings: Settings) -> str:
     except OSError:
         raise CollectorError("the name is not known; check DEFAULT_MGR_ADDRESS and the container's DNS") from None
     return f"{host} is {', '.join(sorted(found))}"
-
-
-def _check_tls(settings: Settings, node: Node) -> str:
-    node.fetch(node.root + "conference/?limit=1")
-    return describe(presented_certificate(settings))
 
 
 def _check_credentials(settings: Settings, node: Node) -> str:
@@ -2178,8 +2192,10 @@ def _check_folder(settings: Settings) -> str:
 
 
 def is_mount(folder: Path) -> bool:
-    """Whether the folder lies on a mount of its own rather than on the container's root."""
+    """False where it is the image's folder and nothing is mounted there."""
     folder = Path(os.path.realpath(folder))
+    if folder != IMAGE_DATA:
+        return True
     with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
         points = {line.split()[4] for line in mounts}
         return any(str(parent) in points for parent in (folder, *folder.parents) if str(parent) != "/")
@@ -2298,8 +2314,8 @@ def crontab(settings: Settings) -> int:
     # Read back by python-crontab, but printed as it was given: its own rendering makes `*` of 1-31,
     # and whether a field is a star decides how Debian's cron joins the two fields for days.
     line = f"{settings.schedule} {CRON_COMMAND}"
-    (job,) = CronTab(tab=f"{line}\n")
-    if not job.is_valid() or job.command != CRON_COMMAND:
+    jobs = list(CronTab(tab=f"{line}\n"))
+    if [job.command for job in jobs if job.is_valid()] != [CRON_COMMAND]:
         raise CollectorError(f"DATA_CRON_TIME: {settings.schedule!r} does not make one line of a crontab")
     print(line)
     due = scheduled(settings, datetime.now(UTC)).astimezone(settings.zone)

@@ -109,7 +109,7 @@ class Collector:
         (folder / "sitecustomize.py").write_text(
             f"import time_machine\ntime_machine.travel({aware.timestamp()!r}, tick=True).start()\n"
         )
-        self.env["PYTHONPATH"] = str(folder)
+        self.env |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}  # a cached clock would stand still
 
     def _environment(self, changes: Mapping[str, str | None] | None) -> dict[str, str]:
         merged: dict[str, str | None] = {**self.env, **(changes or {})}
