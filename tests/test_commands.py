@@ -1,0 +1,410 @@
+"""check, status and health: what they say, and by which exit code."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import collector as program
+from tests.conftest import COLLECTOR, Collector
+from tests.management_node import ManagementNode, calls, certificates, faults
+
+DAY = date(2026, 11, 23)
+MIDNIGHT = datetime(2026, 11, 24, 0, 0, 20)
+
+
+def at(node: ManagementNode, collector: Collector, moment: datetime) -> None:
+    node.now = moment
+    collector.at(moment)
+    collector.env["PYTHONDONTWRITEBYTECODE"] = "1"  # or the clock of the same second before stays
+
+
+def test_version_is_one_word_and_the_user_agents(node: ManagementNode, collector: Collector) -> None:
+    outcome = collector("--version")
+    assert (outcome.code, outcome.stdout) == (0, f"{program.__version__}\n")
+    assert collector().code == 0
+    assert node.requests[0].headers["User-Agent"].endswith(f"/{program.__version__}")
+
+
+def test_help_names_every_command_and_needs_no_setting(tmp_path: Path) -> None:
+    path = {"PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, COLLECTOR, "--help"], env=path, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0
+    for command in ("collect", "check", "status", "health", "crontab", "--from", "--to"):
+        assert command in done.stdout
+
+
+def test_a_second_run_is_told_that_one_is_under_way(collector: Collector) -> None:
+    (collector.data / ".collector").mkdir()
+    with (collector.data / ".collector" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4711\n")
+        lock.flush()
+        outcome = collector()
+    assert outcome.code == 75
+    assert "another run is under way (process 4711)" in outcome.stderr
+    assert collector.files() == {}
+
+
+# check
+
+LABELS = ["settings", "name", "TLS", "credentials", "history", "clock", "data folder", "schedule"]
+
+
+def lines_of(output: str) -> dict[str, str]:
+    """What check says of each thing, by its label: `ok   ...` or `FAIL ...`."""
+    found = {}
+    for line in output.splitlines():
+        match = re.fullmatch(r"(ok  |FAIL) ([\w ]+): (.+)", line)
+        assert match, line
+        found[match[2]] = f"{match[1].strip()} {match[3]}"
+    return found
+
+
+def test_check_has_a_line_for_each_thing_that_must_hold(node: ManagementNode, collector: Collector) -> None:
+    node.max_limit = 500
+    node.load(calls(seed=1, day=DAY, conferences=10))
+    at(node, collector, MIDNIGHT)
+    collector.env |= {"DATA_CRON_TIME": "5 0 * * *", "TZ": "Europe/Oslo"}
+    outcome = collector("check")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    found = lines_of(outcome.stdout)
+    assert list(found) == LABELS
+    assert all(text.startswith("ok ") for text in found.values())
+    assert node.certificate
+    assert node.certificate.fingerprint in found["TLS"]
+    assert "valid until" in found["TLS"]
+    assert "admin" in found["credentials"]
+    assert "10 conferences, ended 2026-11-23T00:00:00 to 2026-11-23T23:59:59.999999 UTC" in found["history"]
+    assert "at most 500 a page" in found["history"]
+    assert "GB free" in found["data folder"]
+    assert "At 00:05 every day" in found["schedule"]
+    assert "2026-11-25 00:05, 2026-11-26 00:05, 2026-11-27 00:05 (Europe/Oslo)" in found["schedule"]
+    assert "\033" not in outcome.stdout, "colours on a terminal only"
+    assert collector.files() == {}
+    assert len({request.headers["Authorization"] for request in node.requests}) == 1
+
+
+def unknown(node: ManagementNode, collector: Collector) -> None:
+    collector.env["DEFAULT_MGR_ADDRESS"] = "no-such-host.invalid"
+
+
+def refused(node: ManagementNode, collector: Collector) -> None:
+    collector.env["DEFAULT_MGR_ADDRESS"] = "127.0.0.1:9"
+
+
+def expired(node: ManagementNode, collector: Collector) -> None:
+    node.certificate = certificates.expired()
+
+
+def changed(node: ManagementNode, collector: Collector) -> None:
+    collector.env["DEFAULT_MGR_TLS_FINGERPRINT"] = "ab" * 32
+    del collector.env["DEFAULT_MGR_CA_FILE"]
+
+
+def password(node: ManagementNode, collector: Collector) -> None:
+    node.secret = "another"
+
+
+def forbidden(node: ManagementNode, collector: Collector) -> None:
+    node.faults.add(faults.status(403), times=None)
+
+
+def participants_forbidden(node: ManagementNode, collector: Collector) -> None:
+    node.faults.add(faults.status(403), on="participant", times=None)
+
+
+def folder(node: ManagementNode, collector: Collector) -> None:
+    file = collector.data.parent / "file"
+    file.touch()
+    collector.env["DATA_DIR"] = str(file)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "label", "says"),
+    [
+        (unknown, "name", "check DEFAULT_MGR_ADDRESS"),
+        (refused, "TLS", "127.0.0.1:9: the connection was refused; check DEFAULT_MGR_ADDRESS"),
+        (expired, "TLS", "expired"),
+        (changed, "TLS", "DEFAULT_MGR_TLS_FINGERPRINT"),
+        (password, "credentials", "check DEFAULT_MGR_USERNAME (admin) and DEFAULT_MGR_SECRET"),
+        (forbidden, "credentials", "may not read the history"),
+        (participants_forbidden, "credentials", "may not read the history"),
+        (folder, "data folder", "DATA_DIR"),
+    ],
+)
+def test_check_says_of_what_does_not_hold_how_to_mend_it(
+    node: ManagementNode,
+    collector: Collector,
+    wrong: Callable[[ManagementNode, Collector], None],
+    label: str,
+    says: str,
+) -> None:
+    wrong(node, collector)
+    outcome = collector("check")
+    assert (outcome.code, outcome.stderr) == (1, "")
+    found = lines_of(outcome.stdout)
+    failing = {name: text for name, text in found.items() if text.startswith("FAIL ")}
+    assert list(failing) == [label]
+    assert says in failing[label]
+    assert {"settings", "data folder", "schedule"} <= found.keys(), "what needs no node is looked at all the same"
+    assert collector.env["DEFAULT_MGR_SECRET"] not in outcome.output
+
+
+def test_check_sends_a_wrong_password_once(node: ManagementNode, collector: Collector) -> None:
+    node.secret = "another"
+    assert collector("check").code == 1
+    assert [request.status for request in node.requests].count(401) == 1
+
+
+# status
+
+
+def test_status_before_the_first_run_changes_nothing(collector: Collector) -> None:
+    outcome = collector("status")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert "none yet" in outcome.stdout
+    assert list(collector.data.iterdir()) == []
+    assert json.loads(collector("status", "--json").stdout)["runs"] == []
+
+
+def test_status_tells_runs_files_and_what_is_next(node: ManagementNode, collector: Collector) -> None:
+    node.load(calls(seed=2, day=DAY, conferences=10))
+    collector.env["DATA_CRON_TIME"] = "5 0 * * *"
+    at(node, collector, MIDNIGHT)
+    assert collector().code == 0
+    at(node, collector, MIDNIGHT + timedelta(hours=3))
+    node.faults.add(faults.status(403))
+    assert collector().code == 1
+    report = json.loads(collector("status", "--json").stdout)
+    failed, done = report["runs"]
+    assert (failed["outcome"], done["outcome"]) == ("failed", "done")
+    assert "answered 403" in failed["message"]
+    rows = {name: len(collector.rows(name)) for name in ("pexHistoryConf.csv", "pexHistoryPart.csv")}
+    assert (done["conferences"], done["participants"]) == tuple(rows.values())
+    assert (done["window_start"], done["window_end"]) == ("2026-11-23T00:00:00", "2026-11-24T00:00:00")
+    assert {file["file"]: file["rows"] for file in report["files"]} == rows
+    assert all(file["bytes"] == (collector.data / file["file"]).stat().st_size for file in report["files"])
+    assert report["next_run"] == "2026-11-25T00:05:00" or report["next_run"] == "2026-11-24T00:05:00"
+    assert (report["staged"], report["version"]) == (0, program.__version__)
+    text = collector("status").stdout
+    assert text.index("answered 403") < text.index("10 conferences"), "newest first"
+    for words in ("pexHistoryConf.csv", "Next run: ", "2026-11-23T00:00:00 to 2026-11-24T00:00:00"):
+        assert words in text
+
+
+def test_status_and_health_need_no_password_and_no_node(node: ManagementNode, collector: Collector) -> None:
+    assert collector().code == 0
+    node.requests.clear()
+    for name in ("DEFAULT_MGR_ADDRESS", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_CA_FILE"):
+        del collector.env[name]
+    assert collector("status").code == 0
+    assert collector("health").code == 0
+    assert node.requests == []
+
+
+# health
+
+
+def test_health_follows_the_runs(node: ManagementNode, collector: Collector) -> None:
+    assert collector("health").stdout == "healthy: no run was due yet\n"
+    node.faults.add(faults.status(401))
+    assert collector().code == 1
+    outcome = collector("health")
+    assert outcome.code == 1
+    assert re.match(r"unhealthy: the run of \S+ UTC failed: .* answered 401", outcome.stdout)
+    assert collector().code == 0
+    outcome = collector("health")
+    assert outcome.code == 0
+    assert outcome.stdout.startswith("healthy: 0 conferences")
+    assert outcome.output.count("\n") == 1, "one line"
+
+
+def test_health_tells_a_run_under_way_from_one_that_was_killed(node: ManagementNode, collector: Collector) -> None:
+    node.faults.add(faults.hang(30))
+    with collector.start() as running:
+        while not node.requests:
+            time.sleep(0.02)
+        under_way = collector("health")
+        second = collector()
+        running.kill()
+    assert (under_way.code, second.code) == (0, 75)
+    assert under_way.stdout.startswith("healthy: a run is under way since ")
+    killed = collector("health")
+    assert killed.code == 1
+    assert "was killed" in killed.stdout
+    assert collector().code == 0
+    assert collector("health").code == 0
+
+
+def health(collector: Collector, monkeypatch: pytest.MonkeyPatch, schedule: str, started: datetime) -> int:
+    """health in this process, in a container whose cron was started then."""
+    pid = collector.data.parent / "crond.pid"
+    pid.touch()
+    os.utime(pid, (started.timestamp(),) * 2)
+    monkeypatch.setattr(program, "CRON_PID", pid)
+    return program.health(program.read_settings({**collector.env, "DATA_CRON_TIME": schedule}))
+
+
+def test_health_sees_a_scheduled_run_that_did_not_happen(
+    node: ManagementNode,
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = datetime.now(UTC)
+    due = now - timedelta(hours=1)
+    schedule = f"{due.minute} {due.hour} * * *"
+    assert health(collector, monkeypatch, schedule, now - timedelta(minutes=30)) == 0, "not yet due"
+    assert health(collector, monkeypatch, schedule, now - timedelta(hours=2)) == 1
+    assert f"the run of {due:%Y-%m-%d %H:%M} UTC did not happen" in capsys.readouterr().out
+    assert collector().code == 0
+    assert health(collector, monkeypatch, schedule, now - timedelta(hours=2)) == 0
+    with sqlite3.connect(collector.data / ".collector" / "ledger.sqlite") as ledger:
+        old = (now - timedelta(days=1)).replace(tzinfo=None).isoformat()
+        ledger.execute("UPDATE run SET started = ?, finished = ?", (old, old))
+    ledger.close()
+    assert health(collector, monkeypatch, schedule, now - timedelta(days=3)) == 1
+
+
+def test_health_allows_cron_two_minutes(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    due = now - timedelta(minutes=1)
+    assert health(collector, monkeypatch, f"{due.minute} {due.hour} * * *", now - timedelta(hours=1)) == 0
+
+
+def test_health_is_quick(collector: Collector) -> None:
+    assert collector().code == 0
+    collector.env["DATA_CRON_TIME"] = "5 0 * * *"
+    took = []
+    for _ in range(5):
+        started = time.perf_counter()
+        assert collector("health").code == 0
+        took.append(time.perf_counter() - started)
+    assert statistics.median(took) < 0.5, "150 ms where nothing else runs; make bench measures"
+
+
+def test_health_imports_nothing_that_it_does_not_need(collector: Collector) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", COLLECTOR, "health"],
+        env=collector.env,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"requests", "urllib3", "cryptography", "tenacity", "msgspec", "tqdm", "crontab"}
+
+
+# --if-due
+
+
+def test_if_due_collects_only_what_the_schedule_missed(node: ManagementNode, collector: Collector) -> None:
+    collector.env["DATA_CRON_TIME"] = "0 * * * *"
+    node.load(calls(seed=3, day=DAY, conferences=3))
+    at(node, collector, MIDNIGHT)
+    assert collector("collect", "--if-due").code == 0
+    assert len(collector.dated("Conf")) == 1, "nothing was collected at midnight yet"
+    at(node, collector, MIDNIGHT + timedelta(minutes=20))
+    assert collector("collect", "--if-due").code == 0
+    assert len(collector.dated("Conf")) == 1, "midnight was served"
+    at(node, collector, MIDNIGHT + timedelta(minutes=80))
+    assert collector("collect", "--if-due").code == 0
+    assert len(collector.dated("Conf")) == 2, "one o'clock was missed"
+
+
+def test_if_due_tries_again_what_failed(node: ManagementNode, collector: Collector) -> None:
+    collector.env["DATA_CRON_TIME"] = "0 * * * *"
+    at(node, collector, MIDNIGHT)
+    node.faults.add(faults.status(403))
+    assert collector("collect", "--if-due").code == 1
+    at(node, collector, MIDNIGHT + timedelta(minutes=1))
+    assert collector("collect", "--if-due").code == 0
+    assert len(collector.dated("Conf")) == 1
+
+
+# Whose the files are
+
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"),
+    reason="needs root and setpriv (util-linux): becoming the data folder's owner",
+)
+
+
+def readable_for_all(collector: Collector) -> None:
+    """The test's folders are root's alone; whoever collects has to pass through them."""
+    for place in (collector.data, *collector.data.parents):
+        if place.owner() == "root" and place != Path("/"):
+            place.chmod(place.stat().st_mode | 0o055)
+    ca = collector.data.parent / "ca.pem"
+    ca.write_bytes(Path(collector.env["DEFAULT_MGR_CA_FILE"]).read_bytes())
+    ca.chmod(0o644)
+    collector.env["DEFAULT_MGR_CA_FILE"] = str(ca)
+
+
+@as_root
+@pytest.mark.parametrize("by", ["owner", "PUID"])
+def test_roots_run_becomes_the_owner_of_the_data_folder(node: ManagementNode, collector: Collector, by: str) -> None:
+    readable_for_all(collector)
+    os.chown(collector.data, 4242, 4343)
+    if by == "PUID":
+        os.chown(collector.data, 4711, 4712)
+        collector.env |= {"PUID": "4711", "PGID": "4712"}
+    expected = (4711, 4712) if by == "PUID" else (4242, 4343)
+    outcome = collector()
+    assert outcome.code == 0, outcome.output
+    assert collector("check").code == 0
+    made = [path for path in collector.data.rglob("*") if path.name != "__pycache__"]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {expected}
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o640}, "UMASK 027"
+
+
+@as_root
+def test_a_secret_that_only_root_may_read_reaches_the_node_all_the_same(
+    node: ManagementNode, collector: Collector, tmp_path: Path
+) -> None:
+    readable_for_all(collector)
+    secret = tmp_path / "secret"
+    secret.write_text(collector.env.pop("DEFAULT_MGR_SECRET") + "\n")
+    secret.chmod(0o400)
+    collector.env["DEFAULT_MGR_SECRET_FILE"] = str(secret)
+    os.chown(collector.data, 4242, 4242)
+    outcome = collector()
+    assert outcome.code == 0, outcome.output
+    assert node.requests
+
+
+@as_root
+def test_the_run_that_root_started_has_no_capability_and_can_gain_none(
+    node: ManagementNode, collector: Collector
+) -> None:
+    readable_for_all(collector)
+    os.chown(collector.data, 4242, 4242)
+    node.faults.add(faults.hang(30))
+    with collector.start() as running:
+        while not node.requests:
+            assert running.poll() is None
+            time.sleep(0.02)
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{running.pid}/status").read_text().splitlines())
+        command = Path(f"/proc/{running.pid}/cmdline").read_bytes()
+        running.kill()
+    assert status["Uid"].split() == ["4242"] * 4
+    assert status["Gid"].split() == ["4242"] * 4
+    assert status["Groups"].split() == []
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+    assert node.secret.encode() not in command
