@@ -1,0 +1,31 @@
+FROM python:3.13-slim-trixie
+
+# Debian removes a package's old versions from its mirrors at each point release: a pin would break
+# the build, and the base image sets the release. Of the crontabs that Debian brings none is wanted
+# here. PAM's defaults for cron want more rights than a container has (the login uid, limits).
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends cron tini \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/* \
+ && : >/etc/crontab \
+ && printf '%s required pam_permit.so\n' auth account session >/etc/pam.d/cron
+
+WORKDIR /app
+COPY requirements.txt ./
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
+        --require-hashes -r requirements.txt
+
+# The modes are set here: a checkout on Windows has none. A named volume takes over the folder's owner.
+COPY collector.py entrypoint.sh ./
+RUN chmod 755 collector.py entrypoint.sh \
+ && ln -s /app/collector.py /usr/local/bin/collector.py \
+ && install -d -o 1000 -g 1000 data
+
+ARG VERSION=1.0.0
+LABEL org.opencontainers.image.title="pexip-history-collector" \
+      org.opencontainers.image.description="Collects the call history of Pexip Infinity as CSV files, on a schedule" \
+      org.opencontainers.image.version="$VERSION"
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+HEALTHCHECK --interval=60s --timeout=10s --start-period=10s CMD ["collector.py", "health"]
+ENTRYPOINT ["/app/entrypoint.sh"]
