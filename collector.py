@@ -380,6 +380,7 @@ def last_scheduled(settings: Settings, moment: datetime) -> datetime:
 
 # --- The node -------------------------------------------------------------------------------------
 
+NOT_THE_API = "answered JSON that is not the History API's"
 IS_IT_A_NODE = "is DEFAULT_MGR_ADDRESS a Management Node?"
 
 
@@ -438,7 +439,7 @@ class PageReader:
                 names = list(dict.fromkeys(itertools.chain.from_iterable(objects)))
                 self._learn(names, objects)
                 return meta, {name: [record.get(name) for record in objects] for name in names}
-        raise NodeError("answered JSON that is not the History API's")
+        raise NodeError(NOT_THE_API)
 
     def _learn(self, names: list[str], objects: list[Record]) -> None:
         """Expect records with these fields from now on."""
@@ -593,8 +594,10 @@ class Node:
         """The page at the address, with the address of the next."""
         meta, columns = self._get(url, self._readers[resource])
         total, ids = meta.get("total_count"), columns.get("id", ())
-        if not isinstance(total, int) or not all(isinstance(i, (str, int)) for i in ids) or (columns and not ids):
-            raise NodeError(f"{self._name(url)} answered records without a count or an id; {IS_IT_A_NODE}")
+        if not isinstance(total, int):
+            raise NodeError(f"{self._name(url)} {NOT_THE_API}; {IS_IT_A_NODE}")
+        if not all(isinstance(i, (str, int)) for i in ids) or (columns and not ids):
+            raise NodeError(f"{self._name(url)} answered a record without an id; {IS_IT_A_NODE}")
         if meta.get("next") is None:
             return Page(columns, total)
         following = str(meta["next"])
@@ -2002,8 +2005,9 @@ def _collect_locked(
             outcome, message = "done", summary
             log.info("%s", summary)
         except Exception as error:
-            log.debug("here:", exc_info=True)
-            message = explain(error, settings)
+            message = explain(error, settings).encode(errors="backslashreplace").decode()
+            if message.startswith("unexpected"):
+                log.debug("the unexpected error:", exc_info=True)
             message += "; the next run covers this window" if isinstance(error, Passing) else ""
             if waiting := sum(file.rows for files in ledger.staged() for file in files):
                 message += f"; {waiting} rows wait in {archive.folder} for the next run"
