@@ -1029,7 +1029,8 @@ class Ledger:
             " AND NOT EXISTS (SELECT 1 FROM main.participant WHERE id = participant)"
             " AND NOT EXISTS (SELECT 1 FROM recalled_participant WHERE id = participant)"
         )
-        return [c for (c,) in self.db.execute("SELECT DISTINCT conference FROM missing ORDER BY rowid")]
+        self.db.execute("CREATE INDEX temp.missing_of ON missing (conference)")
+        return [c for (c,) in self.db.execute("SELECT conference FROM missing GROUP BY 1 ORDER BY min(rowid)")]
 
     def missing(self, conference: str) -> set[str]:
         """The ids that are missing of a conference."""
@@ -1401,7 +1402,7 @@ def rewrite(
         reader, writer = csv.reader(lines), csv.writer(text, lineterminator="\r\n")
         next(reader, None)
         for row in reader:
-            if drop and drop(dict(zip(header, row, strict=False))):
+            if not row or (drop and drop(dict(zip(header, row, strict=False)))):
                 continue
             width = len(row)
             writer.writerow(
@@ -1469,7 +1470,7 @@ class Archive:
         """Remove what a run that did not reach its commit point left."""
         wanted = {"lock", *(file.name for file in keep)}
         for path in self.folder.iterdir():
-            if path.name not in wanted and not path.name.startswith("ledger.sqlite"):
+            if path.name not in wanted and not path.name.startswith("ledger.sqlite") and path.is_file():
                 path.unlink()
 
     def header(self, resource: str) -> list[str] | None:
