@@ -1,0 +1,263 @@
+"""Runs of collector.py at 30 ms each, cut short or failing at a chosen step that touches the disk.
+
+This process imports the collector once and forks for every run; the child counts its steps (each
+opening for writing, write, half of a write, fsync, rename, unlink, truncation, ledger statement)
+and, at the one that was asked for, kills itself or raises. It is spoken to in lines of JSON, by the
+class below.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import gc
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Literal, Self
+
+ROOT = Path(__file__).resolve().parent.parent
+Fault = Literal["kill", "ENOSPC", "EACCES"]
+
+MEMORY = next((str(path) for path in [Path("/dev/shm")] if os.access(path, os.W_OK)), None)
+"""Where data folders of tests are quick: a kill does not lose what the kernel was given, so a
+disk would add nothing but its time. None: the usual place for temporary files."""
+
+GROWS = ("write", "half", "mkdir", "create", "sql", "fsync")
+"""The steps that a full disk does not let through."""
+NEEDS_PERMISSION = ("create", "open", "rename", "unlink", "mkdir", "connect")
+
+
+@dataclass
+class Outcome:
+    """How a run ended: exit code (negative: the signal), what it said, the steps it took."""
+
+    code: int
+    output: str
+    steps: list[str]
+
+
+class ForkedCollector:
+    """`with ForkedCollector() as run: run([], env, moment, "kill", 17)`; `program` is collector.py."""
+
+    def __init__(self, program: Path = ROOT / "collector.py") -> None:
+        self.program = program
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(self.program)],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"]},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.communicate()
+
+    def __call__(
+        self,
+        arguments: list[str],
+        env: Mapping[str, str],
+        moment: datetime,
+        fault: Fault | None = None,
+        at: int = 0,
+    ) -> Outcome:
+        """One run whose clock stands at `moment` (naive: UTC). Steps count from 1.
+
+        ENOSPC stays from that step on, as a full disk does; EACCES is for that step alone.
+        """
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        order = (arguments, dict(env), aware.timestamp(), fault, at)
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return Outcome(**json.loads(self._process.stdout.readline()))
+
+
+# In the child
+
+
+class Steps:
+    """Counts, and strikes at the step that was asked for."""
+
+    def __init__(self, folder: str, fault: Fault | None, at: int) -> None:
+        self.folder, self.fault, self.at = folder, fault, at
+        self.names: list[str] = []
+
+    def take(self, kind: str, what: object) -> bool:
+        """One step; whether it fails. Does not return when it kills."""
+        self.names.append(f"{kind} {what if kind == 'sql' else Path(str(what)).name}")
+        here = len(self.names) == self.at
+        if self.fault == "kill" and here:
+            if kind == "half":
+                return True
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "ENOSPC" and kind in GROWS:
+            return len(self.names) >= self.at
+        return self.fault == "EACCES" and here and kind in NEEDS_PERMISSION
+
+    def fail(self, what: object) -> None:
+        if self.fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        number = getattr(errno, str(self.fault))
+        raise OSError(number, os.strerror(number), str(what))
+
+    def ours(self, path: object) -> bool:
+        return isinstance(path, (str, os.PathLike)) and os.path.realpath(path).startswith(self.folder)
+
+
+def hook(steps: Steps) -> None:
+    """Puts the counting around everything that the collector reaches the disk with."""
+
+    class File(io.FileIO):
+        def write(self, data: Any) -> int:
+            view = memoryview(data).cast("B")
+            if steps.take("write", self.name):
+                steps.fail(self.name)
+            if steps.take("half", self.name):
+                super().write(view[: len(view) // 2])
+                steps.fail(self.name)
+            return super().write(view)
+
+        def truncate(self, size: int | None = None) -> int:
+            steps.take("truncate", self.name)
+            return super().truncate(size)
+
+    real_open = io.open
+
+    def opening(file: Any, mode: str = "r", *rest: Any, **named: Any) -> IO[Any]:
+        if not set(mode) & set("wax+") or not steps.ours(file):
+            return real_open(file, mode, *rest, **named)
+        if steps.take("open" if Path(file).exists() else "create", file):
+            steps.fail(file)
+        raw = File(file, mode.replace("b", "").replace("t", ""))
+        raw.name = os.fspath(file)
+        buffered: Any = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+        if "b" in mode:
+            return buffered  # type: ignore[no-any-return]
+        text = dict(zip(("buffering", "encoding", "errors", "newline"), rest, strict=False)) | named
+        return io.TextIOWrapper(buffered, text.get("encoding"), text.get("errors"), text.get("newline"))
+
+    def around(kind: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(what: Any, *rest: Any, **named: Any) -> Any:
+            path = f"/proc/self/fd/{what}" if isinstance(what, int) else what
+            if steps.ours(path) and steps.take(kind, os.path.realpath(path)):
+                steps.fail(path)
+            return real(what, *rest, **named)
+
+        return call
+
+    class Connection(sqlite3.Connection):
+        """Of a transaction its begin, its first change and its commit are steps: what is between
+        is in memory. Scratch tables (a plain BEGIN) hold nothing that outlives the run."""
+
+        ours = 0
+
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            word = sql.split(None, 1)[0].upper()
+            self.ours = 1 if sql.startswith("BEGIN IMMEDIATE") else self.ours and self.ours + 1
+            if self.ours in (1, 2) or (self.ours and word == "COMMIT"):
+                self._count(sql)
+            if word in ("COMMIT", "ROLLBACK"):
+                self.ours = 0
+            return super().execute(sql, *values)
+
+        def executescript(self, sql: str) -> sqlite3.Cursor:
+            self._count(sql)
+            return super().executescript(sql)
+
+        def _count(self, sql: str) -> None:
+            if steps.take("sql", " ".join(sql.split())[:40]):
+                if self.in_transaction:  # as SQLite does of itself when the disk is full
+                    super().execute("ROLLBACK")
+                raise sqlite3.OperationalError("database or disk is full")
+
+    real_connect = sqlite3.connect
+
+    def connecting(path: Any, *rest: Any, **named: Any) -> sqlite3.Connection:
+        if not steps.ours(path):
+            return real_connect(path, *rest, **named)
+        if steps.take("connect", path):
+            raise sqlite3.OperationalError("unable to open database file")
+        return real_connect(path, *rest, factory=Connection, **named)
+
+    io.open = builtins.open = opening
+    sqlite3.connect = connecting
+    for kind, names in {
+        "fsync": ("fsync", "fdatasync"),
+        "rename": ("replace", "rename", "link"),
+        "unlink": ("unlink", "remove", "rmdir"),
+        "mkdir": ("mkdir",),
+        "truncate": ("truncate", "ftruncate"),
+        "chmod": ("chmod",),
+    }.items():
+        for name in names:
+            setattr(os, name, around(kind, getattr(os, name)))
+
+
+def child(order: list[Any], report: int, said: int) -> None:
+    import time_machine
+
+    import collector
+
+    arguments, env, moment, fault, at = order
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    steps = Steps(os.path.realpath(env["DATA_DIR"]), fault, at)
+    hook(steps)
+    code = 70
+    try:
+        with time_machine.travel(moment, tick=False):  # the same run is the same to the byte
+            code = collector.main(arguments, env)
+    except SystemExit as exit:
+        code = int(exit.code or 0)
+    except BaseException:  # noqa: BLE001  as the interpreter would at its end
+        traceback.print_exc()
+    os.write(report, json.dumps(steps.names).encode())
+    os._exit(code)
+
+
+def serve(program: str) -> None:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("collector", program)
+    assert spec
+    assert spec.loader
+    sys.modules["collector"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["collector"])
+    for name in ("time_machine", "requests", "tenacity", "msgspec", "cronsim", "email.utils", "tqdm"):
+        __import__(name)
+    gc.freeze()  # spares the children copies of these pages
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as report:
+        for line in sys.stdin:
+            for file in (said, report):
+                file.seek(0)
+                file.truncate()
+            pid = os.fork()
+            if not pid:
+                child(json.loads(line), report.fileno(), said.fileno())
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            texts = []
+            for file in (said, report):
+                file.seek(0)
+                texts.append(file.read().decode(errors="replace"))
+            answer = {"code": code, "output": texts[0], "steps": json.loads(texts[1] or "[]")}
+            print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
