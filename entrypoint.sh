@@ -13,64 +13,48 @@ as_owner=() # the words before a command that make it PUID:PGID; none where that
 _main() {
     case ${1-} in
         '') exec tini -s -- "$0" schedule ;;
-        schedule)
-            take_over
-            schedule
-            ;;
-        scheduled)
-            cron_environment
-            exec collector.py collect
-            ;;
-        *)
-            take_over
-            exec collector.py "$@"
-            ;;
+        schedule) take_over; schedule ;;
+        scheduled) cron_environment; exec collector.py collect ;;
+        *) take_over; exec collector.py "$@" ;;
     esac
 }
 
-stop_with() {
-    printf 'entrypoint: %s\n' "$1" >&2
-    exit "${2:-2}"
-}
+stop_with() { printf 'entrypoint: %s\n' "$1" >&2; exit "${2:-2}"; }
 
 # By default the data folder's owner, 1000 where that is root. What is no number collector.py reports.
 find_owner() {
     [[ $(id -u) == 0 ]] || return 0
     local uid gid
     read -r uid gid < <(stat -c '%u %g' "$data" 2>/dev/null || echo 0 0)
-    PUID=${PUID-} PGID=${PGID-}
+    export PUID=${PUID-} PGID=${PGID-}
     PUID=${PUID//[[:space:]\"\']/} PGID=${PGID//[[:space:]\"\']/}
     PUID=${PUID:-$((uid ? uid : 1000))}
     [[ $gid != 0 && $uid == "$PUID" ]] || gid=$PUID
     PGID=${PGID:-$gid}
-    export PUID PGID
     [[ $PUID:$PGID =~ ^[0-9]+:[0-9]+$ && $PUID != 0 ]] || return 0
-    as_owner=(setpriv "--reuid=$PUID" "--regid=$PGID" --clear-groups --inh-caps=-all --no-new-privs)
-    "${as_owner[@]}" true 2>/dev/null || stop_with 'root may not become another user here: add the capabilities CHOWN, SETGID
-and SETUID, or start the container with --user and the argument "collect", from a scheduler of your own.'
+    become=(setpriv "--reuid=$PUID" "--regid=$PGID" --clear-groups --no-new-privs)
+    as_owner=("${become[@]}" --inh-caps=-all)
+    "${as_owner[@]}" true 2>/dev/null || stop_with 'root may not become another user here: add the capabilities CHOWN, SETGID and SETUID (cap_add), or start the container with --user and the argument "collect", from a scheduler of your own.'
 }
 
 # The folder and what the collector wrote in it may be root's: made by Docker, or an older version's.
 take_over() {
     find_owner
     ((${#as_owner[@]})) || return 0
+    [[ -d $data ]] || mkdir -p "$data" 2>/dev/null || stop_with "$data does not exist and cannot be made: mount a folder there"
     [[ $(stat -c %u:%g "$data") == "$PUID:$PGID" ]] || chown "$PUID:$PGID" "$data" 2>/dev/null || true
-    "${as_owner[@]}" test -w "$data" -a -x "$data" || stop_with "$data belongs to $(stat -c %u:%g "$data"), mode $(stat -c %a "$data"): $PUID:$PGID cannot write there
-    and it cannot be handed over. Set PUID and PGID to its owner, or change its owner on the host."
-    local ours left
-    ours=(env -C "$data" find . -mindepth 1 -type d ! -path './.collector*' -prune -o
+    "${as_owner[@]}" test -w "$data" -a -x "$data" || stop_with "$data belongs to $(stat -c %u:%g "$data"), mode $(stat -c %a "$data"): $PUID:$PGID cannot write there and it cannot be handed over. Set PUID and PGID to its owner, or change its owner on the host."
+    local left ours=(env -C "$data" find . -mindepth 1 -type d ! -path './.collector*' -prune -o
         '(' -path './.collector*' -o -name '*pexHistory*.csv*' -o -name 'data_collector.log*' ')')
-    local foreign=('(' ! -user "$PUID" -o ! -group "$PGID" ')')
-    "${as_owner[@]}" --inh-caps=-all,+chown --ambient-caps=-all,+chown \
-        "${ours[@]}" "${foreign[@]}" -execdir chown -h "$PUID:$PGID" '{}' ';' 2>/dev/null || true
-    left=$("${as_owner[@]}" "${ours[@]}" ! -type l ! -writable -print -quit)
+    "${become[@]}" --inh-caps=-all,+chown --ambient-caps=+chown "${ours[@]}" \
+        '(' ! -user "$PUID" -o ! -group "$PGID" ')' -execdir chown -h "$PUID:$PGID" '{}' ';' 2>/dev/null || true
+    left=$("${as_owner[@]}" "${ours[@]}" ! -user "$PUID" ! -type l ! -writable -print -quit)
     [[ -z $left ]] || stop_with "$data/${left#./} is not writable for $PUID:$PGID and cannot be handed over: change its owner on the host."
 }
 
 schedule() {
-    [[ $(id -u) == 0 ]] || stop_with 'cron needs root: start the container without --user (the collection itself runs as
-PUID:PGID), or with the argument "collect", from a scheduler of your own.'
-    local dir crontab status=0 run_on_start=${DATA_RUN_ON_START-}
+    [[ $(id -u) == 0 ]] || stop_with 'cron needs root: start the container without --user (the collection itself runs as PUID:PGID), or with the argument "collect", from a scheduler of your own.'
+    local dir crontab status=0 at_start=${DATA_RUN_ON_START-}
     for dir in /run /tmp /var/spool/cron/crontabs; do
         [[ -w $dir ]] || stop_with "cron must write to $dir: with a read-only root add --tmpfs /run --tmpfs /tmp --tmpfs /var/spool/cron/crontabs:mode=1730"
     done
@@ -82,7 +66,7 @@ PUID:PGID), or with the argument "collect", from a scheduler of your own.'
     cron -f -L 5 -x misc 2> >(exec sed -u 's/^log_it: /cron: /; /^debug flags/d' >&2) &
     cron=$!
     trap stop TERM INT
-    case ${run_on_start//[[:space:]\"\']/} in
+    case ${at_start//[[:space:]\"\']/} in
         [Tt][Rr][Uu][Ee] | [Yy][Ee][Ss] | [Oo][Nn] | 1) collector.py collect --if-due & ;;
     esac
     wait "$cron" || status=$?
@@ -103,7 +87,7 @@ stop() {
 # read from cron itself. What bash refuses to set (its own variables, odd names) is no setting of ours.
 cron_environment() {
     local pair pairs
-    LC_ALL=C mapfile -t -d '' pairs <"/proc/$(</run/crond.pid)/environ"
+    mapfile -t -d '' pairs <"/proc/$(</run/crond.pid)/environ"
     for pair in "${pairs[@]}"; do
         # shellcheck disable=SC2163 # it is a pair
         export "$pair" 2>/dev/null || true

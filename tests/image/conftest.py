@@ -1,0 +1,234 @@
+"""The image on a real Docker Engine, collecting from a node in this process, with cron firing.
+
+Everything is made for the session and taken away after it, by id: an image, a network, containers.
+Whoever needs cron to fire starts its containers in a function `start` of its module: those of all
+modules are started together, so that they share the one minute's wait.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.management_node import ManagementNode, calls
+
+ROOT = Path(__file__).resolve().parents[2]
+EVERY_MINUTE = "* * * * *"
+# What compose.yaml sets; `docker run` words for it.
+HARDENED = (
+    *("--read-only", "--tmpfs", "/run", "--tmpfs", "/tmp"),
+    *("--tmpfs", "/var/spool/cron/crontabs:mode=1730"),
+    *("--cap-drop", "ALL", "--cap-add", "CHOWN", "--cap-add", "SETGID", "--cap-add", "SETUID"),
+    *("--security-opt", "no-new-privileges"),
+)
+
+
+def docker(
+    *words: str, check: bool = True, stdin: str | bytes | None = None, env: dict[str, str] | None = None
+) -> str:
+    """Runs docker and tells what it printed, on both outputs."""
+    done = subprocess.run(
+        ["docker", *words],
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+        env=os.environ | (env or {}),
+    )
+    output = done.stdout.decode(errors="surrogateescape")
+    if check and done.returncode:
+        raise AssertionError(f"docker {' '.join(words[:2])} ended with {done.returncode}:\n{output}")
+    return output
+
+
+def until(true: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Waits for something and hands it on; fails when it does not come in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := true()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+    return value
+
+
+@dataclass
+class Container:
+    id: str
+    data: Path | None = None
+
+    @property
+    def logs(self) -> str:
+        return docker("logs", self.id)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return dict(json.loads(docker("inspect", "--format", "{{json .State}}", self.id)))
+
+    def exec(self, *words: str, user: str = "0", check: bool = True, stdin: str | None = None) -> str:
+        return docker("exec", "-i", "--user", user, self.id, *words, check=check, stdin=stdin)
+
+    def stop(self) -> float:
+        """docker stop; how long it took, in seconds."""
+        began = time.monotonic()
+        docker("stop", "--time", "20", self.id)
+        return time.monotonic() - began
+
+    def wait(self) -> int:
+        return int(docker("wait", self.id))
+
+    def ran(self, times: int = 1) -> bool:
+        """Whether cron started that many runs and they ended."""
+        log = self.logs
+        return log.count("waiting, ") + log.count(" ERROR ") >= times
+
+
+@dataclass
+class Engine:
+    image: str
+    network: str
+    node: ManagementNode
+    folder: Path
+    toolbox: str = ""
+    made: list[str] = field(default_factory=list)
+
+    def settings(self, **changes: str | None) -> dict[str, str]:
+        """What a user fills in; the node's certificate is known by its fingerprint."""
+        assert self.node.certificate
+        given: dict[str, str | None] = {
+            "DEFAULT_MGR_ADDRESS": self.node.address,
+            "DEFAULT_MGR_SECRET": self.node.secret,
+            "DATA_CRON_TIME": EVERY_MINUTE,
+            "DEFAULT_MGR_TLS_FINGERPRINT": self.node.certificate.fingerprint,
+        } | changes
+        return {name: value for name, value in given.items() if value is not None}
+
+    def data(self, owner: str = "", mode: str = "755") -> Path:
+        """A new folder for the data; one that the owner's name is empty for is left to Docker to make."""
+        path = self.folder / secrets.token_hex(4)
+        if owner:
+            self.sh(f"mkdir -m {mode} {path} && chown {owner} {path}")
+        return path
+
+    def create(
+        self,
+        *arguments: str,
+        flags: tuple[str, ...] = (),
+        data: Path | None = None,
+        env: dict[str, str] | None = None,
+    ) -> Container:
+        """`docker run -d` without having it yet run."""
+        data = data or self.data()
+        mount = ("-v", f"{data}:/app/data")
+        pairs = [word for pair in (env or {}).items() for word in ("-e", "=".join(pair))]
+        words = ("create", "--network", self.network, *mount, *flags, *pairs, self.image, *arguments)
+        container = Container(docker(*words).splitlines()[-1], data)
+        self.made.append(container.id)
+        return container
+
+    def start(self, *arguments: str, **how: Any) -> Container:
+        """`docker run -d`."""
+        container = self.create(*arguments, **how)
+        docker("start", container.id)
+        return container
+
+    def run(self, *arguments: str, **how: Any) -> tuple[int, str]:
+        """`docker run`: the exit code, and what was printed."""
+        container = self.start(*arguments, **how)
+        return container.wait(), container.logs
+
+    def sh(self, script: str) -> str:
+        """A shell script as root in a container that sees the data folders: the tests need not be root."""
+        return docker("exec", "-i", self.toolbox, "sh", "-eu", stdin=script)
+
+    def files(self, data: Path) -> dict[str, str]:
+        """Every file in a data folder, with its owner."""
+        listed = self.sh(f"cd {data} && find . -mindepth 1 -printf '%P %U:%G\\n'")
+        return dict(line.rsplit(" ", 1) for line in listed.splitlines())
+
+    def rows(self, data: Path, name: str) -> int:
+        """How many rows a file has, without its header; no cell here holds a line break of CRLF."""
+        return self.sh(f"cat {data}/{name}").count("\r\n") - 1
+
+    def asked_by(self, username: str) -> list[str]:
+        """The passwords that this user sent, in requests' order."""
+        sent = [
+            base64.b64decode(request.headers["Authorization"].split()[1]).decode(errors="surrogateescape")
+            for request in self.node.requests
+            if "Authorization" in request.headers
+        ]
+        return [pair.partition(":")[2] for pair in sent if pair.partition(":")[0] == username]
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    found = subprocess.run(
+        ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True
+    )
+    if found.returncode:
+        pytest.fail(f"these tests need a Docker Engine: {found.stderr.strip()}", pytrace=False)
+    name = f"pexip-history-test-{secrets.token_hex(4)}"
+    made: list[str] = []
+    folder = tmp_path_factory.mktemp("image")
+    folder.chmod(0o755)
+    for parent in (folder.parent, folder.parent.parent):
+        parent.chmod(0o755)  # a folder's owner has to reach it
+    try:
+        docker("build", "--tag", name, str(ROOT))
+        docker("network", "create", name)
+        [config] = json.loads(docker("network", "inspect", "--format", "{{json .IPAM.Config}}", name))
+        with _node(config["Gateway"]) as node:
+            engine = Engine(name, name, node, folder, made=made)
+            words = ("run", "-d", "-v", f"{folder}:{folder}", "--entrypoint", "sleep", name, "infinity")
+            engine.toolbox = docker(*words).strip()
+            made.append(engine.toolbox)
+            yield engine
+            engine.sh(f"rm -rf {folder}/*")
+    finally:
+        if made:
+            docker("rm", "--force", "--volumes", *made, check=False)
+        docker("network", "rm", name, check=False)
+        docker("image", "rm", name, check=False)
+
+
+def _node(host: str) -> ManagementNode:
+    from tests.management_node import certificates
+
+    node = ManagementNode(host=host, certificate=certificates.issued(host))
+    original = node.start
+
+    def start() -> ManagementNode:
+        original()
+        today = datetime.now(UTC).date()
+        for day in (today - timedelta(days=1), today):
+            node.load(calls(1, day, 60))
+        return node
+
+    node.start = start  # type: ignore[method-assign]
+    return node
+
+
+@pytest.fixture(scope="session")
+def fleet(engine: Engine, request: pytest.FixtureRequest) -> SimpleNamespace:
+    """The containers that each module's `start` made, after cron fired in all of them."""
+    modules = dict.fromkeys(getattr(item, "module", None) for item in request.session.items)
+    groups = {module: module.start for module in modules if hasattr(module, "start")}
+    containers: dict[str, Container] = {}
+    while datetime.now().second > 35:  # all of them in the same minute
+        time.sleep(0.2)
+    for begin in groups.values():
+        containers |= begin(engine)
+    started = datetime.now()
+    time.sleep(60 - started.second + 2)
+    return SimpleNamespace(**containers)

@@ -1,0 +1,181 @@
+"""Passwords arrive byte for byte, and stand nowhere on the way."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import string
+from types import SimpleNamespace
+
+import pytest
+
+from .conftest import EVERY_MINUTE, HARDENED, Container, Engine, docker, until
+
+MARK = f"S3cr{secrets.token_hex(6)}"
+SEED = secrets.randbelow(10**6)
+NASTY = {
+    "percent": "100%% %s %(x)s",
+    "dollar": "$HOME ${HOME} $$ $(id)",
+    "quotes": "'single' \"double\" `id`",
+    "quoted": "'as a whole'",
+    "backslashes": "\\n \\\\ \\0 \\",
+    "spaces": "  spaces at both ends  ",
+    "hash": "#a #b # c",
+    "utf8": "påß✓ 密码 🔑",
+    "control": "\ttab\x01\x7f;&|<>!*?[]{}~=:,",
+}
+BROKEN = {"linebreak": "two\nlines\n\nand\r\nmore", **NASTY}
+
+
+def fuzzed(number: int, alphabet: str) -> list[str]:
+    rng = random.Random(SEED)
+    return ["".join(rng.choices(alphabet, k=rng.randint(1, 40))) for _ in range(number)]
+
+
+FUZZED = dict(
+    zip(
+        ("fuzzed_1", "fuzzed_2", "fuzzed_3"),
+        fuzzed(3, string.printable.replace("\r", "") + "æøåλ漢😀"),
+        strict=True,
+    )
+)
+
+
+def marked(password: str) -> str:
+    """With a word in the middle that can be searched for."""
+    middle = len(password) // 2
+    return password[:middle] + MARK + password[middle:]
+
+
+def start(engine: Engine) -> dict[str, Container]:
+    containers = {}
+    for name, password in {**BROKEN, **FUZZED}.items():
+        settings = engine.settings(DEFAULT_MGR_USERNAME=f"e-{name}", DEFAULT_MGR_SECRET=marked(password))
+        containers[f"e_{name}"] = engine.start(env=settings, flags=HARDENED if name == "quotes" else ())
+    for name in ("quotes", "spaces", "dollar"):
+        file = engine.folder / f"{name}.env"
+        settings = engine.settings(
+            DEFAULT_MGR_USERNAME=f"file-{name}", DEFAULT_MGR_SECRET=marked(NASTY[name]), DATA_LOG_LEVEL="DEBUG"
+        )
+        file.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        containers[f"file_{name}"] = engine.start(flags=("--env-file", str(file)))
+    return containers
+
+
+@pytest.mark.parametrize("name", [*BROKEN, *FUZZED])
+def test_a_password_of_e_survives_cron_byte_for_byte(
+    engine: Engine, fleet: SimpleNamespace, name: str
+) -> None:
+    expected = marked({**BROKEN, **FUZZED}[name])
+    sent = until(lambda: engine.asked_by(f"e-{name}"), 20, "a request")
+    assert set(sent) == {expected}, f"seed {SEED}"
+
+
+@pytest.mark.parametrize("name", ["quotes", "spaces", "dollar"])
+def test_a_password_of_env_file_survives_cron_as_it_stands_there(
+    engine: Engine, fleet: SimpleNamespace, name: str
+) -> None:
+    sent = until(lambda: engine.asked_by(f"file-{name}"), 20, "a request")
+    assert set(sent) == {marked(NASTY[name])}
+
+
+@pytest.mark.parametrize("owner", ["0:0", "1000:1000"])
+def test_a_docker_secret_that_root_or_the_owner_alone_may_read_is_read(engine: Engine, owner: str) -> None:
+    """Not text even: invalid UTF-8. One line end at the end is the editor's."""
+    password = b"\xff\xfe " + MARK.encode() + b"\r\n\xe6 '\"$"
+    file = engine.folder / secrets.token_hex(4)
+    file.write_bytes(password + b"\n")
+    engine.sh(f"chown {owner} {file} && chmod 600 {file}")
+    user = f"secret-{file.name}"
+    settings = engine.settings(
+        DEFAULT_MGR_USERNAME=user,
+        DEFAULT_MGR_SECRET=None,
+        DEFAULT_MGR_SECRET_FILE="/run/secrets/mgr_secret",
+        DATA_CRON_TIME="0 0 29 2 *",
+        DATA_RUN_ON_START="true",
+    )
+    flags = (*HARDENED, "-v", f"{file}:/run/secrets/mgr_secret:ro")
+    container = engine.start(env=settings, flags=flags)
+    until(lambda: container.ran() or not container.state["Running"], 20, "a run")
+    assert container.state["Running"], container.logs
+    assert {text.encode(errors="surrogateescape") for text in engine.asked_by(user)} == {password}
+    container.stop()
+
+
+def test_an_unquoted_password_reads_the_same_in_compose_and_in_docker_run(engine: Engine) -> None:
+    """.env.example's advice: no $, no space before #, none at the ends, no quote or # in front."""
+    plain = [
+        word
+        for word in fuzzed(400, string.ascii_letters + string.punctuation + " æλ漢")
+        if not ("$" in word or " #" in word or word != word.strip() or word[0] in "'\"`#")
+    ]
+    assert len(plain) > 100
+    folder = engine.folder / "plain"
+    folder.mkdir()
+    (folder / ".env").write_text("".join(f"P{n}={word}\n" for n, word in enumerate(plain)))
+    (folder / "compose.yaml").write_text("services: {one: {image: none, env_file: .env}}")
+    read = json.loads(docker("compose", "--project-directory", str(folder), "config", "--format", "json"))
+    by_compose = {k: v.replace("$$", "$") for k, v in read["services"]["one"]["environment"].items()}
+    words = ("run", "--rm", "--env-file", str(folder / ".env"), "--entrypoint", "python3", engine.image)
+    by_docker = json.loads(docker(*words, "-c", "import os, json; print(json.dumps(dict(os.environ)))"))
+    expected = {f"P{n}": word for n, word in enumerate(plain)}
+    assert by_compose == expected, f"seed {SEED}"
+    assert {name: by_docker[name] for name in expected} == expected, f"seed {SEED}"
+
+
+def test_no_file_holds_a_password(engine: Engine, fleet: SimpleNamespace) -> None:
+    for name, container in vars(fleet).items():
+        if name.startswith(("e_", "file_")):
+            until(container.ran, 20, name)
+            search = "grep -rlaF -f - / --exclude-dir=proc --exclude-dir=sys 2>/dev/null"
+            found = container.exec("sh", "-c", search, stdin=MARK, check=False)
+            assert found == "", f"{name}: {found}"
+            assert container.data
+            assert MARK not in engine.sh(f"cat $(find {container.data} -type f)")
+
+
+def test_no_log_argument_list_or_layer_holds_a_password(engine: Engine, fleet: SimpleNamespace) -> None:
+    assert MARK not in docker("history", "--no-trunc", engine.image)
+    for name, container in vars(fleet).items():
+        if name.startswith(("e_", "file_")):
+            assert MARK not in container.logs
+            assert MARK not in container.exec("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/stat")
+
+
+def test_the_argument_list_of_a_run_does_not_hold_the_password(engine: Engine) -> None:
+    from tests.management_node import faults
+
+    user = f"watched-{secrets.token_hex(4)}"
+    engine.node.faults.add(faults.hang(20), when=lambda request: _is(request, user), times=None)
+    settings = engine.settings(
+        DEFAULT_MGR_USERNAME=user,
+        DEFAULT_MGR_SECRET=marked("watched"),
+        DATA_CRON_TIME="0 0 29 2 *",
+        DATA_RUN_ON_START="true",
+    )
+    container = engine.start(env=settings)
+    until(lambda: engine.asked_by(user), 20, "a request")
+    running = container.exec("sh", "-c", "tr '\\0' ' ' </proc/$(cat /app/data/.collector/lock)/cmdline")
+    assert "collector.py" in running
+    assert MARK not in container.exec("sh", "-c", "cat /proc/[0-9]*/cmdline")
+    # Nor may any other user of the container see what the processes were given.
+    run = container.exec("cat", "/app/data/.collector/lock").strip()
+    for process in ("1", container.exec("cat", "/run/crond.pid").strip(), run):
+        refused = container.exec("cat", f"/proc/{process}/environ", user="4321", check=False)
+        assert "Permission denied" in refused
+        assert MARK not in refused
+    container.stop()
+
+
+def _is(request: object, user: str) -> bool:
+    import base64
+
+    given = request.headers.get("Authorization", "Basic ")  # type: ignore[attr-defined]
+    return base64.b64decode(given.split(" ")[1]).startswith(f"{user}:".encode())
+
+
+def test_the_crontab_is_the_schedule_and_nothing_else(fleet: SimpleNamespace) -> None:
+    table = fleet.e_dollar.exec("cat", "/var/spool/cron/crontabs/root")
+    assert table == f"{EVERY_MINUTE} /app/entrypoint.sh scheduled >&3 2>&1\n"
+    assert fleet.e_dollar.exec("stat", "-c", "%a %u", "/var/spool/cron/crontabs/root") == "600 0\n"

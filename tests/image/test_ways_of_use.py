@@ -1,0 +1,82 @@
+"""The three ways on the card: -e, --env-file, and arguments. Compose has its own file."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from .conftest import Container, Engine, until
+
+
+def start(engine: Engine) -> dict[str, Container]:
+    file = engine.folder / "settings.env"
+    settings = engine.settings(DATA_CRON_TIME='"* * * * *"', DATA_RUN_ON_START="false")
+    file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    in_oslo = engine.settings(TZ="Europe/Oslo")
+    return {
+        "by_e": engine.start(env=in_oslo),
+        "by_env_file": engine.start(flags=("--env-file", str(file))),
+    }
+
+
+@pytest.mark.parametrize("way", ["by_e", "by_env_file"])
+def test_cron_collects_into_the_mounted_folder(engine: Engine, fleet: SimpleNamespace, way: str) -> None:
+    container = getattr(fleet, way)
+    until(container.ran, 20, container.logs)
+    files = engine.files(container.data)
+    for kind in ("Conf", "Part"):
+        assert any(name.endswith(f"_pexHistory{kind}.csv") for name in files)
+        assert engine.rows(container.data, f"pexHistory{kind}.csv") > 10
+
+
+def test_the_start_says_the_schedule_in_words_the_next_run_and_who_it_runs_as(fleet: SimpleNamespace) -> None:
+    first = fleet.by_e.logs.splitlines()[0]
+    assert first.startswith("Every minute (Europe/Oslo), next ")
+    assert first.endswith("as 1000:1000")
+
+
+def test_lines_of_cron_and_of_the_run_reach_docker_logs_once(fleet: SimpleNamespace) -> None:
+    until(fleet.by_e.ran, 20, "a run")
+    logs = fleet.by_e.logs
+    assert logs.count("CMD (/app/entrypoint.sh scheduled") == logs.count(" INFO collecting ") >= 1
+    assert logs.count(" INFO collecting ") == logs.count(" waiting, ")
+
+
+def test_arguments_are_the_collectors(engine: Engine) -> None:
+    data = engine.data()
+    code, logs = engine.run("collect", env=engine.settings(DATA_CRON_TIME=None), data=data)
+    assert code == 0, logs
+    assert engine.rows(data, "pexHistoryConf.csv") > 10
+    code, logs = engine.run("status", env=engine.settings(), data=data)
+    assert (code, logs.count(" done ")) == (0, 1), logs
+    code, logs = engine.run("check", env=engine.settings(), data=data)
+    assert code == 0, logs
+    code, logs = engine.run("collect", "--to", "yesterday", env=engine.settings(), data=data)
+    assert code == 2, logs
+
+
+def test_without_its_settings_the_container_stops_at_once_and_names_each(engine: Engine) -> None:
+    code, logs = engine.run()
+    assert code == 2
+    for name in ("DEFAULT_MGR_ADDRESS", "DEFAULT_MGR_SECRET", "DATA_CRON_TIME"):
+        assert f"{name}: is missing" in logs
+
+
+def test_a_folder_that_is_no_mount_is_warned_of(engine: Engine) -> None:
+    data = engine.data()
+    container = engine.start(env=engine.settings(DATA_DIR="/app/else"), data=data)
+    until(lambda: "is not a mount" in container.logs or not container.state["Running"], 10, container.logs)
+    assert "/app/else is not a mount" in container.logs
+    container.stop()
+
+
+def test_run_on_start_collects_at_once_and_not_again_after_a_restart(engine: Engine) -> None:
+    container = engine.start(env=engine.settings(DATA_RUN_ON_START="true", DATA_CRON_TIME="0 0 29 2 *"))
+    until(container.ran, 15, "a run at the start")
+    container.stop()
+    from .conftest import docker
+
+    docker("start", container.id)
+    until(lambda: "nothing to collect at the start" in container.logs, 15, container.logs)
+    container.stop()
