@@ -24,6 +24,7 @@ def main() -> None:
     secret = options.secret_file.read_text().strip() if options.secret_file else options.secret
     names = dict.fromkeys((*certificates.LOOPBACK, options.host, *options.name))
     node = ManagementNode(
+        tells_time=True,
         host=options.host,
         port=options.port,
         tls=not options.http,

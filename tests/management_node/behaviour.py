@@ -22,6 +22,8 @@ class Behaviour:
 
     now: datetime | None = None
     """The node's clock; None: the real one. What ends later is not shown."""
+    tells_time: bool = False
+    """Whether answers carry its clock as their Date, as a real node's do; a test with a clock of its own need not."""
     appear_after: float = 0
     """How long after its end a record is shown."""
     participants_appear: Literal["left", "ended"] = "left"

@@ -193,9 +193,7 @@ def calls(seed: int, day: date, conferences: int = 300, participants: int = 5) -
         yield call(rng, end, lasted, many)
 
 
-def call(
-    rng: random.Random, end: datetime, lasted: timedelta | None = None, participants: int = 3
-) -> Call:
+def call(rng: random.Random, end: datetime, lasted: timedelta | None = None, participants: int = 3) -> Call:
     """One call that ended then (naive, UTC)."""
     if lasted is None:
         lasted = timedelta(seconds=round(rng.lognormvariate(7.2, 0.9), rng.choice([0, 6])))
@@ -216,9 +214,7 @@ def call(
     return held, present
 
 
-def _participant(
-    rng: random.Random, held: Record, start: datetime, end: datetime, *, first: bool
-) -> Record:
+def _participant(rng: random.Random, held: Record, start: datetime, end: datetime, *, first: bool) -> Record:
     """The first one stays until the end; the others come and go."""
     joined = start if first else start + (end - start) * rng.random() * 0.5
     left = end if first else joined + (end - joined) * rng.random()
@@ -277,9 +273,7 @@ def _participant(
             one,
             id=rng.randrange(1, 2**31),
             rx_bitrate=rng.randrange(3000),
-            rx_codec=rng.choice(["H264", "VP8", "VP9", ""])
-            if seen
-            else rng.choice(["opus", "AAC-LD"]),
+            rx_codec=rng.choice(["H264", "VP8", "VP9", ""]) if seen else rng.choice(["opus", "AAC-LD"]),
             rx_fps=rng.choice([0.0, 15.0, 29.97, 30.0, None]) if seen else 0.0,
             rx_packet_loss=rng.choice(PACKET_LOSS),
             rx_packets_lost=rng.choice([0, 0, 17, None]),

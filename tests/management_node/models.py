@@ -50,9 +50,7 @@ class Participant(Record):
     call_tag = TextField(null=True)
     call_uuid = TextField(null=True)
     # Without a constraint: a participant can be there before its conference is.
-    conference = models.ForeignKey(
-        Conference, models.DO_NOTHING, null=True, related_name="+", db_constraint=False
-    )
+    conference = models.ForeignKey(Conference, models.DO_NOTHING, null=True, related_name="+", db_constraint=False)
     conference_name = TextField(null=True)
     conversation_id = TextField(null=True)
     disconnect_reason = TextField(null=True)

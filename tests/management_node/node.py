@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from io import BytesIO
 from itertools import count, islice
 from pathlib import Path
@@ -125,7 +126,13 @@ class ManagementNode(Behaviour):
     def _answer(self, request: Request) -> Reply:
         with framework.using(self):
             self._forget_beyond_keep()
-            return self.faults.apply(request, lambda: _ask_framework(request))
+            return self.faults.apply(request, lambda: self._dated(_ask_framework(request)))
+
+    def _dated(self, reply: Reply) -> Reply:
+        if self.tells_time:
+            now = self.now or datetime.now(UTC)
+            reply.headers.setdefault("Date", format_datetime(now.astimezone(UTC), usegmt=True))
+        return reply
 
     # What it knows
 

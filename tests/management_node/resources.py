@@ -76,9 +76,7 @@ class ParticipantUris(fields.ToManyField):
 
 
 class HistoryResource(ModelResource):
-    def build_filters(
-        self, filters: dict[str, str] | None = None, ignore_bad_filters: bool = False
-    ) -> dict[str, Any]:
+    def build_filters(self, filters: dict[str, str] | None = None, ignore_bad_filters: bool = False) -> dict[str, Any]:
         """Tastypie passes over a field that it does not know; the product answers 400."""
         for name in filters or {}:
             field = name.split("__")[0]
