@@ -242,6 +242,8 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
         umask=int(umask, 8),
         zone=zone,
     )
+    if settings.keep_days > 36500:
+        read.problem("DATA_KEEP_DAYS", f"{settings.keep_days} is more than a hundred years; 0 keeps the files for ever")
     for name, value in (
         ("DEFAULT_MGR_CA_FILE", settings.ca_file),
         ("DEFAULT_MGR_TLS_FINGERPRINT", settings.fingerprint),
@@ -425,21 +427,28 @@ class PageReader:
 
     def __call__(self, body: bytes) -> tuple[Record, Columns]:
         """The answer's meta and its records by column."""
+        if found := self._quick(body):
+            return found
+        answer = decode(body)
+        meta, objects = (answer.get("meta"), answer.get("objects")) if isinstance(answer, dict) else (None, None)
+        if not (isinstance(meta, dict) and isinstance(objects, list) and all(isinstance(o, dict) for o in objects)):
+            raise NodeError(NOT_THE_API)
+        names = list(dict.fromkeys(itertools.chain.from_iterable(objects)))
+        self._learn(names, objects)
+        return self._quick(body) or (meta, {name: [record.get(name) for record in objects] for name in names})
+
+    def _quick(self, body: bytes) -> tuple[Record, Columns] | None:
+        """The same where every record has the fields that were learnt."""
         import msgspec
 
-        if self._decoder:
-            with suppress(msgspec.DecodeError):
-                answer = self._decoder.decode(body)
-                rows = zip(*map(self._row, answer.objects), strict=True)
-                return answer.meta, dict(zip(self._names, rows, strict=False))
-        answer = decode(body)
-        if isinstance(answer, dict):
-            meta, objects = answer.get("meta"), answer.get("objects")
-            if isinstance(meta, dict) and isinstance(objects, list) and all(isinstance(o, dict) for o in objects):
-                names = list(dict.fromkeys(itertools.chain.from_iterable(objects)))
-                self._learn(names, objects)
-                return meta, {name: [record.get(name) for record in objects] for name in names}
-        raise NodeError(NOT_THE_API)
+        if not self._decoder:
+            return None
+        try:
+            answer = self._decoder.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        rows = zip(*map(self._row, answer.objects), strict=True)
+        return answer.meta, dict(zip(self._names, rows, strict=False))
 
     def _learn(self, names: list[str], objects: list[Record]) -> None:
         """Expect records with these fields from now on."""
@@ -455,7 +464,8 @@ class PageReader:
         with suppress(ValueError):  # a name that msgspec does not take
             record = msgspec.defstruct("Record", fields, rename=rename, forbid_unknown_fields=True, gc=False)
             shape = msgspec.defstruct("Answer", [("meta", dict[str, object]), ("objects", list[record])])  # type: ignore[valid-type]
-            self._decoder = msgspec.json.Decoder(shape)
+            # A fraction stays the text that it came as: 1.50 is not made 1.5.
+            self._decoder = msgspec.json.Decoder(shape, float_hook=str)
         self._row = attrgetter(*rename, "f0")
         self._names = names
 
@@ -1509,6 +1519,8 @@ class Archive:
         if header is None:
             with new_file(path, self.folder) as file:
                 file.write(header_line(columns, self.settings.csv_bom))
+            if resource == STREAM:
+                log.info("%s begins; streams of participants collected before are not in it", path.name)
             return list(columns)
         with path.open("r+b") as file:
             has_bom = file.read(3) == BOM
@@ -1629,7 +1641,10 @@ class Archive:
         for path in self.data.glob("*_pexHistory*.csv"):
             match = re.fullmatch(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)_pexHistory(Conf|Part|Stream)\.csv", path.name)
             if match and match[1] < f"{oldest:%Y-%m-%d_%H-%M-%S}":
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    log.warning("%s cannot be removed (%s); DATA_KEEP_DAYS wants it gone", path.name, error.strerror)
 
 
 def _is_prefix(target: IO[bytes], rows: IO[bytes]) -> bool:
