@@ -250,6 +250,19 @@ def test_health_tells_a_run_under_way_from_one_that_was_killed(node: ManagementN
     assert collector("health").code == 0
 
 
+def test_health_does_not_take_a_run_that_never_ends_for_a_healthy_one(collector: Collector) -> None:
+    assert collector().code == 0
+    with sqlite3.connect(collector.data / ".collector" / "ledger.sqlite") as ledger:
+        long_ago = (datetime.now(UTC) - timedelta(days=2)).replace(tzinfo=None).isoformat()
+        ledger.execute("UPDATE run SET outcome = 'running', finished = NULL, started = ?", (long_ago,))
+    ledger.close()
+    with (collector.data / ".collector" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        outcome = collector("health")
+    assert outcome.code == 1
+    assert "has not ended" in outcome.stdout
+
+
 def health(collector: Collector, monkeypatch: pytest.MonkeyPatch, schedule: str, started: datetime) -> int:
     """health in this process, in a container whose cron was started then."""
     pid = collector.data.parent / "crond.pid"
