@@ -35,9 +35,7 @@ HARDENED = (
 )
 
 
-def docker(
-    *words: str, check: bool = True, stdin: str | bytes | None = None, env: dict[str, str] | None = None
-) -> str:
+def docker(*words: str, check: bool = True, stdin: str | bytes | None = None, env: dict[str, str] | None = None) -> str:
     """Runs docker and tells what it printed, on both outputs."""
     done = subprocess.run(
         ["docker", *words],
@@ -102,6 +100,7 @@ class Engine:
     folder: Path
     toolbox: str = ""
     made: list[str] = field(default_factory=list)
+    cleanups: list[Callable[[], object]] = field(default_factory=list)
 
     def settings(self, **changes: str | None) -> dict[str, str]:
         """What a user fills in; the node's certificate is known by its fingerprint."""
@@ -173,13 +172,12 @@ class Engine:
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    found = subprocess.run(
-        ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True
-    )
+    found = subprocess.run(["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True)
     if found.returncode:
         pytest.fail(f"these tests need a Docker Engine: {found.stderr.strip()}", pytrace=False)
     name = f"pexip-history-test-{secrets.token_hex(4)}"
     made: list[str] = []
+    cleanups: list[Callable[[], object]] = []
     folder = tmp_path_factory.mktemp("image")
     folder.chmod(0o755)
     for parent in (folder.parent, folder.parent.parent):
@@ -189,13 +187,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         docker("network", "create", name)
         [config] = json.loads(docker("network", "inspect", "--format", "{{json .IPAM.Config}}", name))
         with _node(config["Gateway"]) as node:
-            engine = Engine(name, name, node, folder, made=made)
+            engine = Engine(name, name, node, folder, made=made, cleanups=cleanups)
             words = ("run", "-d", "-v", f"{folder}:{folder}", "--entrypoint", "sleep", name, "infinity")
             engine.toolbox = docker(*words).strip()
             made.append(engine.toolbox)
             yield engine
-            engine.sh(f"rm -rf {folder}/*")
     finally:
+        for clean in cleanups:
+            clean()
+        if made:
+            docker("exec", made[0], "find", str(folder), "-mindepth", "1", "-delete", check=False)
         if made:
             docker("rm", "--force", "--volumes", *made, check=False)
         docker("network", "rm", name, check=False)

@@ -18,9 +18,7 @@ def running(engine: Engine, flags: tuple[str, ...], **settings: str) -> Containe
     """A container in the middle of a run, which the node does not answer."""
     user = f"busy-{secrets.token_hex(4)}"
     engine.node.faults.add(faults.hang(30), when=lambda request: _is(request, user), times=None)
-    env = engine.settings(
-        DEFAULT_MGR_USERNAME=user, DATA_CRON_TIME=NEVER, DATA_RUN_ON_START="true", **settings
-    )
+    env = engine.settings(DEFAULT_MGR_USERNAME=user, DATA_CRON_TIME=NEVER, DATA_RUN_ON_START="true", **settings)
     container = engine.start(env=env, flags=flags)
     until(lambda: engine.asked_by(user) or not container.state["Running"], 20, "a request")
     assert container.state["Running"], container.logs
@@ -28,9 +26,7 @@ def running(engine: Engine, flags: tuple[str, ...], **settings: str) -> Containe
 
 
 @pytest.mark.parametrize("flags", [(), HARDENED], ids=["plain", "hardened"])
-def test_a_run_has_no_root_no_group_no_capability_and_gains_none(
-    engine: Engine, flags: tuple[str, ...]
-) -> None:
+def test_a_run_has_no_root_no_group_no_capability_and_gains_none(engine: Engine, flags: tuple[str, ...]) -> None:
     container = running(engine, flags, PUID="1234", PGID="1235")
     run = container.exec("cat", "/app/data/.collector/lock", user="1234").strip()
     lines = container.exec("cat", f"/proc/{run}/status", user="1234").splitlines()

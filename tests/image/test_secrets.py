@@ -64,9 +64,7 @@ def start(engine: Engine) -> dict[str, Container]:
 
 
 @pytest.mark.parametrize("name", [*BROKEN, *FUZZED])
-def test_a_password_of_e_survives_cron_byte_for_byte(
-    engine: Engine, fleet: SimpleNamespace, name: str
-) -> None:
+def test_a_password_of_e_survives_cron_byte_for_byte(engine: Engine, fleet: SimpleNamespace, name: str) -> None:
     expected = marked({**BROKEN, **FUZZED}[name])
     sent = until(lambda: engine.asked_by(f"e-{name}"), 20, "a request")
     assert set(sent) == {expected}, f"seed {SEED}"

@@ -41,9 +41,7 @@ def test_a_stop_in_the_middle_of_crons_run_rolls_it_back_in_time_and_says_so(
 
 
 @pytest.mark.parametrize("flags", [(), HARDENED], ids=["plain", "hardened"])
-def test_a_stop_in_the_middle_of_the_run_at_the_start_does_the_same(
-    engine: Engine, flags: tuple[str, ...]
-) -> None:
+def test_a_stop_in_the_middle_of_the_run_at_the_start_does_the_same(engine: Engine, flags: tuple[str, ...]) -> None:
     container = running(engine, flags)
     assert container.stop() < 5
     assert container.state["ExitCode"] == 0

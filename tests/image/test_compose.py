@@ -1,0 +1,95 @@
+"""compose.yaml and compose.demo.yaml, as a user has them: the files as they are, beside a .env."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+from .conftest import ROOT, Container, Engine, docker, until
+
+PASSWORD = f" $HOME '\"#{secrets.token_hex(6)}\\ "
+
+
+class Project:
+    """A folder with the repository's files in it, and `docker compose` there."""
+
+    def __init__(self, engine: Engine, file: str = "compose.yaml") -> None:
+        name = f"test-{secrets.token_hex(4)}"
+        self.folder = engine.folder / name
+        self.file = self.folder / file
+        ignored = shutil.ignore_patterns(".[!ed]*", "__pycache__", "data", "demo-data", "docs")
+        shutil.copytree(ROOT, self.folder, ignore=ignored)
+        # The user's own image of that name stays what it is.
+        self.file.write_text(self.file.read_text().replace("image: pexip-history-collector", f"image: {engine.image}"))
+        self.words = ("compose", "--file", str(self.file), "--project-name", name)
+        engine.cleanups.append(lambda: self("down", "--volumes", "--rmi", "local", check=False))
+
+    def __call__(self, *words: str, check: bool = True) -> str:
+        return docker(*self.words, *words, check=check)
+
+    def container(self, service: str, data: Path) -> Container:
+        return Container(self("ps", "--all", "--quiet", service).strip(), data)
+
+    def env(self, values: dict[str, str]) -> None:
+        """Fills in .env.example, as a user does."""
+        lines = (self.folder / ".env.example").read_text().splitlines()
+        for name, value in values.items():
+            [place] = [n for n, line in enumerate(lines) if line.lstrip("#").startswith(f"{name}=")]
+            lines[place] = f"{name}={value}"
+        (self.folder / ".env").write_text("\n".join(lines) + "\n")
+
+
+def start(engine: Engine) -> dict[str, Container]:
+    plain, with_secret, demo = Project(engine), Project(engine), Project(engine, "compose.demo.yaml")
+    plain.env(engine.settings())
+    with_secret.env(engine.settings(DEFAULT_MGR_USERNAME="composed", DEFAULT_MGR_SECRET=None))
+    secret = with_secret.folder / "mgr_secret.txt"
+    secret.write_text(PASSWORD + "\n")
+    secret.chmod(0o600)
+    text = with_secret.file.read_text()
+    place = text.index("#    environment:")
+    with_secret.file.write_text(text[:place] + re.sub("^#", "", text[place:], flags=re.MULTILINE))
+    for project in (demo, plain, with_secret):
+        project("up", "--detach")
+    return {
+        "compose": plain.container("collector", plain.folder / "data"),
+        "compose_secret": with_secret.container("collector", with_secret.folder / "data"),
+        "compose_demo": demo.container("collector", demo.folder / "demo-data"),
+    }
+
+
+def test_up_with_three_values_filled_in_collects(engine: Engine, fleet: SimpleNamespace) -> None:
+    until(fleet.compose.ran, 20, fleet.compose.logs)
+    assert engine.rows(fleet.compose.data, "pexHistoryConf.csv") > 10
+    assert engine.rows(fleet.compose.data, "pexHistoryPart.csv") > 10
+    assert set(engine.files(fleet.compose.data).values()) == {"1000:1000"}
+
+
+def test_it_is_hardened(fleet: SimpleNamespace) -> None:
+    status = fleet.compose.exec("cat", "/proc/1/status")
+    assert "NoNewPrivs:\t1" in status
+    assert "CapBnd:\t00000000000000c1" in status  # CHOWN, SETGID, SETUID
+    assert "Read-only file system" in fleet.compose.exec("touch", "/app/x", check=False)
+
+
+def test_stopping_it_is_quick_and_clean(fleet: SimpleNamespace) -> None:
+    until(fleet.compose.ran, 20, fleet.compose.logs)
+    assert fleet.compose.stop() < 5
+    assert fleet.compose.state["ExitCode"] == 0
+
+
+def test_the_password_may_be_a_docker_secret_and_of_any_characters(engine: Engine, fleet: SimpleNamespace) -> None:
+    until(fleet.compose_secret.ran, 20, fleet.compose_secret.logs)
+    assert set(engine.asked_by("composed")) == {PASSWORD}
+
+
+def test_the_demo_brings_up_a_node_and_files_appear(engine: Engine, fleet: SimpleNamespace) -> None:
+    until(lambda: fleet.compose_demo.ran(2), 60, fleet.compose_demo.logs)
+    files = engine.files(fleet.compose_demo.data)
+    assert len([name for name in files if name.endswith("_pexHistoryConf.csv")]) >= 2
+    assert engine.rows(fleet.compose_demo.data, "pexHistoryConf.csv") > 10
+    assert " WARNING " not in fleet.compose_demo.logs
+    assert " ERROR " not in fleet.compose_demo.logs
