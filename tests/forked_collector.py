@@ -73,11 +73,12 @@ class ForkedCollector:
         env: Mapping[str, str],
         moment: datetime,
         fault: Fault | None = None,
-        at: int = 0,
+        at: int | str = 0,
     ) -> Outcome:
         """One run whose clock stands at `moment` (naive: UTC). Steps count from 1.
 
-        ENOSPC stays from that step on, as a full disk does; EACCES is for that step alone.
+        ENOSPC stays from that step on, as a full disk does; EACCES is for that step alone, or for
+        each opening of the file whose name `at` gives.
         """
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         order = (arguments, dict(env), aware.timestamp(), fault, at)
@@ -94,20 +95,20 @@ class ForkedCollector:
 class Steps:
     """Counts, and strikes at the step that was asked for."""
 
-    def __init__(self, folder: str, fault: Fault | None, at: int) -> None:
+    def __init__(self, folder: str, fault: Fault | None, at: int | str) -> None:
         self.folder, self.fault, self.at = folder, fault, at
         self.names: list[str] = []
 
     def take(self, kind: str, what: object) -> bool:
         """One step; whether it fails. Does not return when it kills."""
         self.names.append(f"{kind} {what if kind == 'sql' else Path(str(what)).name}")
-        here = len(self.names) == self.at
+        here = self.at in (len(self.names), self.names[-1].removeprefix("open "))
         if self.fault == "kill" and here:
             if kind == "half":
                 return True
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "ENOSPC" and kind in GROWS:
-            return len(self.names) >= self.at
+            return isinstance(self.at, int) and len(self.names) >= self.at
         return self.fault == "EACCES" and here and kind in NEEDS_PERMISSION
 
     def fail(self, what: object) -> None:
