@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +29,16 @@ yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 DOCS = ROOT / "docs"
 PAGES = sorted(p for p in (ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")) if p.name != "analysing.md")
-FILES = ("Dockerfile", "Makefile", "compose.yaml", ".env.example", "collector.py", "entrypoint.sh", "requirements.txt")
+FILES = (
+    "Dockerfile",
+    "Makefile",
+    "compose.yaml",
+    "compose.demo.yaml",
+    ".env.example",
+    "collector.py",
+    "entrypoint.sh",
+    "requirements.txt",
+)
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>\w+)(?P<note>[^\n]*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 ADDRESS = "mgr.example.com"
 PASSWORD = "the password"
@@ -278,26 +286,9 @@ def carry_out(page: Path, here: Sandbox) -> None:
         after(here)
 
 
-@pytest.fixture(scope="module")
-def carried_out(
-    nodes: dict[str, ManagementNode], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[Path, Future[None]]]:
-    """The pages of all tests that were chosen, two at a time: most of it is waiting for processes."""
-    chosen = [
-        item.callspec.params["page"]
-        for item in request.session.items
-        if hasattr(item, "callspec") and "carried_out" in getattr(item, "fixturenames", ())
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            page: pool.submit(carry_out, page, sandbox(page, tmp_path_factory.mktemp(page.stem), nodes))
-            for page in chosen
-        }
-
-
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh")], ids=lambda p: p.name)
-def test_the_commands_of_a_page_do_what_it_says(page: Path, carried_out: dict[Path, Future[None]]) -> None:
-    carried_out[page].result()
+def test_the_commands_of_a_page_do_what_it_says(page: Path, nodes: dict[str, ManagementNode], tmp_path: Path) -> None:
+    carry_out(page, sandbox(page, tmp_path, nodes))
 
 
 def test_every_block_of_commands_is_one_that_is_run() -> None:
@@ -343,6 +334,15 @@ def test_the_services_of_several_nodes_are_hardened_as_compose_yaml_is() -> None
     [block] = blocks(DOCS / "several-management-nodes.md", "yaml")
     for service in yaml.safe_load(block.text)["services"].values():
         assert {k: v for k, v in service.items() if k not in own} == {k: v for k, v in usual.items() if k not in own}
+
+
+def test_the_secret_in_compose_yaml_is_the_one_of_the_how_to() -> None:
+    text = re.sub(r"^#(?! \S)", "", (ROOT / "compose.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    whole = yaml.safe_load(text)
+    [block] = blocks(DOCS / "docker-secrets.md", "yaml")
+    shown = yaml.safe_load(block.text)
+    assert whole["secrets"] == shown["secrets"]
+    assert whole["services"]["collector"].items() >= shown["services"]["collector"].items()
 
 
 @pytest.mark.parametrize("page", ["several-management-nodes.md", "docker-secrets.md", "self-signed-certificates.md"])
