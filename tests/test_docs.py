@@ -267,6 +267,12 @@ AROUND: dict[str, tuple[Step | None, Step | None]] = {
 }
 
 
+def needs(*programs: str) -> None:
+    for program in programs:
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed")
+
+
 def carry_out(page: Path, here: Sandbox) -> None:
     before, after = AROUND[page.name]
     for block in blocks(page, "yaml", "ini"):
@@ -288,6 +294,7 @@ def carry_out(page: Path, here: Sandbox) -> None:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh")], ids=lambda p: p.name)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, nodes: dict[str, ManagementNode], tmp_path: Path) -> None:
+    needs("bash", "tar", *(["openssl"] if "openssl" in page.read_text(encoding="utf-8") else []))
     carry_out(page, sandbox(page, tmp_path, nodes))
 
 
@@ -347,11 +354,8 @@ def test_the_secret_in_compose_yaml_is_the_one_of_the_how_to() -> None:
 
 @pytest.mark.parametrize("page", ["several-management-nodes.md", "docker-secrets.md", "self-signed-certificates.md"])
 def test_compose_takes_the_files(page: str, tmp_path: Path) -> None:
-    if (
-        subprocess.run(["docker", "compose", "version"], capture_output=True).returncode
-        if shutil.which("docker")
-        else True
-    ):
+    needs("docker")
+    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("Docker Compose is not installed")
     shutil.copy(ROOT / "compose.yaml", tmp_path)
     for name in (".env", "oslo.env", "london.env"):
@@ -378,8 +382,7 @@ def test_kubernetes_takes_the_manifest() -> None:
 
 
 def test_swarm_takes_the_stack(tmp_path: Path) -> None:
-    if not shutil.which("docker"):
-        pytest.skip("docker is not installed")
+    needs("docker")
     (tmp_path / "stack.yaml").write_text(elsewhere("stack.yaml"))
     done = subprocess.run(
         ["docker", "stack", "config", "-c", "stack.yaml"], cwd=tmp_path, capture_output=True, text=True
@@ -388,8 +391,7 @@ def test_swarm_takes_the_stack(tmp_path: Path) -> None:
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
-    if not shutil.which("systemd-analyze"):
-        pytest.skip("systemd-analyze is not installed")
+    needs("systemd-analyze")
     (tmp_path / "pexip-history.timer").write_text(elsewhere(".timer"))
     service = elsewhere(".service").replace("/usr/bin/docker", "/bin/true")  # it need not be on this machine
     (tmp_path / "pexip-history.service").write_text(re.sub("^Requires=.*\n", "", service, flags=re.MULTILINE))
