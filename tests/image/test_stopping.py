@@ -22,7 +22,7 @@ def start(engine: Engine) -> dict[str, Container]:
     containers = {}
     for way, user in USERS.items():
         engine.node.faults.add(faults.hang(40), when=lambda r, user=user: _is(r, user), times=None)
-        settings = engine.settings(DEFAULT_MGR_USERNAME=user)
+        settings = engine.settings(DEFAULT_MGR_USERNAME=user, DATA_CRON_TIME=engine.once())
         containers[f"stop_{way}"] = engine.start(env=settings, flags=FLAGS[way])
     return containers
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from .conftest import Container, Engine, until
+from .conftest import EVERY_MINUTE, Container, Engine, docker, until
 
 
 def start(engine: Engine) -> dict[str, Container]:
@@ -64,19 +64,27 @@ def test_without_its_settings_the_container_stops_at_once_and_names_each(engine:
 
 
 def test_a_folder_that_is_no_mount_is_warned_of(engine: Engine) -> None:
-    data = engine.data()
-    container = engine.start(env=engine.settings(DATA_DIR="/app/else"), data=data)
-    until(lambda: "is not a mount" in container.logs or not container.state["Running"], 10, container.logs)
-    assert "/app/else is not a mount" in container.logs
+    container = engine.start(env=engine.settings(), mount=False)
+    until(lambda: "@reboot" in container.logs, 10, "cron")
+    assert "WARNING /app/data is not a mount" in container.logs
     container.stop()
+
+
+def test_a_data_folder_of_another_name_is_made(engine: Engine) -> None:
+    container = engine.start("collect", env=engine.settings(DATA_DIR="/srv/calls"), mount=False)
+    assert container.wait() == 0, container.logs
 
 
 def test_run_on_start_collects_at_once_and_not_again_after_a_restart(engine: Engine) -> None:
     container = engine.start(env=engine.settings(DATA_RUN_ON_START="true", DATA_CRON_TIME="0 0 29 2 *"))
     until(container.ran, 15, "a run at the start")
     container.stop()
-    from .conftest import docker
-
     docker("start", container.id)
     until(lambda: "nothing to collect at the start" in container.logs, 15, container.logs)
     container.stop()
+
+
+def test_the_crontab_is_the_schedule_and_nothing_else(fleet: SimpleNamespace) -> None:
+    table = fleet.by_e.exec("cat", "/var/spool/cron/crontabs/root")
+    assert table == f"{EVERY_MINUTE} /app/entrypoint.sh scheduled >&3 2>&1\n"
+    assert fleet.by_e.exec("stat", "-c", "%a %u", "/var/spool/cron/crontabs/root") == "600 0\n"
