@@ -1,0 +1,632 @@
+"""The files: what any reader gets back is what the node sent, whatever was sent and whatever changes.
+
+Most tests hand the collector answers made by hand, so that every byte of a record is chosen here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas
+import polars
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from .conftest import COLLECTOR, Collector, environment_for
+from .forked_collector import MEMORY, ForkedCollector
+from .management_node import ManagementNode, calls, conference, media_stream, participant
+from .management_node.faults import Answer, Fault
+from .management_node.server import Reply, Request
+
+FIRST = datetime(2026, 11, 24, 0, 0, 20)
+DAY = timedelta(days=1)
+BOM = b"\xef\xbb\xbf"
+PART = "pexHistoryPart.csv"
+RISKY = ("=", "@", "\t", "\r", "+", "-")
+
+Record = dict[str, Any]
+Table = list[list[str]]
+
+
+class History:
+    """A data folder and a day a run; the node answers with the records that are given."""
+
+    def __init__(self, node: ManagementNode, run: ForkedCollector, data: Path) -> None:
+        self.node, self.run, self.data = node, run, data
+        self.env = environment_for(node, data)
+        self.files = Collector(data, self.env)
+        self.days = 0
+
+    @property
+    def now(self) -> datetime:
+        return FIRST + self.days * DAY
+
+    def collect(self, *arguments: str, code: int = 0, **env: str) -> None:
+        """The day's run; `env` stays for those that follow."""
+        self.env |= env
+        self.node.now = self.now
+        outcome = self.run(list(arguments), self.env, self.now)
+        assert outcome.code == code, outcome.output
+        self.days += 1
+
+    def sent(self, records: Sequence[Record | str], page: int = 1000, *, ascii: bool = True, **env: str) -> None:
+        """The day's run; the node has these participants. A text is a record in JSON as it stands."""
+        self.node.faults.clear()
+        self.node.faults.add(answered(records, page, ascii), on="participant", times=None)
+        self.collect(**env)
+
+    def table(self, file: str | Path = PART) -> Table:
+        return self.files.table(file)
+
+    def column(self, name: str, file: str | Path = PART) -> list[str]:
+        return [row[name] for row in self.files.rows(file)]
+
+    @property
+    def dated(self) -> list[Path]:
+        return self.files.dated("Part")
+
+
+def answered(records: Sequence[Record | str], page: int, ascii: bool) -> Fault:
+    texts = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=ascii) for one in records]
+
+    def fault(request: Request, answer: Answer) -> Reply:
+        if request.path.endswith("/schema/"):
+            return answer()
+        offset, limit = int(request.query.get("offset", 0)), min(page, int(request.query["limit"]))
+        after = offset + limit
+        following = f"{request.path}?limit={limit}&offset={after}" if after < len(texts) else None
+        meta = {"limit": limit, "offset": offset, "total_count": len(texts), "next": following}
+        body = f'{{"meta": {json.dumps(meta)}, "objects": [{", ".join(texts[offset:after])}]}}'
+        return Reply(200, {"Content-Type": "application/json"}, body.encode())
+
+    return fault
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[tuple[ManagementNode, ForkedCollector]]:
+    with ManagementNode() as node, ForkedCollector() as run:
+        yield node, run
+
+
+@pytest.fixture
+def history(programs: tuple[ManagementNode, ForkedCollector]) -> Iterator[History]:
+    """A new history; the node is as new."""
+    node, run = programs
+    node.clear()
+    folder = Path(tempfile.mkdtemp(dir=MEMORY))
+    (folder / "data").mkdir()
+    yield History(node, run, folder / "data")
+    shutil.rmtree(folder)
+
+
+def record(number: int | str, **fields: Any) -> Record:
+    return {"end_time": "2026-11-23T21:00:00", "id": f"id-{number}", **fields}
+
+
+# Quoting, line ends, values
+
+
+def test_a_file_is_rfc_4180_in_utf_8_to_the_byte(history: History) -> None:
+    history.sent(
+        [
+            record("a", flag=True, list=[1, {"k": '"é\n'}], n=None, t="1,2"),
+            record("b", flag=False, list=[], n=0, t='say "hi"'),
+            record("c", flag=None, list=None, n=-1.5, t="a\r\nb\rc\nd"),
+            record("d", flag=True, list={}, n=7, t=" 山田 👩‍💻\t"),
+        ],
+        ascii=False,
+    )
+    wanted = (
+        "end_time,id,flag,list,n,t\r\n"
+        '2026-11-23T21:00:00,id-a,True,"[1,{""k"":""\\""é\\n""}]",,"1,2"\r\n'
+        '2026-11-23T21:00:00,id-b,False,[],0,"say ""hi"""\r\n'
+        '2026-11-23T21:00:00,id-c,,,-1.5,"a\r\nb\rc\nd"\r\n'
+        "2026-11-23T21:00:00,id-d,True,{},7, 山田 👩‍💻\t\r\n"
+    ).encode()
+    quoted = wanted.replace(b",[],", b',"[]",').replace(b",{},", b',"{}",')  # as good, and as some pages are made
+    for file in (history.dated[0], history.data / PART):
+        assert file.read_bytes() in (wanted, quoted)
+
+
+NUMBERS = ["0", "-7", "1800", "10000000000000000000000000000001", "-170141183460469231731687303715884105728",
+           "0.0", "-0.5", "29.97", "0.30000000000000004", "1e-05", "1e+16", "1.7976931348623157e+308"]  # fmt: skip
+
+
+def test_numbers_are_as_the_node_sent_them_however_large(history: History) -> None:
+    text = '{"end_time": "2026-11-23T21:00:00", "id": "%s", "n": %s, "nested": [%s]}'
+    history.sent([text % (place, number, number) for place, number in enumerate(NUMBERS)], page=5)
+    assert history.column("n") == NUMBERS
+    assert history.column("nested") == [f"[{number}]" for number in NUMBERS]
+
+
+def test_null_is_empty_and_true_and_false_are_words_in_any_column(history: History) -> None:
+    values = [None, True, False, 1, 1.5, "text", "", [], {"a": None, "b": [True]}]
+    history.sent([record(n, mixed=value) for n, value in enumerate(values)])
+    assert history.column("mixed") == ["", "True", "False", "1", "1.5", "text", "", "[]", '{"a":null,"b":[true]}']
+
+
+@pytest.mark.parametrize("page", [1, 2, 1000])
+def test_nested_values_are_compact_json_that_parses_to_what_was_sent(history: History, page: int) -> None:
+    values = [
+        [{"a": 'say "x,y"', "b": [1.5, None, True]}],
+        {"æ": "\n\r\t\\", "": []},
+        [[[-1]], "=1+1", "😀", "'"],
+        ["-=1"],
+    ]
+    history.sent([record(n, nested=value) for n, value in enumerate(values)], page)
+    cells = history.column("nested")
+    assert [json.loads(cell) for cell in cells] == values
+    assert [json.dumps(json.loads(cell), separators=(",", ":")) for cell in cells] == [
+        json.dumps(value, separators=(",", ":")) for value in values
+    ]
+    assert not any(sign in cell for cell in cells for sign in ('": ', '", ', "\r", "\n"))
+    assert cells[3] == '["-=1"]', "a sign inside of JSON is data"
+
+
+# Columns
+
+
+def test_columns_are_the_nodes_in_the_nodes_order_and_every_file_has_the_header(history: History) -> None:
+    node = history.node
+    held = conference(end_time="2026-11-23T21:00:00")
+    one = participant(held, end_time="2026-11-23T21:00:00")
+    node.add([held], [one])
+    history.collect()
+    history.collect()  # a day without a call
+    lists = {"bucketed_call_quality", "historic_call_quality"}  # only one object's answer has these
+    for kind, sent in (("Conf", held), ("Part", one)):
+        header = sorted(sent.keys() - lists)
+        for file in (*history.files.dated(kind), history.data / f"pexHistory{kind}.csv"):
+            assert history.table(file)[0] == header, file.name
+        first, second = history.files.dated(kind)
+        assert (len(history.table(first)), len(history.table(second))) == (2, 1)
+        assert second.read_bytes() == (",".join(header) + "\r\n").encode(), "the header alone"
+
+
+def test_three_changes_of_the_fields_leave_every_value_under_its_name(history: History) -> None:
+    history.sent([record(1, alpha="a1", zulu="z1")])
+    history.sent([record(2, alpha="a2", mike="m2", zulu="z2")])  # added in the middle of the alphabet
+    history.sent([record(3, mike="m3", zulu="z3")])  # one dropped
+    history.sent([record(4, alpha="a4", beta='b,"4"', mike="m4")])  # another dropped, the first back, a new one
+    header = ["end_time", "id", "alpha", "zulu", "mike", "beta"]
+    end = "2026-11-23T21:00:00"
+    assert history.table() == [
+        header,
+        [end, "id-1", "a1", "z1", "", ""],
+        [end, "id-2", "a2", "z2", "m2", ""],
+        [end, "id-3", "", "z3", "m3", ""],
+        [end, "id-4", "a4", "", "m4", 'b,"4"'],
+    ]
+    assert [history.table(file)[0] for file in history.dated] == [header[:4], header[:5], header[:5], header]
+    log = history.files.log()
+    assert f"{PART} got the new columns mike" in log
+    assert f"{PART} got the new columns beta" in log
+
+
+def test_rows_are_written_by_name_whatever_their_order_and_whatever_they_lack(history: History) -> None:
+    rng = random.Random(5)
+    names = ["aa", "bb", "cc", "dd", "ee"]
+    records = []
+    for number in range(40):
+        fields = {name: f"{name}{number}" for name in names if rng.random() < 0.8}
+        whole = list(record(number, **fields).items())
+        rng.shuffle(whole)
+        records.append(dict(whole))
+    history.sent(records, page=7)
+    for row, sent in zip(history.files.rows(PART), records, strict=True):
+        assert {name: text for name, text in row.items() if text} == sent
+
+
+def test_a_field_that_is_new_midway_through_a_run_is_a_column_of_all_its_rows(history: History) -> None:
+    old = [record(number, name='a\r\n"b", c') for number in range(6)]
+    new = [record(number, alpha=[number], name="d") for number in range(6, 9)]
+    history.sent([*old, *new], page=4)
+    header, *rows = history.table(history.dated[0])
+    assert header == ["end_time", "id", "name", "alpha"]
+    assert [row[2:] for row in rows] == [['a\r\n"b", c', ""]] * 6 + [["d", f"[{n}]"] for n in range(6, 9)]
+    assert history.table() == [header, *rows]
+
+
+def test_a_field_name_is_quoted_as_any_text_is(history: History) -> None:
+    names = ["a,b", 'say "x"', "line\nend", "=1", " spaced ", "æøå"]
+    history.sent([record(1, **dict.fromkeys(names, "v"))])
+    assert history.table()[0] == ["end_time", "id", *names]
+
+
+# Formulas
+
+RUN = ["=1+1", "=", "@SUM(A1)", "@", "\tx", "\t", "\rx", "\r\n=1", "+1+1", "-2+3", "--", "-name", "+cmd|' /C calc'!A0",
+       "-=1", "+=1", "- 1+1", "+A1", "-1e", "-1\n", "+47 22 33 44 55\n", "-١"]  # fmt: skip
+DATA = ["+47 22 33 44 55", "+4722334455", "+1 (555) 123-4567", "+47 22.33.44.55", "-12.5", "-1", "+1", "-.5", "-1e-5",
+        "-", "", "a=b", "a-b", "x@y", "'x", "1+1", " =x", "(1)", "[1]", "\u2212x", "0047"]  # fmt: skip
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe_and_no_other_does(
+    history: History, mixed: bool
+) -> None:
+    texts = [*RUN, *DATA]
+    last = [record("last", t=[1])] if mixed else []  # a column of several types is made another way
+    history.sent([*(record(n, t=text, u=text) for n, text in enumerate(texts)), *last])
+    for name in ("t", "u"):
+        assert history.column(name)[: len(texts)] == [*("'" + text for text in RUN), *DATA]
+
+
+def test_numbers_and_nested_values_keep_their_signs(history: History) -> None:
+    history.sent([record(1, n=-5, x=-0.5, j=["=1+1", "-x"]), record(2, n=-(10**30), x=None, j=None)])
+    assert history.column("n") == ["-5", "-1" + "0" * 30]
+    assert history.column("x") == ["-0.5", ""]
+    assert history.column("j") == ['["=1+1","-x"]', ""]
+
+
+def test_without_the_guard_every_text_is_as_it_was_sent(history: History) -> None:
+    texts = [*RUN, *DATA]
+    history.sent([record(n, t=text) for n, text in enumerate(texts)], DATA_CSV_ESCAPE_FORMULAS="false")
+    assert history.column("t") == texts
+
+
+# Byte order mark, streams
+
+
+def test_with_the_byte_order_mark_every_file_begins_with_one_and_one_only(history: History) -> None:
+    for _ in range(2):
+        history.sent([record(history.days, name="é")], DATA_CSV_BOM="true")
+    for name, content in history.files.files().items():
+        assert content.startswith(BOM), name
+        assert content.count(BOM) == 1, name
+    assert history.column("name") == ["é", "é"]
+
+
+def test_the_byte_order_mark_switched_on_later_comes_to_the_aggregates_and_stays_and_the_log_says_so(
+    history: History,
+) -> None:
+    history.sent([record(1, name="é\n")])
+    before = history.files.files()
+    history.sent([record(2, name="ø")], DATA_CSV_BOM="true")
+    for name in ("pexHistoryConf.csv", PART):
+        assert (history.data / name).read_bytes().startswith(BOM + before[name])
+        assert f"{name} got a byte order mark (DATA_CSV_BOM)" in history.files.log()
+    history.sent([record(3, name="å")], DATA_CSV_BOM="false")
+    assert (history.data / PART).read_bytes().count(BOM) == 1
+    assert history.column("name") == ["é\n", "ø", "å"]
+    assert [file.read_bytes().startswith(BOM) for file in history.dated] == [False, True, False]
+    assert history.files.log().count("byte order mark") == 2, "each aggregate once"
+
+
+def streams_of(present: Sequence[Record]) -> list[tuple[str, str]]:
+    return sorted((one["id"], str(stream["id"])) for one in present for stream in one["media_streams"])
+
+
+def stream_rows(history: History, file: str | Path = "pexHistoryStream.csv") -> list[tuple[str, str]]:
+    header, *rows = history.table(file)
+    assert header[0] == "participant_id"
+    return sorted((row[0], row[header.index("id")]) for row in rows)
+
+
+@pytest.mark.parametrize("ordering", [("end_time",), ()])
+def test_each_stream_is_one_row_also_with_limits_and_a_node_that_does_not_order(
+    history: History, ordering: tuple[str, ...]
+) -> None:
+    history.node.ordering = ordering
+    day = list(calls(seed=21, day=date(2026, 11, 23), conferences=12))
+    history.node.load(day)
+    present = [one for _, some in day for one in some]
+    history.env |= {"DATA_MEDIA_STREAMS": "true", "DEFAULT_PART_LIMIT": "23"}
+    for _ in range(4):
+        history.collect()
+    assert stream_rows(history) == streams_of(present)
+    dated = history.files.dated("Stream")
+    assert [row for file in dated for row in history.table(file)[1:]] == history.table("pexHistoryStream.csv")[1:]
+    for part, stream in zip(history.dated, dated, strict=True):
+        assert {row[0] for row in history.table(stream)[1:]} <= set(history.column("id", part))
+
+
+def test_streams_switched_on_later_begin_with_the_participants_collected_then_and_the_log_says_so(
+    history: History,
+) -> None:
+    days = [list(calls(seed=22, day=date(2026, 11, 23) + n * DAY, conferences=6)) for n in range(3)]
+    for number, day in enumerate(days):
+        history.node.load(day)
+        history.collect(DATA_MEDIA_STREAMS=str(number > 0).lower())
+    ids = [set(history.column("id", file)) for file in history.dated]
+    present = [one for day in days for _, some in day for one in some if one["id"] in ids[1] | ids[2]]
+    assert streams_of(present)
+    assert stream_rows(history) == streams_of(present)
+    assert not ids[0] & {participant for participant, _ in stream_rows(history)}
+    assert len(history.files.dated("Stream")) == 2
+    assert "pexHistoryStream.csv begins; streams of participants collected before are not in it" in history.files.log()
+
+
+def test_a_day_without_a_stream_has_the_header_alone(history: History) -> None:
+    history.collect(DATA_MEDIA_STREAMS="true")
+    held = conference(end_time="2026-11-24T21:00:00")
+    stream = media_stream(participant(held), tx_codec="=cmd")
+    history.node.add([held], [])
+    history.sent([held | {"media_streams": [stream]}])
+    history.sent([])
+    first, second, third = (history.table(file) for file in history.files.dated("Stream"))
+    assert first == [["participant_id"]]
+    assert second[0] == third[0] == ["participant_id", *stream]
+    assert (len(second), len(third)) == (2, 1)
+    assert second[1][second[0].index("tx_codec")] == "'=cmd"
+
+
+# Keeping, permissions
+
+
+def test_dated_files_go_after_the_days_that_were_asked_for_and_nothing_else_does(history: History) -> None:
+    others = ["2020-01-01_00-00-00_pexHistoryConf.csv.bak", "2020-01-01_pexHistoryConf.csv", "x.csv",
+              "2020-01-01_00-00-00_pexHistoryOther.csv"]  # fmt: skip
+    for name in others:
+        (history.data / name).write_text("mine")
+    for _ in range(5):
+        history.sent([record(history.days)], DATA_KEEP_DAYS="2")
+    kept = [f"2026-11-{day}_00-00-20_{PART}" for day in (26, 27, 28)]  # two days old is not older than two days
+    assert [file.name for file in history.dated] == kept
+    assert {file.name for file in history.data.iterdir()} > set(others)
+    assert history.column("id") == [f"id-{number}" for number in range(5)]
+
+
+def test_a_dated_file_that_cannot_be_removed_costs_a_warning_and_not_the_run(history: History) -> None:
+    for _ in range(2):
+        history.sent([record(history.days)])
+    history.dated[0].unlink()
+    (history.data / f"2026-11-24_00-00-20_{PART}").mkdir()
+    history.days = 9
+    history.sent([record(9)], DATA_KEEP_DAYS="3")
+    assert f"2026-11-24_00-00-20_{PART} cannot be removed" in history.files.log()
+    assert [file.name[:10] for file in history.files.dated("Conf")] == ["2026-12-03"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(None, 0o640), ("077", 0o600), ("0022", 0o644)])
+def test_files_have_the_permissions_that_umask_leaves(history: History, umask: str | None, mode: int) -> None:
+    history.sent([record(1)], **({"UMASK": umask} if umask else {}))
+    history.sent([record(2, new=1)])
+    files = [path for path in history.data.rglob("*") if path.is_file()]
+    assert {f"{path.stat().st_mode & 0o777:o}" for path in files} == {f"{mode:o}"}, files
+
+
+# Readers
+
+
+def by_pandas(files: Sequence[Path]) -> Table:
+    tables = [pandas.read_csv(file, dtype=str, keep_default_na=False) for file in files]
+    table = pandas.concat(tables).fillna("")
+    return [list(table.columns), *table.to_numpy().tolist()]
+
+
+def by_polars(files: Sequence[Path]) -> Table:
+    table = polars.concat([polars.read_csv(file, infer_schema=False) for file in files], how="diagonal").fill_null("")
+    return [table.columns, *map(list, table.rows())]
+
+
+def by_duckdb(files: Sequence[Path]) -> Table:
+    names = [str(file) for file in files]
+    table = duckdb.read_csv(names, all_varchar=True, header=True, union_by_name=True)  # type: ignore[arg-type]
+    return [table.columns, *([text or "" for text in row] for row in table.fetchall())]
+
+
+READERS = [by_pandas, by_polars, by_duckdb]
+
+
+def sorted_by_name(table: Table) -> Table:
+    """The same table with its columns in one order: by name is how files are put together."""
+    order = sorted(range(len(table[0])), key=lambda place: table[0][place])
+    return [[row[place] for place in order] for row in table]
+
+
+@pytest.fixture(scope="module")
+def changing(programs: tuple[ManagementNode, ForkedCollector]) -> Iterator[History]:
+    """Four days of hostile calls; before each of the last three the node's fields change."""
+    node, run = programs
+    node.clear()
+    folder = Path(tempfile.mkdtemp(dir=MEMORY))
+    history = History(node, run, folder)
+    changes: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
+        ({}, {}),
+        ({"participant": {"breakout": 'a "b",\r\n', "zone": 1}, "conference": {"mode": None}}, {}),
+        ({"participant": {"zone": [1]}}, {"participant": ["vendor", "call_tag"], "conference": ["tag"]}),
+        ({"participant": {"aaa": "=1"}, "conference": {"aaa": {"b": 1}}}, {}),
+    ]
+    for number, (extra, dropped) in enumerate(changes):
+        node.extra_fields, node.dropped_fields, node.shuffled_fields = extra, dropped, number > 1
+        node.load(calls(seed=number, day=date(2026, 11, 23) + number * DAY, conferences=25))
+        history.collect(DATA_CSV_BOM=str(number > 0).lower(), DATA_MEDIA_STREAMS="true")
+    yield history
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("kind", ["Conf", "Part", "Stream"])
+@pytest.mark.parametrize("read", READERS)
+def test_a_reader_gets_the_same_from_the_aggregate_and_from_all_dated_files_by_name(
+    changing: History, read: Callable[[Sequence[Path]], Table], kind: str
+) -> None:
+    aggregate = changing.data / f"pexHistory{kind}.csv"
+    wanted = changing.table(aggregate)
+    assert len(wanted) > 90
+    assert read([aggregate]) == wanted
+    assert sorted_by_name(read(changing.files.dated(kind))) == sorted_by_name(wanted)
+
+
+def test_times_are_times_to_every_reader(changing: History) -> None:
+    path = changing.data / PART
+    wanted = [datetime.fromisoformat(text) for text in changing.column("end_time")]
+    assert {bool(time.microsecond) for time in wanted} == {True, False}
+    by_sql = duckdb.sql(f"SELECT end_time FROM read_csv('{path}')").fetchall()
+    assert [time for (time,) in by_sql] == wanted
+    assert polars.read_csv(path, try_parse_dates=True)["end_time"].to_list() == wanted
+    frame = pandas.read_csv(path, parse_dates=["end_time"], date_format="ISO8601")
+    assert frame["end_time"].dt.to_pydatetime().tolist() == wanted
+
+
+text = st.one_of(
+    st.text(st.characters(), max_size=8),  # half surrogate pairs and NUL among them
+    st.text(st.sampled_from("=+-@'\"\r\n,;\t 1a\0\ud83d\ude00é\ufeff\u2028\u0085"), max_size=6),
+)
+plain = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**40), 10**40), st.floats(allow_nan=False, allow_infinity=False), text
+)
+nested = st.recursive(
+    plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=5
+)
+names = st.sampled_from(["aaa", "alpha", "av_id", "display_name", "media_streams", "newer", "zeta", "æøå"])
+days = st.lists(  # each day: its records' fields, the node's page size, whether its JSON is ASCII
+    st.tuples(
+        st.lists(st.dictionaries(names, text | nested, max_size=6), max_size=7), st.integers(1, 4), st.booleans()
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(days=days, guarded=st.booleans())
+def test_whatever_the_node_sends_is_what_every_reader_gets_back(
+    programs: tuple[ManagementNode, ForkedCollector], days: list[Any], guarded: bool
+) -> None:
+    numbers = count()
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        history = History(*programs, Path(folder))
+        history.node.clear()
+        sent = []
+        for rows, page, ascii in days:
+            end = (history.now - timedelta(hours=3)).isoformat()
+            records = [{**row, "end_time": end, "id": f"id-{next(numbers)}"} for row in rows]
+            history.sent(records, page, ascii=ascii or halved(records), DATA_CSV_ESCAPE_FORMULAS=str(guarded).lower())
+            sent.append(records)
+        for file, records in zip(history.dated, sent, strict=True):
+            rows = history.files.rows(file)
+            assert len(rows) == len(records)
+            for row, one in zip(rows, records, strict=True):
+                assert row.keys() >= one.keys()
+                for name, cell in row.items():
+                    assert came_back(cell, whole(one.get(name)), guarded), (name, cell, one.get(name))
+        header, *rows = history.table()
+        of_the_days = [row for file in history.dated for row in history.files.rows(file)]
+        assert rows == [[row.get(name, "") for name in header] for row in of_the_days]
+        for read in READERS:
+            assert read([history.data / PART]) == [header, *rows]
+            assert sorted_by_name(read(history.dated)) == sorted_by_name([header, *rows])
+
+
+def halved(value: object) -> bool:
+    """Whether half of a surrogate pair is in it, which JSON can hold as ASCII alone."""
+    return any("\ud800" <= character <= "\udfff" for character in json.dumps(value, ensure_ascii=False))
+
+
+def whole(value: Any) -> Any:
+    """Half of a surrogate pair is no character: U+FFFD stands for it in a file."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [whole(one) for one in value]
+    return {whole(key): whole(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def came_back(cell: str, value: Any, guarded: bool) -> bool:
+    if value is None:
+        return cell == ""
+    if isinstance(value, str):
+        must = guarded and value.startswith(RISKY[:4])
+        may = guarded and value.startswith(RISKY)
+        return (cell == value and not must) or (may and cell == "'" + value)
+    if isinstance(value, float):
+        return float(cell) == value
+    return bool(whole(json.loads(cell)) == value) if isinstance(value, (list, dict)) else cell == str(value)
+
+
+# Widening
+
+MEASURED = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stderr=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+"""A process between: a child starts with the high-water mark of the one that it was forked from."""
+
+
+def peak_memory(collector: Collector) -> int:
+    """A run's most memory, in MB."""
+    command = [sys.executable, "-c", MEASURED, sys.executable, str(COLLECTOR)]
+    done = subprocess.run(command, env=collector.env, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout) // 1024
+
+
+def test_widening_a_large_aggregate_takes_no_memory_to_speak_of(node: ManagementNode, collector: Collector) -> None:
+    node.now = FIRST
+    node.add([conference(end_time="2026-11-23T20:00:00")])
+    collector.at(FIRST)
+    small = peak_memory(collector)
+    path = collector.data / "pexHistoryConf.csv"
+    header, row = path.read_bytes().splitlines(keepends=True)
+    size = 40_000_000
+    with path.open("ab") as file:
+        for _ in range(100):
+            file.write(row * (size // len(row) // 100))
+    rows = (path.stat().st_size - len(header)) // len(row)
+    node.now = FIRST + DAY
+    node.extra_fields = {"conference": {"added": "x"}}
+    node.add([conference(end_time="2026-11-24T20:00:00")])
+    collector.at(FIRST + DAY)
+    assert peak_memory(collector) < small + 15
+    with path.open("rb") as file:
+        assert file.readline() == header.replace(b"\r\n", b",added\r\n")
+        assert file.readline() == row.replace(b"\r\n", b",\r\n").replace(b'"[]"', b"[]")
+        file.seek(-len(row), os.SEEK_END)
+        assert file.read().endswith(b",x\r\n")
+    with path.open("rb") as file:
+        assert sum(1 for _ in file) == rows + 2, "a header and one more"
+    path.unlink()
+
+
+def test_widening_is_whole_or_not_at_all_wherever_it_is_killed(history: History) -> None:
+    history.node.faults.add(
+        answered([record(n, t="é,\n") for n in range(300)], 1000, True), on="participant", times=None
+    )
+    history.collect()
+    late = "2026-11-24T23:30:00"  # in the overlap: asked for again after the crash
+    kept = history.data.parent / "kept"
+    shutil.copytree(history.data, kept)
+    old = (history.data / PART).read_bytes()
+    history.node.faults.clear()
+    history.node.faults.add(
+        answered([record("new", end_time=late, t="x", u="y")], 1000, True), on="participant", times=None
+    )
+    steps = history.run([], history.env, history.now).steps
+    wanted = (history.data / PART).read_bytes()
+    widened = wanted[: wanted.index(late.encode())]
+    assert wanted.count(b"\r\n") == 302
+    touching = [n for n, step in enumerate(steps, 1) if PART in step]
+    assert len(touching) > 5
+    seen = set()
+    for step in touching:
+        shutil.rmtree(history.data)
+        shutil.copytree(kept, history.data)
+        assert history.run([], history.env, history.now, "kill", step).code < 0
+        content = (history.data / PART).read_bytes()
+        assert content == old or content.startswith(widened), steps[step - 1]
+        seen.add(content == old)
+        assert history.run([], history.env, history.now).code == 0
+        assert (history.data / PART).read_bytes() == wanted, steps[step - 1]
+    assert seen == {True, False}
