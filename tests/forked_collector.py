@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import IO, Any, Literal, Self
 
 ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = Path(os.environ.get("COLLECTOR", ROOT / "collector.py"))
+"""COLLECTOR=elsewhere/collector.py holds another one against the same tests."""
 Fault = Literal["kill", "ENOSPC", "EACCES"]
 
 MEMORY = next((str(path) for path in [Path("/dev/shm")] if os.access(path, os.W_OK)), None)
@@ -50,7 +52,7 @@ class Outcome:
 class ForkedCollector:
     """`with ForkedCollector() as run: run([], env, moment, "kill", 17)`; `program` is collector.py."""
 
-    def __init__(self, program: Path = ROOT / "collector.py") -> None:
+    def __init__(self, program: Path = PROGRAM) -> None:
         self.program = program
 
     def __enter__(self) -> Self:

@@ -224,6 +224,7 @@ class History(RuleBasedStateMachine):
     def the_ledger_is_lost(self) -> None:
         if all(self._is_ours(self.data / n) and self._ours(rows_of(self.data / n)) for n in (CONF, PART)):
             (self.data / ".collector" / "ledger.sqlite").unlink()
+            self.settled = False  # until a run rebuilt it, the aggregates are all there is
 
     # What must be true
 
@@ -314,11 +315,10 @@ class History(RuleBasedStateMachine):
 def deployment() -> Iterator[None]:
     with ExitStack() as stack:
         History.node = stack.enter_context(ManagementNode())
-        History.collect = stack.enter_context(ForkedCollector(PROGRAM))
+        History.collect = stack.enter_context(ForkedCollector())
         yield
 
 
-PROGRAM = Path(os.environ.get("COLLECTOR", Path(__file__).resolve().parent.parent / "collector.py"))
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
 
 
