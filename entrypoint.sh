@@ -43,7 +43,7 @@ take_over() {
     ((${#as_owner[@]})) || return 0
     [[ -d $data ]] || mkdir -p "$data" 2>/dev/null || stop_with "$data does not exist and cannot be made: mount a folder there"
     [[ $(stat -c %u:%g "$data") == "$PUID:$PGID" ]] || chown "$PUID:$PGID" "$data" 2>/dev/null || true
-    "${as_owner[@]}" test -w "$data" -a -x "$data" || stop_with "$data belongs to $(stat -c %u:%g "$data"), mode $(stat -c %a "$data"): $PUID:$PGID cannot write there and it cannot be handed over. Set PUID and PGID to its owner, or change its owner on the host."
+    "${as_owner[@]}" test -w "$data" -a -x "$data" || stop_with "$data belongs to $(stat -c %u:%g "$data"), mode $(stat -c %a "$data"): $PUID:$PGID cannot write there. Mount a folder that is not read-only; set PUID and PGID to its owner, or change its owner on the host."
     local left ours=(env -C "$data" find . -mindepth 1 -type d ! -path './.collector*' -prune -o
         '(' -path './.collector*' -o -name '*pexHistory*.csv*' -o -name 'data_collector.log*' ')')
     "${become[@]}" --inh-caps=-all,+chown --ambient-caps=+chown "${ours[@]}" \

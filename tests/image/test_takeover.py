@@ -64,6 +64,12 @@ def test_a_folder_that_cannot_be_handed_over_is_explained(engine: Engine) -> Non
         assert "/app/data belongs to 0:0, mode 755: 1000:1000 cannot write there" in logs
 
 
+def test_a_read_only_folder_is_explained(engine: Engine) -> None:
+    code, logs = engine.run("collect", env=engine.settings(), flags=HARDENED, mount=False)
+    assert code == 2
+    assert "cannot write there. Mount a folder that is not read-only" in logs
+
+
 def test_a_file_that_cannot_be_handed_over_is_named(engine: Engine) -> None:
     data = engine.data("1000:1000")
     engine.sh(f"umask 022; touch {data}/pexHistoryConf.csv")
