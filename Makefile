@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint image test-image audit bench test-spreadsheet test-spark lock
+.PHONY: help demo test lint image test-image test-crash-syscalls audit bench test-spreadsheet test-spark lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -35,6 +35,9 @@ image:  ## build the image
 
 test-image: $(VENV)/ready  ## the image on a Docker Engine
 	@$(BIN)/python -m pytest tests/image
+
+test-crash-syscalls: $(VENV)/ready  ## kills and full disks at every system call (needs strace)
+	@$(BIN)/python -m tests.crash_syscalls
 
 bench: $(VENV)/ready  ## the collector beside the floor and the plain pipeline
 	@$(BIN)/python -m tests.bench
