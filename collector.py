@@ -202,12 +202,7 @@ class _Reader:
 def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bool = False) -> Settings:
     """Read the settings; `node` and `schedule` say what must be there. Raises SettingsError."""
     read = _Reader(environ)
-    zone_name = read.text("TZ", "UTC").removeprefix(":")
-    try:
-        zone = ZoneInfo(zone_name)
-    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        zone = ZoneInfo("UTC")
-        read.problem("TZ", f"{zone_name!r} is no known zone; give one such as Europe/Oslo")
+    zone = _read_zone(read)
     level = read.text("DATA_LOG_LEVEL", "INFO").upper()
     if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         read.problem("DATA_LOG_LEVEL", f"{level!r} is none of DEBUG, INFO, WARNING, ERROR")
@@ -263,6 +258,15 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
     if read.problems:
         raise SettingsError(read.problems)
     return settings
+
+
+def _read_zone(read: _Reader) -> ZoneInfo:
+    name = read.text("TZ", "UTC").removeprefix(":")
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        read.problem("TZ", f"{name!r} is no known zone; give one such as Europe/Oslo")
+        return ZoneInfo("UTC")
 
 
 def _read_address(read: _Reader, needed: bool) -> str:
@@ -341,7 +345,7 @@ def _read_schedule(read: _Reader, needed: bool) -> str | None:
         read.problem(name, f"{value!r} is none of {', '.join(CRON_ALIASES)}{hint}")
         return None
     if len(fields) != 5:
-        read.problem(name, f"{value!r} has {len(fields)} fields; give five, such as '5 0 * * *'")
+        read.problem(name, f"{value!r} is not five fields such as '5 0 * * *', nor @daily")
         return None
     titles = {"minute": 59, "hour": 23, "day-of-month": 31, "month": 12, "day-of-week": 7}
     for (title, most), given in zip(titles.items(), fields, strict=True):
@@ -782,6 +786,7 @@ def certificate_error(error: BaseException, settings: Settings) -> NodeError:
         )
     reason, ca = error.verify_message.rstrip("."), "DEFAULT_MGR_CA_FILE=a PEM file with the CA that signed it"
     first = {
+        18: "DEFAULT_MGR_CA_FILE=a PEM file with that certificate, once compared with the node's own",
         10: "renew the node's certificate, it has expired",
         62: f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({', '.join(listed)})",
         64: f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({', '.join(listed)})",
@@ -1976,14 +1981,21 @@ def open_or_rebuild(archive: Archive) -> Ledger:
 
 def collect(settings: Settings, start: datetime | None, end: datetime | None, if_due: bool = False) -> int:
     """One run, whole: the lock, the ledger, the rows, the commit, the publishing. The exit code."""
-    archive = Archive(settings)
+    archive, now = Archive(settings), datetime.now(UTC)
     os.umask(settings.umask)
     open_log(settings, to_file=False)
+    if start and start >= (end or this_minute(now)):
+        log.error(
+            "--from %s UTC is not before the end, %s UTC; give an earlier one",
+            format_time(start),
+            format_time(end or this_minute(now)),
+        )
+        return MISUSED
     try:
         archive.folder.mkdir(parents=True, exist_ok=True)
         with run_lock(archive.folder):
             open_log(settings, to_file=True)
-            return _collect_locked(settings, archive, start, end, if_due)
+            return _collect_locked(settings, archive, start, end, if_due, now)
     except Stopped:
         log.warning("stopped on request before anything was collected; the next run covers this window")
         return FAILED
@@ -1996,9 +2008,8 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
 
 
 def _collect_locked(
-    settings: Settings, archive: Archive, start: datetime | None, end: datetime | None, if_due: bool
+    settings: Settings, archive: Archive, start: datetime | None, end: datetime | None, if_due: bool, now: datetime
 ) -> int:
-    now = datetime.now(UTC)
     with closing(open_or_rebuild(archive).db) as db:
         ledger = Ledger(db)
         if if_due and settings.schedule and _served(ledger, last_scheduled(settings, now)):
@@ -2040,14 +2051,16 @@ def _collect_locked(
         return DONE if outcome == "done" else FAILED
 
 
+def this_minute(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0)
+
+
 def _window(ledger: Ledger, now: datetime, start: datetime | None, end: datetime | None) -> Window:
     """The run's window: what the user named, or from where the last one ended to this minute."""
     by_hand = start is not None or end is not None
-    end = end or now.replace(second=0, microsecond=0)
+    end = end or this_minute(now)
     if by_hand:
         start = start or end - FIRST_WINDOW
-        if start >= end:
-            raise CollectorError(f"--from {format_time(start)} is not before --to {format_time(end)} (UTC); swap them")
         return Window(start, end, by_hand=True)
     first = end - FIRST_WINDOW
     return Window(min(ledger.mark(name) or ledger.first(name, first) for name in (CONFERENCE, PARTICIPANT)), end)
@@ -2264,8 +2277,9 @@ def status(settings: Settings, as_json: bool) -> int:
     print(f"Next run: {due or 'none scheduled, DATA_CRON_TIME is not set'}{' UTC' if due else ''}")
     print("Files:")
     for file in files:
-        size_text = "missing" if file["bytes"] is None else f"{file['bytes'] / 1e6:.1f} MB"
-        print(f"  {file['file']:<22} {file['rows']:>10} rows collected, {size_text}, up to {file['collected_to']}")
+        held = "missing" if file["bytes"] is None else f"{file['bytes'] / 1e6:.1f} MB"
+        until = f", complete up to {file['collected_to']}" if file["collected_to"] else ""
+        print(f"  {file['file']:<22} {file['rows']:>10} rows collected, {held}{until}")
     print(f"Waiting to be written: {report['staged']} rows")
     print(f"Participants expected of collected conferences: {report['expected']}")
     return DONE
@@ -2339,7 +2353,7 @@ def crontab(settings: Settings) -> int:
         raise CollectorError(f"DATA_CRON_TIME: {settings.schedule!r} does not make one line of a crontab")
     print(line)
     due = scheduled(settings, datetime.now(UTC)).astimezone(settings.zone)
-    owner = owner_of(settings.data_dir, os.environ)
+    owner = owner_of(os.environ)
     who = f"as {owner[0]}:{owner[1]}" if owner else f"as {os.geteuid()}:{os.getegid()}"
     print(f"{in_words(settings)} ({settings.zone}), next {due:%Y-%m-%d %H:%M}, {who}", file=sys.stderr)
     if not is_mount(settings.data_dir):
@@ -2351,22 +2365,21 @@ def crontab(settings: Settings) -> int:
     return DONE
 
 
-def owner_of(folder: Path, environ: Mapping[str, str]) -> tuple[int, int] | None:
-    """Who a run of root's becomes: PUID:PGID, else the folder's owner; None to stay root."""
+def owner_of(environ: Mapping[str, str]) -> tuple[int, int] | None:
+    """Who a run of root's becomes: PUID:PGID, else the data folder's owner; None to stay root. Raises OSError."""
+    read = _Reader(environ)
+    folder = Path(read.text("DATA_DIR", str(IMAGE_DATA)))
     stat = folder.stat() if folder.exists() else None
-    uid = environ.get("PUID", "").strip() or str(stat.st_uid if stat else 0)
-    gid = environ.get("PGID", "").strip() or (str(stat.st_gid) if stat and stat.st_uid == int(uid) else uid)
-    return (int(uid), int(gid)) if int(uid) else None
+    uid = read.count("PUID", stat.st_uid if stat else 0)
+    gid = read.count("PGID", stat.st_gid if stat and stat.st_uid == uid else uid)
+    return (uid, gid) if uid else None
 
 
 def become_owner(environ: dict[str, str], arguments: Sequence[str]) -> None:
     """Root never writes into another's folder: start again as its owner, without any capability."""
     if os.geteuid() != 0:
         return
-    try:
-        owner = owner_of(Path(environ.get("DATA_DIR") or "/app/data"), environ)
-    except (ValueError, OSError):
-        return  # read_settings says what is wrong
+    owner = owner_of(environ)
     if owner is None:
         return
     if path := environ.get("DEFAULT_MGR_SECRET_FILE"):
@@ -2405,10 +2418,7 @@ def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
 
 def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     """Carry out one command and tell the exit code."""
-    try:
-        zone = ZoneInfo(environ.get("TZ", "").strip() or "UTC")
-    except (ValueError, OSError, KeyError):
-        zone = ZoneInfo("UTC")  # read_settings says what is wrong
+    zone = _read_zone(_Reader(environ))  # what is wrong with it read_settings says
     parser = argparse.ArgumentParser(prog="collector.py", description=(__doc__ or "").partition("\n")[0])
     commands = ("collect", "check", "status", "health", "crontab")
     parser.add_argument("command", nargs="?", choices=commands, default="collect")
@@ -2422,8 +2432,6 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         parser.error("--from, --to and --if-due go with collect")
     if asked.command != "status" and asked.json:
         parser.error("--json goes with status")
-    if asked.start and asked.end and asked.start >= asked.end:
-        parser.error("--from must be before --to")
     logging.raiseExceptions = False
     if asked.command != "crontab":
         become_owner(environ, arguments)
