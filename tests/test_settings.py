@@ -56,7 +56,7 @@ WRONG = [
     ("DEFAULT_CONF_LIMIT", "-1", "is not a number"),
     ("DEFAULT_PART_LIMIT", "1.5", "is not a number"),
     ("DEFAULT_PART_LIMIT", "1" * 30, "is not a number"),
-    ("DATA_CRON_TIME", "* * * *", "has 4 fields; give five"),
+    ("DATA_CRON_TIME", "* * * *", "is not five fields"),
     ("DATA_RUN_ON_START", "2", "neither true nor false"),
     ("DATA_CSV_BOM", "utf-8", "neither true nor false"),
     ("DATA_CSV_ESCAPE_FORMULAS", "nope", "neither true nor false"),
