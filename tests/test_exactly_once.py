@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -244,7 +244,7 @@ def test_sigterm_ends_a_run_at_once_and_changes_no_data_file(
     node: ManagementNode, collector: Process, nth: int
 ) -> None:
     node.max_limit = 2
-    recent = datetime.now() - 2 * HOUR
+    recent = datetime.now(UTC).replace(tzinfo=None) - 2 * HOUR
     node.load(call(recent + n * MINUTE, MINUTE) for n in range(6))
     (collector.data / CONF).write_text("id,name\r\nmine,as it was\r\n", newline="")
     before = collector.files()
