@@ -21,7 +21,7 @@ demo: $(VENV)/ready  ## a Management Node on loopback, a collection, the files s
 	@$(BIN)/python -m tests.demo
 
 test: $(VENV)/ready  ## all tests that need no Docker
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/ready  ## formatting, style, types, shell, Dockerfile
 	$(BIN)/ruff format --check .
@@ -38,6 +38,20 @@ test-image: $(VENV)/ready  ## the image on a Docker Engine
 
 test-crash-syscalls: $(VENV)/ready  ## kills and full disks at every system call (needs strace)
 	@$(BIN)/python -m tests.crash_syscalls
+
+test-crash-syscalls: $(VENV)/ready  ## kill at every system call (needs strace)
+	@$(BIN)/python -m tests.crash_syscalls
+
+test-spreadsheet: $(VENV)/ready  ## what a spreadsheet makes of the files (needs Debian's libreoffice-calc)
+	@$(BIN)/python -m pytest tests/spreadsheet
+
+.venv-spark/ready: tests/spark/requirements.txt
+	$(PYTHON) -m venv .venv-spark
+	.venv-spark/bin/pip install --quiet --disable-pip-version-check -r tests/spark/requirements.txt
+	@touch $@
+
+test-spark: .venv-spark/ready  ## the queries of docs/analysing.md in Spark (needs Java)
+	@.venv-spark/bin/python -m pytest tests/spark
 
 bench: $(VENV)/ready  ## the collector beside the floor and the plain pipeline
 	@$(BIN)/python -m tests.bench
