@@ -12,10 +12,12 @@ import hashlib
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -110,9 +112,10 @@ def node() -> Iterator[ManagementNode]:
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[ForkedCollector]:
-    with ForkedCollector() as run:
-        yield run
+def runs() -> Iterator[list[ForkedCollector]]:
+    """One for each of two processors."""
+    with ForkedCollector() as one, ForkedCollector() as other:
+        yield [one, other]
 
 
 def a_day(day: datetime) -> Iterator[Call]:
@@ -186,13 +189,37 @@ FAULTY = ["the first run", "a run that widens the aggregates", "a run onto a fil
 
 
 @pytest.fixture(params=list(SCENARIOS), scope="module")
-def bench(
-    request: pytest.FixtureRequest,
-    node: ManagementNode,
-    run: ForkedCollector,
-) -> Iterator[Bench]:
+def benches(request: pytest.FixtureRequest, node: ManagementNode, runs: list[ForkedCollector]) -> Iterator[list[Bench]]:
+    """Of the same scenario, in a folder each."""
     with tempfile.TemporaryDirectory(prefix="crash-", dir=MEMORY) as folder:
-        yield make_bench(SCENARIOS[request.param], node, run, Path(folder))
+        first = make_bench(SCENARIOS[request.param], node, runs[0], Path(folder))
+        data = Path(folder) / "other"
+        data.mkdir()
+        other = replace(first.start, run=runs[1], data=data)
+        other.env = first.start.env | {"DATA_DIR": str(data)}
+        yield [first, replace(first, start=other)]
+
+
+def at_each(benches: list[Bench], kinds: Collection[str] | None, strike: Callable[[Bench, int, str], None]) -> None:
+    """Strikes at each step (of these kinds), on whichever bench is free."""
+    free: SimpleQueue[Bench] = SimpleQueue()
+    for bench in benches:
+        free.put(bench)
+
+    def one(at: int, step: str) -> None:
+        bench = free.get()
+        try:
+            strike(bench, at, step)
+        finally:
+            free.put(bench)
+
+    steps = enumerate(benches[0].steps, 1)
+    with ThreadPoolExecutor(len(benches)) as pool:
+        struck = [pool.submit(one, at, step) for at, step in steps if kinds is None or step.split()[0] in kinds]
+        for future in struck:
+            if future.exception():
+                pool.shutdown(cancel_futures=True)
+            future.result()
 
 
 def make_bench(scenario: Scenario, node: ManagementNode, run: ForkedCollector, folder: Path) -> Bench:
@@ -234,27 +261,31 @@ def table(path: Path) -> list[list[str]]:
         return list(csv.reader(lines, strict=True))
 
 
-def test_a_kill_at_any_step_costs_nothing(bench: Bench) -> None:
-    assert len(bench.steps) > 40
-    for at, step in enumerate(bench.steps, 1):
+def test_a_kill_at_any_step_costs_nothing(benches: list[Bench]) -> None:
+    def strike(bench: Bench, at: int, step: str) -> None:
         struck = bench.strike("kill", at)
         assert struck.code == -9, f"step {at} ({step}) was not reached"
         bench.assert_recovers(f"killed at step {at}: {step}")
 
-
-@pytest.mark.parametrize("bench", FAULTY, indirect=True, scope="module")
-def test_a_disk_that_is_full_from_any_step_on_costs_no_row(bench: Bench) -> None:
-    for at, step in enumerate(bench.steps, 1):
-        if step.split()[0] in ("half", "create", "sql", "fsync"):
-            struck = bench.strike("ENOSPC", at)
-            bench.assert_ended_by_itself(struck, f"full from step {at} on: {step}")
-            bench.assert_recovers(f"full from step {at} on: {step}")
+    assert len(benches[0].steps) > 40
+    at_each(benches, None, strike)
 
 
-@pytest.mark.parametrize("bench", FAULTY, indirect=True, scope="module")
-def test_a_step_that_is_not_permitted_costs_no_row(bench: Bench) -> None:
-    for at, step in enumerate(bench.steps, 1):
-        if step.split()[0] in NEEDS_PERMISSION:
-            struck = bench.strike("EACCES", at)
-            bench.assert_ended_by_itself(struck, f"not permitted at step {at}: {step}")
-            bench.assert_recovers(f"not permitted at step {at}: {step}")
+@pytest.mark.parametrize("benches", FAULTY, indirect=True, scope="module")
+def test_a_disk_that_is_full_from_any_step_on_costs_no_row(benches: list[Bench]) -> None:
+    def strike(bench: Bench, at: int, step: str) -> None:
+        what = f"full from step {at} on: {step}"
+        bench.assert_ended_by_itself(bench.strike("ENOSPC", at), what)
+        bench.assert_recovers(what)
+
+    at_each(benches, ("half", "create", "sql", "fsync"), strike)
+
+
+@pytest.mark.parametrize("benches", FAULTY, indirect=True, scope="module")
+def test_a_step_that_is_not_permitted_costs_no_row(benches: list[Bench]) -> None:
+    def strike(bench: Bench, at: int, step: str) -> None:
+        what = f"not permitted at step {at}: {step}"
+        bench.assert_ended_by_itself(bench.strike("EACCES", at), what)
+        bench.assert_recovers(what)
+
+    at_each(benches, NEEDS_PERMISSION, strike)
