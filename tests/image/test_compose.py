@@ -62,7 +62,7 @@ def start(engine: Engine) -> dict[str, Container]:
 
 
 def test_up_with_three_values_filled_in_collects(engine: Engine, fleet: SimpleNamespace) -> None:
-    until(fleet.compose.ran, 20, fleet.compose.logs)
+    until(fleet.compose.ran, 60, fleet.compose.logs)
     assert engine.rows(fleet.compose.data, "pexHistoryConf.csv") > 10
     assert engine.rows(fleet.compose.data, "pexHistoryPart.csv") > 10
     assert set(engine.files(fleet.compose.data).values()) == {"1000:1000"}
@@ -76,13 +76,13 @@ def test_it_is_hardened(fleet: SimpleNamespace) -> None:
 
 
 def test_stopping_it_is_quick_and_clean(fleet: SimpleNamespace) -> None:
-    until(fleet.compose.ran, 20, fleet.compose.logs)
+    until(fleet.compose.ran, 60, fleet.compose.logs)
     assert fleet.compose.stop() < 5
     assert fleet.compose.state["ExitCode"] == 0
 
 
 def test_the_password_may_be_a_docker_secret_and_of_any_characters(engine: Engine, fleet: SimpleNamespace) -> None:
-    until(fleet.compose_secret.ran, 20, fleet.compose_secret.logs)
+    until(fleet.compose_secret.ran, 60, fleet.compose_secret.logs)
     assert set(engine.asked_by("composed")) == {PASSWORD}
 
 

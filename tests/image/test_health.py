@@ -20,7 +20,7 @@ def test_health_follows_a_failing_run_and_its_mending(engine: Engine) -> None:
         container = engine.start(env=env, flags=flags)
 
         def health(status: str) -> str:
-            until(lambda: container.state["Health"]["Status"] == status, 15, status)
+            until(lambda: container.state["Health"]["Status"] == status, 60, status)
             return str(container.state["Health"]["Log"][-1]["Output"])
 
         assert health("healthy") == "healthy: no run was due yet\n"

@@ -20,7 +20,7 @@ def running(engine: Engine, flags: tuple[str, ...], **settings: str) -> Containe
     engine.node.faults.add(faults.hang(30), when=lambda request: _is(request, user), times=None)
     env = engine.settings(DEFAULT_MGR_USERNAME=user, DATA_CRON_TIME=NEVER, DATA_RUN_ON_START="true", **settings)
     container = engine.start(env=env, flags=flags)
-    until(lambda: engine.asked_by(user) or not container.state["Running"], 20, "a request")
+    until(lambda: engine.asked_by(user) or not container.state["Running"], 60, "a request")
     assert container.state["Running"], container.logs
     return container
 
@@ -44,7 +44,7 @@ def test_a_run_has_no_root_no_group_no_capability_and_gains_none(engine: Engine,
 def test_what_docker_exec_collects_belongs_to_the_same_user(engine: Engine, flags: tuple[str, ...]) -> None:
     data = engine.data("1007:1008")
     container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER), flags=flags, data=data)
-    until(lambda: "as 1007:1008" in container.logs, 10, "the start")
+    until(lambda: "as 1007:1008" in container.logs, 60, "the start")
     container.exec("collector.py", "collect")
     assert "done" in container.exec("collector.py", "status")
     files = engine.files(data)

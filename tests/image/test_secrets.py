@@ -71,7 +71,7 @@ def start(engine: Engine) -> dict[str, Container]:
 @pytest.mark.parametrize("name", [*BROKEN, *FUZZED])
 def test_a_password_of_e_survives_cron_byte_for_byte(engine: Engine, fleet: SimpleNamespace, name: str) -> None:
     expected = marked({**BROKEN, **FUZZED}[name])
-    sent = until(lambda: engine.asked_by(f"e-{name}"), 20, "a request")
+    sent = until(lambda: engine.asked_by(f"e-{name}"), 60, "a request")
     assert set(sent) == {expected}, f"seed {SEED}"
 
 
@@ -79,7 +79,7 @@ def test_a_password_of_e_survives_cron_byte_for_byte(engine: Engine, fleet: Simp
 def test_a_password_of_env_file_survives_cron_as_it_stands_there(
     engine: Engine, fleet: SimpleNamespace, name: str
 ) -> None:
-    sent = until(lambda: engine.asked_by(f"file-{name}"), 20, "a request")
+    sent = until(lambda: engine.asked_by(f"file-{name}"), 60, "a request")
     assert set(sent) == {marked(NASTY[name])}
 
 
@@ -100,7 +100,7 @@ def test_a_docker_secret_that_root_or_the_owner_alone_may_read_is_read(engine: E
     )
     flags = (*HARDENED, "-v", f"{file}:/run/secrets/mgr_secret:ro")
     container = engine.start(env=settings, flags=flags)
-    until(lambda: container.ran() or not container.state["Running"], 20, "a run")
+    until(lambda: container.ran() or not container.state["Running"], 60, "a run")
     assert container.state["Running"], container.logs
     assert {text.encode(errors="surrogateescape") for text in engine.asked_by(user)} == {password}
     container.stop()
@@ -130,7 +130,7 @@ def test_an_unquoted_password_reads_the_same_in_compose_and_in_docker_run(engine
 def test_no_file_holds_a_password(engine: Engine, fleet: SimpleNamespace) -> None:
     for name, container in vars(fleet).items():
         if name.startswith(("e_", "file_")):
-            until(container.ran, 20, name)
+            until(container.ran, 60, name)
             assert " /usr" not in docker("diff", container.id)
             search = "grep -rlaF -f - / --exclude-dir=proc --exclude-dir=sys --exclude-dir=usr 2>/dev/null"
             found = container.exec("sh", "-c", search, stdin=MARK, check=False)
@@ -159,7 +159,7 @@ def test_the_argument_list_of_a_run_does_not_hold_the_password(engine: Engine) -
         DATA_RUN_ON_START="true",
     )
     container = engine.start(env=settings)
-    until(lambda: engine.asked_by(user), 20, "a request")
+    until(lambda: engine.asked_by(user), 60, "a request")
     running = container.exec("sh", "-c", "tr '\\0' ' ' </proc/$(cat /app/data/.collector/lock)/cmdline")
     assert "collector.py" in running
     assert MARK not in container.exec("sh", "-c", "cat /proc/[0-9]*/cmdline")

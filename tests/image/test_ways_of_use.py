@@ -23,7 +23,7 @@ def start(engine: Engine) -> dict[str, Container]:
 @pytest.mark.parametrize("way", ["by_e", "by_env_file"])
 def test_cron_collects_into_the_mounted_folder(engine: Engine, fleet: SimpleNamespace, way: str) -> None:
     container = getattr(fleet, way)
-    until(container.ran, 20, container.logs)
+    until(container.ran, 60, container.logs)
     files = engine.files(container.data)
     for kind in ("Conf", "Part"):
         assert any(name.endswith(f"_pexHistory{kind}.csv") for name in files)
@@ -37,7 +37,7 @@ def test_the_start_says_the_schedule_in_words_the_next_run_and_who_it_runs_as(fl
 
 
 def test_lines_of_cron_and_of_the_run_reach_docker_logs_once(fleet: SimpleNamespace) -> None:
-    until(fleet.by_e.ran, 20, "a run")
+    until(fleet.by_e.ran, 60, "a run")
     logs = fleet.by_e.logs
     assert logs.count("CMD (/app/entrypoint.sh scheduled") == logs.count(" INFO collecting ") >= 1
     assert logs.count(" INFO collecting ") == logs.count(" waiting, ")
@@ -65,7 +65,7 @@ def test_without_its_settings_the_container_stops_at_once_and_names_each(engine:
 
 def test_a_folder_that_is_no_mount_is_warned_of(engine: Engine) -> None:
     container = engine.start(env=engine.settings(), mount=False)
-    until(lambda: "@reboot" in container.logs, 10, "cron")
+    until(lambda: "@reboot" in container.logs, 60, "cron")
     assert "WARNING /app/data is not a mount" in container.logs
     container.stop()
 
@@ -77,10 +77,10 @@ def test_a_data_folder_of_another_name_is_made(engine: Engine) -> None:
 
 def test_run_on_start_collects_at_once_and_not_again_after_a_restart(engine: Engine) -> None:
     container = engine.start(env=engine.settings(DATA_RUN_ON_START="true", DATA_CRON_TIME="0 0 29 2 *"))
-    until(container.ran, 15, "a run at the start")
+    until(container.ran, 60, "a run at the start")
     container.stop()
     docker("start", container.id)
-    until(lambda: "nothing to collect at the start" in container.logs, 15, container.logs)
+    until(lambda: "nothing to collect at the start" in container.logs, 60, container.logs)
     container.stop()
 
 
