@@ -1567,18 +1567,19 @@ class Archive:
         5. the ledger forgets them.
         """
         for files in ledger.staged():
-            begun = [file for file in files if file.size is not None]
-            if not begun:
-                for file in files:
+            there = [file for file in files if self.waiting(file).exists()]
+            sizes = {file: file.size for file in files if file.size is not None}
+            if not sizes:
+                for file in there:
                     self.prepare(file.resource, self._columns(file))
-                sizes = {file: self.aggregate(file.resource).stat().st_size for file in files}
+                for file in set(files) - set(there):
+                    log.warning("%s is gone, and %d rows with it; who removed it?", self.waiting(file), file.rows)
+                sizes = {file: self.aggregate(file.resource).stat().st_size for file in there}
                 ledger.begin_publishing(sizes)
-            for file in files:
-                if self.waiting(file).exists():
-                    self._append(file, sizes[file] if not begun else file.size or 0)
-            for file in files:
-                if self.waiting(file).exists():
-                    self.waiting(file).replace(self.dated(file))
+            for file in there:
+                self._append(file, sizes[file])
+            for file in there:
+                self.waiting(file).replace(self.dated(file))
             sync_folder(self.data)
             sync_folder(self.folder)
             ledger.published(files)
@@ -1592,15 +1593,17 @@ class Archive:
         if header != columns:  # the user's file has another order
             source = self._reordered(file, header)
             start = len(header_line(header, False))
-        with source.open("rb") as rows, self.aggregate(file.resource).open("r+b") as target:
+        # Unbuffered: what a full disk refused must not be tried again when the file is closed.
+        with source.open("rb") as rows, self.aggregate(file.resource).open("r+b", buffering=0) as target:
             rows.seek(start)
             end = target.seek(0, os.SEEK_END)
             target.seek(size)
             if end < size or not _is_prefix(target, rows):
                 return self._append_missing(file)
             try:
-                shutil.copyfileobj(rows, target, 1 << 20)
-                target.flush()
+                while piece := memoryview(rows.read(1 << 20)):
+                    while piece:
+                        piece = piece[target.write(piece) :]
                 os.fsync(target.fileno())
             except BaseException:  # a full disk, SIGTERM: no half of a row stays
                 with suppress(OSError):
@@ -1816,6 +1819,7 @@ class Run:
                 self._take(resource, page.only(fresh[:room]))
                 swept.waits_from = page.ends[fresh[room]]
                 swept.waiting = total - received - fresh[room]
+                swept.still = swept.still and self._begins_so(resource, filters, number, total, first)
                 return swept
             self._take(resource, page.only(fresh))
             received += len(page.ids)
@@ -1828,11 +1832,18 @@ class Run:
                 " the next run tries again, and if it stays so ask Pexip's support"
             )
         swept.still = swept.still and ledger.swept(resource) == received == total
-        if swept.still and number > 1:
-            # One forgotten and one come late leave the count as it was, but not the first record.
-            again = node.first(resource, filters)
-            swept.still = again.total == total and again.ids == first
+        swept.still = swept.still and self._begins_so(resource, filters, number, total, first)
         return swept
+
+    def _begins_so(self, resource: str, filters: Mapping[str, str], pages: int, total: int, first: list[str]) -> bool:
+        """Whether the query, read in more than one page, still begins with the same record.
+
+        One forgotten and one come late leave the count as it was, but not the first record.
+        """
+        if pages == 1:
+            return True
+        again = self.node.first(resource, filters)
+        return again.total == total and again.ids == first
 
     def _take(self, resource: str, page: Page) -> None:
         """Write records to the run's files and note what they call for."""
@@ -2433,8 +2444,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     if asked.command != "status" and asked.json:
         parser.error("--json goes with status")
     logging.raiseExceptions = False
-    if asked.command != "crontab":
-        become_owner(environ, arguments)
+    become_owner(environ, arguments)
     try:
         needs_node = asked.command in ("collect", "check", "crontab")
         settings = read_settings(environ, node=needs_node, schedule=asked.command == "crontab")
