@@ -240,6 +240,20 @@ def test_a_field_that_is_new_midway_through_a_run_is_a_column_of_all_its_rows(hi
     assert history.table() == [header, *rows]
 
 
+def test_rows_go_under_their_names_also_where_the_user_moved_columns_and_saved_other_bytes(history: History) -> None:
+    history.sent([record(1, alpha="a1", zulu="z1")])
+    edited = "zulu,mine,id,end_time,alpha\r\nZ1,kept,id-1,2026-11-23T21:00:00,bl\u00e5\r\n".encode("latin-1")
+    (history.data / PART).write_bytes(edited)
+    history.sent([record(2, alpha="a2", zulu="z2")])
+    history.sent([record(3, alpha="a3", beta="b3", zulu="z3")])
+    assert (history.data / PART).read_bytes().splitlines() == [
+        b"zulu,mine,id,end_time,alpha,beta",
+        b"Z1,kept,id-1,2026-11-23T21:00:00,bl\xe5,",
+        b"z2,,id-2,2026-11-23T21:00:00,a2,",
+        b"z3,,id-3,2026-11-23T21:00:00,a3,b3",
+    ]
+
+
 def test_a_field_name_is_quoted_as_any_text_is(history: History) -> None:
     names = ["a,b", 'say "x"', "line\nend", "=1", " spaced ", "æøå"]
     history.sent([record(1, **dict.fromkeys(names, "v"))])
