@@ -36,9 +36,6 @@ image:  ## build the image
 test-image: $(VENV)/ready  ## the image on a Docker Engine
 	@$(BIN)/python -m pytest tests/image
 
-test-crash-syscalls: $(VENV)/ready  ## kills and full disks at every system call (needs strace)
-	@$(BIN)/python -m tests.crash_syscalls
-
 test-crash-syscalls: $(VENV)/ready  ## kill at every system call (needs strace)
 	@$(BIN)/python -m tests.crash_syscalls
 
@@ -50,8 +47,8 @@ test-spreadsheet: $(VENV)/ready  ## what a spreadsheet makes of the files (needs
 	.venv-spark/bin/pip install --quiet --disable-pip-version-check -r tests/spark/requirements.txt
 	@touch $@
 
-test-spark: .venv-spark/ready  ## the queries of docs/analysing.md in Spark (needs Java)
-	@.venv-spark/bin/python -m pytest tests/spark
+test-spark: $(VENV)/ready .venv-spark/ready  ## the queries of docs/analysing.md in Spark (needs Java)
+	@$(BIN)/python -m pytest tests/spark
 
 bench: $(VENV)/ready  ## the collector beside the floor and the plain pipeline
 	@$(BIN)/python -m tests.bench

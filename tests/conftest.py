@@ -72,9 +72,7 @@ class Collector:
     data: Path
     env: dict[str, str] = field(repr=False)
 
-    def __call__(
-        self, *arguments: str, env: Mapping[str, str | None] | None = None, timeout: float = 60
-    ) -> Outcome:
+    def __call__(self, *arguments: str, env: Mapping[str, str | None] | None = None, timeout: float = 60) -> Outcome:
         """Runs it to its end. `env` is for this call alone; None takes a variable away."""
         done = subprocess.run(
             [sys.executable, str(COLLECTOR), *arguments],
@@ -87,9 +85,7 @@ class Collector:
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 
-    def start(
-        self, *arguments: str, env: Mapping[str, str | None] | None = None
-    ) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> subprocess.Popen[str]:
         """Starts it, for tests that act (or kill) while it runs."""
         return subprocess.Popen(
             [sys.executable, str(COLLECTOR), *arguments],

@@ -149,6 +149,8 @@ def hook(steps: Steps) -> None:
             steps.fail(file)
         raw = File(file, mode.replace("b", "").replace("t", ""))
         raw.name = os.fspath(file)
+        if (*rest, named.get("buffering"))[0] == 0:
+            return raw  # type: ignore[return-value]
         buffered: Any = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         if "b" in mode:
             return buffered  # type: ignore[no-any-return]

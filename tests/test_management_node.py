@@ -78,9 +78,7 @@ def test_every_record_comes_as_it_was_added_whatever_the_largest_page(
     day = list(calls(seed=3, day=DAY, conferences=40))
     node.load(day)
     only_in_detail = {"bucketed_call_quality", "historic_call_quality"}
-    assert sorted(client.all("conference/", limit=5000), key=_id) == sorted(
-        (held for held, _ in day), key=_id
-    )
+    assert sorted(client.all("conference/", limit=5000), key=_id) == sorted((held for held, _ in day), key=_id)
     assert sorted(client.all("participant/", limit=5000), key=_id) == sorted(
         (
             {key: value for key, value in one.items() if key not in only_in_detail}
@@ -93,9 +91,7 @@ def test_every_record_comes_as_it_was_added_whatever_the_largest_page(
     assert client.get(one["resource_uri"]).json() == one
 
 
-def test_a_limit_beyond_the_maximum_is_clamped_without_a_word(
-    node: ManagementNode, client: Client
-) -> None:
+def test_a_limit_beyond_the_maximum_is_clamped_without_a_word(node: ManagementNode, client: Client) -> None:
     node.max_limit = 7
     node.load(calls(seed=3, day=DAY, conferences=20))
     for limit in (5000, 0):
@@ -128,9 +124,7 @@ def test_end_time_and_conference_filter_half_open(node: ManagementNode, client: 
     day = list(calls(seed=3, day=DAY, conferences=30))
     before = list(calls(seed=3, day=DAY - timedelta(days=1), conferences=30))
     node.load([*before, *day])
-    found = client.ids(
-        "conference/", end_time__gte="2026-11-23T00:00:00", end_time__lt="2026-11-24T00:00:00"
-    )
+    found = client.ids("conference/", end_time__gte="2026-11-23T00:00:00", end_time__lt="2026-11-24T00:00:00")
     assert sorted(found) == sorted(held["id"] for held, _ in day)
     held, present = day[5]
     assert sorted(client.ids("participant/", conference=held["id"])) == sorted(map(_id, present))
@@ -162,9 +156,7 @@ def test_order_by_works_until_the_node_forbids_it(node: ManagementNode, client: 
     assert answer.json() == {"error": "The 'end_time' field does not allow ordering."}
 
 
-def test_only_the_administrator_gets_in_and_the_log_shows_with_what(
-    node: ManagementNode, client: Client
-) -> None:
+def test_only_the_administrator_gets_in_and_the_log_shows_with_what(node: ManagementNode, client: Client) -> None:
     client.session.auth = ("admin", "wrong")
     answer = client.get("conference/")
     assert (answer.status_code, node.requests[-1].status) == (401, 401)
@@ -198,9 +190,7 @@ def test_records_appear_when_their_time_has_come(node: ManagementNode, client: C
     assert client.ids("participant/") == []
 
 
-def test_the_oldest_conferences_go_with_their_participants(
-    node: ManagementNode, client: Client
-) -> None:
+def test_the_oldest_conferences_go_with_their_participants(node: ManagementNode, client: Client) -> None:
     day = list(calls(seed=3, day=DAY, conferences=20))
     node.load(day)
     oldest = [held["id"] for held, _ in sorted(day, key=lambda call: call[0]["end_time"])]
@@ -208,14 +198,10 @@ def test_the_oldest_conferences_go_with_their_participants(
     assert client.all("participant/", conference=oldest[0]) == []
     node.keep = 5
     assert sorted(client.ids("conference/")) == sorted(oldest[-5:])
-    assert {one["conference"].split("/")[-2] for one in client.all("participant/")} <= {
-        *oldest[-5:]
-    }
+    assert {one["conference"].split("/")[-2] for one in client.all("participant/")} <= {*oldest[-5:]}
 
 
-def test_fields_come_and_go_with_releases_and_with_records(
-    node: ManagementNode, client: Client
-) -> None:
+def test_fields_come_and_go_with_releases_and_with_records(node: ManagementNode, client: Client) -> None:
     lacking = conference(name="lacks its tag", colour="blue")
     del lacking["tag"]
     node.add([lacking, conference()])
@@ -248,9 +234,7 @@ def test_two_nodes_share_nothing(node: ManagementNode, client: Client) -> None:
         assert client.all("conference/") == []
 
 
-def test_connections_are_kept_and_answers_are_not_delayed(
-    node: ManagementNode, client: Client
-) -> None:
+def test_connections_are_kept_and_answers_are_not_delayed(node: ManagementNode, client: Client) -> None:
     client.get("conference/")
     start = time.perf_counter()
     for _ in range(20):
@@ -343,9 +327,7 @@ def test_requests_at_the_same_time_are_noticed(node: ManagementNode) -> None:
 
 
 @pytest.mark.parametrize("make", [certificates.expired, certificates.wrong_name])
-def test_a_bad_certificate_is_refused_by_a_client_that_verifies(
-    node: ManagementNode, make: Any
-) -> None:
+def test_a_bad_certificate_is_refused_by_a_client_that_verifies(node: ManagementNode, make: Any) -> None:
     assert Client(node).get("conference/").status_code == 200
     node.certificate = make()
     with pytest.raises(requests.exceptions.SSLError):
@@ -366,9 +348,7 @@ def test_a_day_of_calls_is_the_same_for_a_seed_and_has_the_edges() -> None:
     assert day != list(calls(seed=2, day=DAY))
     ends = [held["end_time"] for held, _ in day]
     assert (min(ends), max(ends)) == ("2026-11-23T00:00:00", "2026-11-23T23:59:59.999999")
-    left_days_before = [
-        one for held, present in day for one in present if one["end_time"] < min(ends)
-    ]
+    left_days_before = [one for held, present in day for one in present if one["end_time"] < min(ends)]
     assert left_days_before
     assert all(
         held["participants"] == [one["resource_uri"] for one in present]

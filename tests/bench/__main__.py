@@ -61,13 +61,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--participants", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N"
-    )
+    parser.add_argument("--participants", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
     parser.add_argument("--repeat", type=int, default=5, help="runs that a median is of")
-    parser.add_argument(
-        "--large-repeat", type=int, default=1, help=f"the same from {LARGE:,} participants on"
-    )
+    parser.add_argument("--large-repeat", type=int, default=1, help=f"the same from {LARGE:,} participants on")
     parser.add_argument("--page", type=int, default=1000, help="the node's largest page")
     parser.add_argument("--history", type=int, default=5000, metavar="MB", help="size of the long aggregate")
     parser.add_argument("--folder", type=Path, help="where the files go (a temporary folder)")
@@ -78,9 +74,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="another one than this repository's, such as that of an earlier commit",
     )
     parser.add_argument("--compare-only", action="store_true", help="a, b and c and no more")
-    parser.add_argument(
-        "--quick", action="store_true", help="10,000 participants, three runs, a history of 200 MB"
-    )
+    parser.add_argument("--quick", action="store_true", help="10,000 participants, three runs, a history of 200 MB")
     options = parser.parse_args(arguments)
     if options.quick:
         options.participants, options.repeat, options.history = [10_000], 3, 200
@@ -115,9 +109,7 @@ def compare(folder: Path, participants: int, repeat: int, options: argparse.Name
             f"{records / cost.wall:12,.0f}{cost.wall / records * 1e6:11.2f}"
         )
     for other, wanted in (("b", "at most 0.5"), ("a", "at most 2.5"), ("raw", "")):
-        wall, cpu = (
-            getattr(medians["c"], figure) / getattr(medians[other], figure) for figure in ("wall", "cpu")
-        )
+        wall, cpu = (getattr(medians["c"], figure) / getattr(medians[other], figure) for figure in ("wall", "cpu"))
         say(f"  c/{other:4} wall {wall:5.2f}  CPU {cpu:5.2f}  {wanted}")
     return medians
 

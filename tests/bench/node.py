@@ -83,9 +83,7 @@ class Resource:
                     listed = _of_conference(value, self.series.count)
                     low, high = max(low, listed.start), min(high, listed.stop)
                 case _:
-                    raise RefusedError(
-                        HTTPStatus.BAD_REQUEST, f"The '{name}' field does not allow filtering."
-                    )
+                    raise RefusedError(HTTPStatus.BAD_REQUEST, f"The '{name}' field does not allow filtering.")
         return range(low, max(high, low))
 
 

@@ -59,9 +59,7 @@ def node(folder: Path, participants: int, page: int) -> Iterator[Node]:
     """A node with that many participants, in a process of its own until the block ends."""
     folder.mkdir()
     command = [sys.executable, "-m", "tests.bench.node", str(folder), str(participants)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
         assert process.stdout
         try:
@@ -168,9 +166,7 @@ class Grown:
         """Collect the whole day into it, check what came, and undo it."""
         cost = self.collector.run("collect")
         counts = self.collector.node.counts
-        self.collector.expect_rows(
-            self.sizes, {name: counts[name] - had for name, had in self.collected.items()}
-        )
+        self.collector.expect_rows(self.sizes, {name: counts[name] - had for name, had in self.collected.items()})
         self.restore()
         return cost
 
