@@ -1992,7 +1992,7 @@ def open_or_rebuild(archive: Archive) -> Ledger:
 
 def collect(settings: Settings, start: datetime | None, end: datetime | None, if_due: bool = False) -> int:
     """One run, whole: the lock, the ledger, the rows, the commit, the publishing. The exit code."""
-    archive, now = Archive(settings), datetime.now(UTC)
+    archive, now = Archive(settings), datetime.now(UTC).replace(microsecond=0)
     os.umask(settings.umask)
     open_log(settings, to_file=False)
     if start and start >= (end or this_minute(now)):
