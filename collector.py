@@ -308,7 +308,7 @@ def _read_secret(read: _Reader, needed: bool) -> bytes:
         read.problem("DEFAULT_MGR_SECRET_FILE", f"{name} is set too; remove one of the two")
     elif file_name:
         try:
-            secret = Path(file_name).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+            secret = _secret_in(file_name)
         except OSError as error:
             read.problem(
                 "DEFAULT_MGR_SECRET_FILE",
@@ -320,6 +320,11 @@ def _read_secret(read: _Reader, needed: bool) -> bytes:
     elif not secret and needed:
         read.problem(name, f"is missing; give the password here or a file in {name}_FILE")
     return secret
+
+
+def _secret_in(path: str) -> bytes:
+    """What a secret file holds, without the line end that editors leave. Raises OSError."""
+    return Path(path).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _read_fingerprint(read: _Reader) -> str | None:
@@ -1481,9 +1486,9 @@ class Archive:
                 return stem
         raise AssertionError
 
-    def discard(self, keep: Iterable[Staged]) -> None:
+    def discard(self, ledger: Ledger) -> None:
         """Remove what a run that did not reach its commit point left."""
-        wanted = {"lock", *(file.name for file in keep)}
+        wanted = {"lock", *(file.name for files in ledger.staged() for file in files)}
         for path in self.folder.iterdir():
             if path.name not in wanted and not path.name.startswith("ledger.sqlite") and path.is_file():
                 path.unlink()
@@ -1696,7 +1701,6 @@ class Swept:
     left; `still` is False where the query never held still.
     """
 
-    taken: int = 0
     waiting: int = 0
     waits_from: str | None = None
     still: bool = False
@@ -2021,15 +2025,15 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
 def _collect_locked(
     settings: Settings, archive: Archive, start: datetime | None, end: datetime | None, if_due: bool, now: datetime
 ) -> int:
-    with closing(open_or_rebuild(archive).db) as db:
-        ledger = Ledger(db)
+    ledger = open_or_rebuild(archive)
+    with closing(ledger.db):
         if if_due and settings.schedule and _served(ledger, last_scheduled(settings, now)):
             log.info("the last scheduled time was served; nothing to collect at the start")
             return DONE
         number, progress = ledger.begin_run(now), Progress()
         outcome, message = "failed", "stopped on request; no data file was changed, the next run covers this window"
         try:
-            archive.discard(file for files in ledger.staged() for file in files)
+            archive.discard(ledger)
             with suppress(OSError):
                 archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
             window = _window(ledger, now, start, end)
@@ -2057,7 +2061,7 @@ def _collect_locked(
         finally:
             progress.close()
             with suppress(sqlite3.Error, OSError):
-                archive.discard(file for files in ledger.staged() for file in files)
+                archive.discard(ledger)
                 ledger.note_run(number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
         return DONE if outcome == "done" else FAILED
 
@@ -2396,7 +2400,7 @@ def become_owner(environ: dict[str, str], arguments: Sequence[str]) -> None:
     if path := environ.get("DEFAULT_MGR_SECRET_FILE"):
         # A secret that only root may read stays in memory from here on.
         with suppress(OSError, ValueError):
-            secret = Path(path).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+            secret = _secret_in(path)
             if secret and not environ.get("DEFAULT_MGR_SECRET"):
                 environ["DEFAULT_MGR_SECRET"] = os.fsdecode(secret)
                 del environ["DEFAULT_MGR_SECRET_FILE"]
