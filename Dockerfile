@@ -17,11 +17,12 @@ RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ig
 
 # The modes are set here: a checkout on Windows has none. A named volume takes over the folder's owner.
 COPY collector.py entrypoint.sh ./
+COPY pexip_history ./pexip_history
 RUN chmod 755 collector.py entrypoint.sh \
  && ln -s /app/collector.py /usr/local/bin/collector.py \
  && install -d -o 1000 -g 1000 data
 
-ARG VERSION=1.0.0
+ARG VERSION=1.1.0
 LABEL org.opencontainers.image.title="pexip-history-collector" \
       org.opencontainers.image.description="Collects the call history of Pexip Infinity as CSV files, on a schedule" \
       org.opencontainers.image.version="$VERSION"

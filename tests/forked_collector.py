@@ -244,7 +244,16 @@ def serve(program: str) -> None:
     assert spec.loader
     sys.modules["collector"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["collector"])
-    for name in ("time_machine", "requests", "tenacity", "msgspec", "cronsim", "email.utils", "tqdm"):
+    for name in (
+        "time_machine",
+        "requests",
+        "tenacity",
+        "msgspec",
+        "cronsim",
+        "email.utils",
+        "tqdm",
+        "pexip_history.operate",
+    ):
         __import__(name)
     gc.freeze()  # spares the children copies of these pages
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as report:

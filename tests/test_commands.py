@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-import collector as program
+from pexip_history import __version__, operate
+from pexip_history.settings import read_settings
 from tests.conftest import COLLECTOR, Collector
 from tests.management_node import ManagementNode, calls, certificates, faults
 
@@ -34,9 +35,9 @@ def at(node: ManagementNode, collector: Collector, moment: datetime) -> None:
 
 def test_version_is_one_word_and_the_user_agents(node: ManagementNode, collector: Collector) -> None:
     outcome = collector("--version")
-    assert (outcome.code, outcome.stdout) == (0, f"{program.__version__}\n")
+    assert (outcome.code, outcome.stdout) == (0, f"{__version__}\n")
     assert collector().code == 0
-    assert node.requests[0].headers["User-Agent"].endswith(f"/{program.__version__}")
+    assert node.requests[0].headers["User-Agent"].endswith(f"/{__version__}")
 
 
 def test_help_names_every_command_and_needs_no_setting(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_status_tells_runs_files_and_what_is_next(node: ManagementNode, collecto
     assert {file["file"]: file["rows"] for file in report["files"]} == rows
     assert all(file["bytes"] == (collector.data / file["file"]).stat().st_size for file in report["files"])
     assert report["next_run"] == "2026-11-25T00:05:00" or report["next_run"] == "2026-11-24T00:05:00"
-    assert (report["staged"], report["version"]) == (0, program.__version__)
+    assert (report["staged"], report["version"]) == (0, __version__)
     text = collector("status").stdout
     assert text.index("answered 403") < text.index("10 conferences"), "newest first"
     for words in ("pexHistoryConf.csv", "Next run: ", "2026-11-23T00:00:00 to 2026-11-24T00:00:00"):
@@ -268,8 +269,8 @@ def health(collector: Collector, monkeypatch: pytest.MonkeyPatch, schedule: str,
     pid = collector.data.parent / "crond.pid"
     pid.touch()
     os.utime(pid, (started.timestamp(),) * 2)
-    monkeypatch.setattr(program, "CRON_PID", pid)
-    return program.health(program.read_settings({**collector.env, "DATA_CRON_TIME": schedule}))
+    monkeypatch.setattr(operate, "CRON_PID", pid)
+    return operate.health(read_settings({**collector.env, "DATA_CRON_TIME": schedule}))
 
 
 def test_health_sees_a_scheduled_run_that_did_not_happen(

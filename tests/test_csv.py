@@ -257,15 +257,15 @@ def test_rows_go_under_their_names_also_where_the_user_moved_columns_and_saved_o
 def test_a_field_name_is_quoted_as_any_text_is(history: History) -> None:
     names = ["a,b", 'say "x"', "line\nend", "=1", " spaced ", "æøå"]
     history.sent([record(1, **dict.fromkeys(names, "v"))])
-    assert history.table()[0] == ["end_time", "id", *names]
+    assert history.table()[0] == ["end_time", "id", *("'=1" if name == "=1" else name for name in names)]
 
 
 # Formulas
 
-RUN = ["=1+1", "=", "@SUM(A1)", "@", "\tx", "\t", "\rx", "\r\n=1", "+1+1", "-2+3", "--", "-name", "+cmd|' /C calc'!A0",
+RUN = ["=1+1", "=", "@SUM(A1)", "@", "\tx", "\t", "\rx", "\r\n1", "+1+1", "-2+3", "--", "-name", "+cmd|' /C calc'!A0",
        "-=1", "+=1", "- 1+1", "+A1", "-1e", "-1\n", "+47 22 33 44 55\n", "-١"]  # fmt: skip
 DATA = ["+47 22 33 44 55", "+4722334455", "+1 (555) 123-4567", "+47 22.33.44.55", "-12.5", "-1", "+1", "-.5", "-1e-5",
-        "-", "", "a=b", "a-b", "x@y", "'x", "1+1", " =x", "(1)", "[1]", "\u2212x", "0047"]  # fmt: skip
+        "-", "", "a=b", "a-b", "x@y", "'x", "1+1", "(1)", "[1]", "\u2212x", "0047"]  # fmt: skip
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -277,6 +277,25 @@ def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe_and_no_other_doe
     history.sent([*(record(n, t=text, u=text) for n, text in enumerate(texts)), *last])
     for name in ("t", "u"):
         assert history.column(name)[: len(texts)] == [*("'" + text for text in RUN), *DATA]
+
+
+# What begins a cell only for some programs: where `;` or a tab separates, a line ends, or blanks are passed over.
+PLACES = {
+    " =x": "' =x", "\u00a0=x": "'\u00a0=x", "\u3000@x": "'\u3000@x", "\ufeff=x": "'\ufeff=x", "\u200b+x": "'\u200b+x",
+    "\uff1d1": "'\uff1d1", "\uff0b\uff21": "'\uff0b\uff21", "\uff0d1x": "'\uff0d1x", "\uff20x": "'\uff20x", "\n=x": "'\n'=x",
+    ";=cmd|'/c calc'!A0;": ";'=cmd|'/c calc'!A0;", "a; =1": "a;' =1", "a\t=1": "a\t'=1", "a\r\n-x": "a\r\n'-x",
+    'a;"=1"': "a;'\"=1\"", "a; b": "a; b", "Win64; x64": "Win64; x64", "a; -5": "a; -5",
+}  # fmt: skip
+
+
+def test_a_formula_is_guarded_wherever_a_program_would_see_a_cell_begin(history: History) -> None:
+    history.sent([record(n, t=text) for n, text in enumerate(PLACES)])
+    assert history.column("t") == list(PLACES.values())
+
+
+def test_keys_are_never_guarded(history: History) -> None:
+    history.sent([record("x", t="=1") | {"id": "-1"}, record("y", t="=1") | {"id": "=2"}])
+    assert history.column("id") == ["-1", "=2"]
 
 
 def test_numbers_and_nested_values_keep_their_signs(history: History) -> None:
@@ -561,8 +580,8 @@ def came_back(cell: str, value: Any, guarded: bool) -> bool:
         return cell == ""
     if isinstance(value, str):
         must = guarded and value.startswith(RISKY[:4])
-        may = guarded and value.startswith(RISKY)
-        return (cell == value and not must) or (may and cell == "'" + value)
+        added = len(cell) > len(value) and cell.replace("'", "") == value.replace("'", "")
+        return (cell == value and not must) or (guarded and added)
     if isinstance(value, float):
         return float(cell) == value
     return bool(whole(json.loads(cell)) == value) if isinstance(value, (list, dict)) else cell == str(value)

@@ -329,10 +329,10 @@ def test_the_readme_is_short_and_has_every_setting_with_its_default() -> None:
 
 
 def test_the_changelog_begins_with_the_version_that_runs() -> None:
-    import collector
+    from pexip_history import __version__
 
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## (\S+),", changes, re.MULTILINE)[0] == collector.__version__
+    assert re.findall(r"^## (\S+),", changes, re.MULTILINE)[0] == __version__
 
 
 def test_the_services_of_several_nodes_are_hardened_as_compose_yaml_is() -> None:

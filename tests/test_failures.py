@@ -386,7 +386,8 @@ def quickly(scene: Scene, **constants: float) -> str:
     """The error of a run whose patience is short: constants of collector.py set otherwise."""
     settings = {"PATIENCE": 1.0, "ATTEMPTS": 2, **constants}
     program = (
-        f"import collector, os, sys; vars(collector).update({settings!r});"
+        "import collector, os, sys; from pexip_history import connection, node;"
+        f" [vars(room).update({settings!r}) for room in (connection, node)];"
         " sys.exit(collector.main(sys.argv[1:], dict(os.environ)))"
     )
     env = {**scene.collector.env, "PYTHONPATH": f"{scene.collector.env['PYTHONPATH']}{os.pathsep}{ROOT}"}

@@ -12,20 +12,22 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-import collector as program
+from pexip_history import operate
+from pexip_history.errors import SettingsError
+from pexip_history.settings import Settings, read_settings
 from tests.conftest import COLLECTOR, Collector
 from tests.management_node import ManagementNode, certificates
 
 LEAST = {"DEFAULT_MGR_ADDRESS": "mgr.example.com", "DEFAULT_MGR_SECRET": "sesame"}
 
 
-def settings(**environ: str) -> program.Settings:
-    return program.read_settings({**LEAST, **environ})
+def settings(**environ: str) -> Settings:
+    return read_settings({**LEAST, **environ})
 
 
 def problems(environ: dict[str, str], **needed: bool) -> list[str]:
-    with pytest.raises(program.SettingsError) as caught:
-        program.read_settings(environ, **needed)
+    with pytest.raises(SettingsError) as caught:
+        read_settings(environ, **needed)
     return list(caught.value.problems)
 
 
@@ -170,7 +172,7 @@ def test_an_address_is_taken_as_it_was_meant(given: str, meant: str) -> None:
 
 @pytest.mark.parametrize("quoted", ["5 0 * * *", '"5 0 * * *"', "'5 0 * * *'", " 5  0 * * * "])
 def test_quotes_around_the_schedule_are_dropped(quoted: str) -> None:
-    assert settings(DATA_CRON_TIME=quoted).schedule == "5 0 * * *"
+    assert settings(DATA_CRON_TIME=quoted).schedule.line == "5 0 * * *"
 
 
 @pytest.mark.parametrize("form", ["{}", "sha256:{}", "SHA256 Fingerprint={}", "sha256 Fingerprint={}", " {} "])
@@ -284,7 +286,7 @@ def test_the_next_times_are_those_of_debians_cron(given: str, zone: str, after: 
     wanted = settings(DATA_CRON_TIME=given, TZ=zone)
     moment = datetime.fromisoformat(after).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     for time in times:
-        moment = program.scheduled(wanted, moment)
+        moment = wanted.schedule.next(moment)
         assert f"{moment.astimezone(ZoneInfo(zone)):%Y-%m-%dT%H:%M}" == time
 
 
@@ -292,7 +294,7 @@ def test_an_hourly_job_runs_in_both_of_the_hours_that_are_called_two() -> None:
     hourly = settings(DATA_CRON_TIME="0 * * * *", TZ="Europe/Oslo")
     moment = datetime(2026, 10, 24, 22, 30, tzinfo=UTC)
     for hour in (23, 0, 1, 2):
-        moment = program.scheduled(hourly, moment)
+        moment = hourly.schedule.next(moment)
         assert moment.hour == hour
 
 
@@ -304,12 +306,12 @@ def test_the_last_time_is_the_newest_of_those_that_came_whatever_the_clock_did(g
         start = moment = datetime.fromisoformat(f"{year_day}T00:00+00:00")
         times = []
         while moment < start + timedelta(days=11):
-            moment = program.scheduled(wanted, moment)
+            moment = wanted.schedule.next(moment)
             times.append(moment)
         assert times == sorted(set(times))
         for hours in range(8 * 24, 11 * 24, 2 if "*" in given.split()[1] else 5):
             now = start + timedelta(hours=hours, minutes=7)
-            assert program.last_scheduled(wanted, now) == max(t for t in times if t <= now)
+            assert wanted.schedule.last(now) == max(t for t in times if t <= now)
 
 
 @pytest.mark.parametrize(
@@ -332,15 +334,15 @@ def test_the_last_time_is_the_newest_of_those_that_came_whatever_the_clock_did(g
 )
 def test_the_crontab_means_what_the_setting_means(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = settings(DATA_CRON_TIME=given)
-    assert program.crontab(wanted) == 0
+    assert operate.crontab(wanted) == 0
     (line,) = capsys.readouterr().out.splitlines()
     words = line.split()
     fields = words[:1] if line.startswith("@") else words[:5]
-    assert " ".join(words[len(fields) :]) == program.CRON_COMMAND
+    assert " ".join(words[len(fields) :]) == operate.CRON_COMMAND
     printed = settings(DATA_CRON_TIME=" ".join(fields))
     moments = [datetime(2026, 11, 1, tzinfo=UTC)] * 2
     for _ in range(30):
-        moments = [program.scheduled(one, m) for one, m in zip((wanted, printed), moments, strict=True)]
+        moments = [one.schedule.next(m) for one, m in zip((wanted, printed), moments, strict=True)]
         assert moments[0] == moments[1]
 
 
@@ -348,7 +350,7 @@ def test_the_crontab_holds_no_password_and_is_one_line(collector: Collector) -> 
     collector.env |= {"DATA_CRON_TIME": "5 0 * * *", "DEFAULT_MGR_SECRET": "sesame %$#"}
     outcome = collector("crontab")
     assert outcome.code == 0
-    assert outcome.stdout == f"5 0 * * * {program.CRON_COMMAND}\n"
+    assert outcome.stdout == f"5 0 * * * {operate.CRON_COMMAND}\n"
     assert "sesame" not in outcome.output
     assert "At 00:05 every day (UTC), next " in outcome.stderr
 

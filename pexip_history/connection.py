@@ -1,0 +1,321 @@
+"""The way to the node: TLS, certificates, one bounded answer; what to say when there is no way."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from . import __version__
+from .errors import NodeError, Passing, printable
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 30.0
+"""Seconds: of connecting, and between two bytes of an answer."""
+LONGEST_ANSWER = 300.0
+"""Seconds for an answer as a whole: a page of 2.6 MB at 10 KB/s passes, a byte a second does not."""
+MOST_BYTES = 16_000_000
+"""Of an answer, decompressed. A page of 1,000 usual records has 2.6 MB, one with ten media streams each
+10 MB. What is decoded from it takes up to five times as much, and the next page is on its way meanwhile:
+so a container stays below 256 MB. A page with more than that is asked for in smaller ones."""
+
+# What kept us from an answer, by the exceptions within the exception; the first that fits is it.
+BROKEN: tuple[tuple[set[str], type[NodeError], str], ...] = (
+    (
+        {"NameResolutionError", "gaierror"},
+        NodeError,
+        "the name is not known; check DEFAULT_MGR_ADDRESS and the container's DNS",
+    ),
+    ({"ConnectionRefusedError"}, Passing, "the connection was refused; check DEFAULT_MGR_ADDRESS and its port"),
+    (
+        {"NewConnectionError"},
+        Passing,
+        "no connection ({detail}); check DEFAULT_MGR_ADDRESS and the network between here and the node",
+    ),
+    (
+        {"ConnectTimeout", "ConnectTimeoutError"},
+        Passing,
+        "no connection within {connect:.0f} s; check DEFAULT_MGR_ADDRESS and the firewall between here and the node",
+    ),
+    (
+        {"ReadTimeout", "ReadTimeoutError", "TimeoutError"},
+        Passing,
+        "no answer within {read:.0f} s; is the node overloaded?",
+    ),
+    (
+        {"IncompleteRead", "InvalidChunkLength"},
+        Passing,
+        "the answer was cut short; is a proxy on the way, or the node restarting?",
+    ),
+    (set(), Passing, "the connection broke ({detail}); is the node restarting?"),
+)
+
+
+class TooLarge(NodeError):
+    """The answer has more bytes than one answer may have."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back to one request."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Connection:
+    """One client of the node: its TLS, its bounds, no credentials.
+
+    Not certifi's authorities, not the environment's, no proxy, no .netrc, no redirect.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        import requests
+        import urllib3
+        from requests.adapters import HTTPAdapter
+        from urllib3.connection import HTTPSConnection
+        from urllib3.connectionpool import HTTPSConnectionPool
+
+        watch = self._watch = Watch()
+
+        class Watched(HTTPSConnection):
+            response_class = FinalResponse
+
+            def _new_conn(self) -> socket.socket:
+                return watch.over(super()._new_conn())
+
+        class Pool(HTTPSConnectionPool):
+            ConnectionCls = Watched
+
+        tls: dict[str, Any] = {"ssl_context": tls_context(settings), "assert_fingerprint": settings.fingerprint}
+
+        class Adapter(HTTPAdapter):
+            def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: object) -> None:
+                self.poolmanager = urllib3.PoolManager(num_pools=connections, maxsize=maxsize, **tls)
+                self.poolmanager.pool_classes_by_scheme = {"https": Pool}
+
+            def get_connection_with_tls_context(self, request, verify, proxies=None, cert=None):  # type: ignore[no-untyped-def]
+                return self.poolmanager.connection_from_url(request.url)
+
+            def cert_verify(self, conn: object, url: object, verify: object, cert: object) -> None:
+                """The context does."""
+
+        if not settings.tls_verify:  # said once a run, not once a request
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._settings = settings
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers.clear()
+        self._session.headers["User-Agent"] = f"pexip-history-collector/{__version__}"
+        self._session.headers["Accept"] = "application/json"
+        self._session.headers["Accept-Encoding"] = "gzip, deflate"
+        self._session.mount("https://", Adapter())
+
+    def ask(self, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None = None) -> Answer:
+        """One request, once, whatever its status is; a POST where there is a form. Raises NodeError."""
+        import requests
+        import urllib3
+
+        method, timeout = "POST" if form else "GET", (CONNECT_TIMEOUT, READ_TIMEOUT)
+        try:
+            with (
+                self._watch.within(LONGEST_ANSWER),
+                self._session.request(
+                    method, url, headers=dict(headers), data=form, timeout=timeout, stream=True, allow_redirects=False
+                ) as answer,
+            ):
+                # .content joins pieces of 10 KB, which costs three times as much as this.
+                body = answer.raw.read(MOST_BYTES + 1, decode_content=True)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, http.client.HTTPException) as error:
+            if self._watch.ended:
+                raise Passing(
+                    f"{self._settings.address}: no whole answer within {LONGEST_ANSWER:.0f} s; is the node"
+                    " overloaded, or a slow line on the way?"
+                ) from None
+            raise connection_error(error, self._settings) from None
+        if len(body) > MOST_BYTES:
+            raise TooLarge(
+                f"{self._settings.address} answered more than {MOST_BYTES // 10**6} MB at once, which the History API"
+                " never does; is DEFAULT_MGR_ADDRESS a Management Node?"
+            )
+        return Answer(answer.status_code, answer.headers, body)
+
+
+class FinalResponse(http.client.HTTPResponse):
+    """The answer itself: informational ones (1xx) that come before it are passed over."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 101 < status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
+class Watch:
+    """Ends a connection that takes too long as a whole, whatever it is at: a handshake, headers, a body."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._twin: socket.socket | None = None
+
+    def over(self, connected: socket.socket) -> socket.socket:
+        """Watch this one from now on; the same socket, whatever TLS makes of it."""
+        if self._twin:
+            self._twin.close()
+        self._twin = connected.dup()
+        return connected
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        self.ended = False
+        timer = threading.Timer(seconds, self._end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _end(self) -> None:
+        self.ended = True
+        with suppress(OSError):
+            if self._twin:
+                self._twin.shutdown(socket.SHUT_RDWR)
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """The settings and the system's authorities; not what SSL_CERT_FILE or its kin name."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
+        os.environ.pop(name, None)
+    context = ssl.create_default_context(cadata=settings.ca_pem)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # As Python 3.13 has it: a CA_FILE may hold the node's own certificate. But not its strictness
+    # about extensions that older company CAs lack.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not settings.tls_verify or (settings.fingerprint and not settings.ca_pem):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def connection_error(error: Exception, settings: Settings) -> NodeError:
+    """The sentence for what kept us from an answer, by the causes within the exception."""
+    causes, address = list(_causes(error)), settings.address
+    last = causes[-1]
+    if isinstance(last, ssl.SSLCertVerificationError) or "Fingerprints did not match" in str(last):
+        return certificate_error(last, settings)
+    if any(isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER" for cause in causes):
+        return NodeError(f"{address}: no TLS is spoken on that port; check the port in DEFAULT_MGR_ADDRESS")
+    names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    detail = printable((str(last) or type(last).__name__)[:300])
+    kind, sentence = next((kind, text) for among, kind, text in BROKEN if not among or among & names)
+    return kind(f"{address}: {sentence.format(detail=detail, connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)}")
+
+
+def certificate_error(error: BaseException, settings: Settings) -> NodeError:
+    """What is wrong with the certificate, which one it is, and the ways on, safest first."""
+    from cryptography.x509 import DNSName, IPAddress, SubjectAlternativeName
+
+    shown, listed = "it could not be read", ["none"]
+    # Whatever cryptography makes of a certificate that a stranger wrote: the sentence has to come.
+    with suppress(Exception):
+        certificate = peer_certificate(settings, verify=False)
+        shown = describe(certificate)
+        names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+        listed = [*names.get_values_for_type(DNSName), *map(str, names.get_values_for_type(IPAddress))]
+    pin = "DEFAULT_MGR_TLS_FINGERPRINT=that fingerprint, once compared with the node's own"
+    off = "DEFAULT_MGR_TLS_VERIFY=false, which anyone on the way can abuse"
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return NodeError(
+            f"{settings.address}: the certificate is not the one that DEFAULT_MGR_TLS_FINGERPRINT names."
+            f" Presented: {shown}. If the node's certificate was renewed, compare and set the new fingerprint;"
+            " if it was not, someone is in between"
+        )
+    reason, ca = error.verify_message.rstrip("."), "DEFAULT_MGR_CA_FILE=a PEM file with the CA that signed it"
+    name = f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({printable(', '.join(listed))})"
+    first = {
+        18: "DEFAULT_MGR_CA_FILE=a PEM file with that certificate, once compared with the node's own",
+        10: "renew the node's certificate, it has expired",
+        62: name,
+        64: name,
+    }.get(error.verify_code, ca)
+    return NodeError(
+        f"{settings.address}: the certificate does not verify ({reason}). Presented: {shown}."
+        f" Ways on, safest first: (1) {first}; (2) {pin}; (3) {off}"
+    )
+
+
+def peer_certificate(settings: Settings, verify: bool) -> Certificate:
+    """The node's certificate, by a handshake alone: no request, no password. Raises NodeError."""
+    from cryptography.x509 import load_der_x509_certificate
+
+    context = tls_context(settings if verify else replace(settings, ca_pem=None, fingerprint=None, tls_verify=False))
+    split = urlsplit(f"https://{settings.address}")
+    host, watch = split.hostname or "", Watch()
+    try:
+        with (
+            watch.within(READ_TIMEOUT),
+            watch.over(socket.create_connection((host, split.port or 443), CONNECT_TIMEOUT)) as plain,
+            context.wrap_socket(plain, server_hostname=host) as tls,
+        ):
+            shown = tls.getpeercert(binary_form=True) or b""
+    except OSError as error:
+        raise connection_error(error, settings) from None
+    if verify and settings.fingerprint and hashlib.sha256(shown).hexdigest() != settings.fingerprint:
+        raise certificate_error(NodeError("pinned"), settings)
+    try:
+        return load_der_x509_certificate(shown)
+    except ValueError as error:
+        raise NodeError(
+            f"{settings.address}: the certificate cannot be read ({printable(str(error)[:200])}); is"
+            " DEFAULT_MGR_ADDRESS a Management Node?"
+        ) from None
+
+
+def describe(certificate: Certificate) -> str:
+    """Subject, issuer, expiry (UTC) and SHA-256 fingerprint."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    fingerprint = certificate.fingerprint(SHA256()).hex(":").upper()
+    subject, issuer = (printable(name.rfc4514_string()) for name in (certificate.subject, certificate.issuer))
+    return (
+        f"subject {subject!r}, issuer {issuer!r},"
+        f" valid until {certificate.not_valid_after_utc:%Y-%m-%d}, SHA-256 {fingerprint}"
+    )
+
+
+def seconds_ahead(header: str | None) -> float | None:
+    """How far a header lies in the future: seconds as Retry-After has them, or an HTTP date; None where neither."""
+    from email.utils import parsedate_to_datetime
+
+    if re.fullmatch("[0-9]{1,9}", header or ""):
+        return float(header or 0)
+    with suppress(ValueError, TypeError, OverflowError):
+        moment = parsedate_to_datetime(header or "")
+        return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and all that is wrapped in it, outermost first."""
+    found: object = error
+    while isinstance(found, BaseException):
+        yield found
+        wrapped = (*found.args, getattr(found, "reason", None), found.__cause__)
+        found = next((item for item in wrapped if isinstance(item, BaseException)), None)

@@ -1,0 +1,1 @@
+"""What the node is shown with each request."""

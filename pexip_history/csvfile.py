@@ -1,0 +1,230 @@
+"""Records to cells and rows; rewriting a file of ours, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from .errors import NodeError
+from .records import KEYS, MOST_FIELDS, Columns, decode
+
+csv.field_size_limit(2**31 - 1)
+
+BOM = b"\xef\xbb\xbf"
+CHUNK = 250  # rows made at once; more memory than this is given back and faulted in anew
+UNGUARDED = frozenset(name for names in KEYS.values() for name in names)
+"""Keys are compared: they stay what they are."""
+
+# What a spreadsheet runs begins with a sign; + and - only where no number and no telephone number follows.
+# The wide, small, raised and lowered forms are taken for the sign itself; blanks, quotes and characters
+# without a width before it are passed over; and where `;` separates cells, or a line breaks, another begins.
+SIGNS = "=+@\\-\uff1d\uff0b\uff20\uff0d\ufe66\ufe62\ufe6b\ufe63\u207a\u207b\u207c\u208a\u208b\u208c"
+BLANKS = '\\s"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\x00-\x1f'
+RISKY = re.compile(f"[{BLANKS}]*[{SIGNS}]")
+RISKY_INSIDE = re.compile(f"[;\t\r\n][{BLANKS}]*[{SIGNS}]")
+SUSPECT = re.compile(f"[{BLANKS}{SIGNS}]")
+HARMLESS = re.compile(r" *[+-](\d[\d ()./-]*|\d*\.?\d+([eE][+-]?\d+)?)?", re.ASCII)
+_Q, _QQ = '"', '""'
+
+
+def guard(text: str) -> str:
+    """The text with an apostrophe wherever a spreadsheet would take what follows for a formula."""
+    if HARMLESS.fullmatch(text):
+        return text
+    parts = re.split("([;\t\r\n])", text)
+    inner = [f"'{part}" if RISKY.match(part) and not HARMLESS.fullmatch(part) else part for part in parts[2::2]]
+    parts[::2] = [f"'{parts[0]}" if RISKY.match(parts[0]) else parts[0], *inner]
+    guarded = "".join(parts)
+    return f"'{guarded}" if text[:1] in ("\t", "\r", "\n") else guarded
+
+
+def cells(values: Sequence[object], escape: bool) -> list[str]:
+    """A column's values as CSV cells (RFC 4180)."""
+    import msgspec
+
+    kinds = set(map(type, values))
+    texts: list[str]
+    if kinds == {msgspec.Raw}:
+        raws = [msgspec.json.format(value, indent=-1) for value in values]  # type: ignore[call-overload]
+        texts = b"\n".join(raws).decode().split("\n")
+        if all(text[0] in "[{" for text in texts):
+            return [f'"{text.replace(_Q, _QQ)}"' for text in texts]
+        return cells([raw if raw[:1] in b"[{" else decode(raw) for raw in raws], escape)
+    if kinds <= {str, type(None)}:
+        texts = [value or "" for value in values]  # type: ignore[misc]
+    elif kinds <= {int, float, bool, type(None)}:
+        return ["" if value is None else str(value) for value in values]
+    else:
+        # Only text can be taken for a formula: a number, a list and an object keep their signs.
+        texts = ["" if v is None else guard(v) if isinstance(v, str) and escape else compact(v) for v in values]
+        escape = False
+    joined = "".join(texts)
+    breaks = _breaks(joined)
+    if escape and (
+        any(map(SUSPECT.match, {text[:1] for text in texts}))
+        or ((";" in joined or "\t" in joined or breaks) and RISKY_INSIDE.search(joined))
+    ):
+        texts = [guard(text) for text in texts]
+    if _Q in joined:
+        return [f'"{t.replace(_Q, _QQ)}"' if _Q in t or _breaks(t) else t for t in texts]
+    if breaks:
+        return [f'"{t}"' if _breaks(t) else t for t in texts]
+    return texts
+
+
+def compact(value: object) -> str:
+    """A list or an object as compact JSON, anything else as its text."""
+    import msgspec
+
+    if isinstance(value, (msgspec.Raw, bytes)):
+        return msgspec.json.format(bytes(value), indent=-1).decode()
+    if not isinstance(value, (list, dict)):
+        return str(value)
+    try:
+        return msgspec.json.encode(value).decode()
+    except ValueError:  # half a surrogate pair
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _breaks(text: str) -> bool:
+    return "," in text or "\n" in text or "\r" in text
+
+
+def encode(text: str) -> bytes:
+    """UTF-8; half of a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def header_line(columns: Sequence[str], bom: bool) -> bytes:
+    return (BOM if bom else b"") + encode(",".join(cells(columns, False)) + "\r\n")
+
+
+class Stage:
+    """A dated file in the making: rows of one resource under columns that may still grow."""
+
+    def __init__(self, path: Path, columns: Sequence[str], bom: bool, escape: bool) -> None:
+        self.path, self.bom, self.escape = path, bom, escape
+        self.columns = list(columns)
+        self.rows = 0
+        self._widened = False
+        self._file = path.open("wb")
+        self._file.write(header_line(self.columns, bom) if columns else b"")
+
+    def write(self, columns: Columns) -> None:
+        """Append rows, by the names of their fields; new names become new last columns."""
+        if self.escape:  # a node may name its fields as it likes
+            columns = {guard(name): values for name, values in columns.items()}
+        self._grow([name for name in columns if name not in self.columns])
+        count = len(next(iter(columns.values()), ()))
+        for start in range(0, count, CHUNK):
+            size = min(CHUNK, count - start)
+            blank = [""] * size
+            texts = [
+                cells(columns[name][start : start + size], self.escape and name not in UNGUARDED)
+                if name in columns
+                else blank
+                for name in self.columns
+            ]
+            lines = map(",".join, zip(*texts, strict=True))
+            self._file.write(encode("\r\n".join((*lines, ""))))
+            self.rows += size
+
+    def _grow(self, names: Sequence[str]) -> None:
+        if names and not self.columns:
+            self._file.write(header_line(names, self.bom))
+        elif names:
+            self._widened = True
+        self.columns += names
+        if len(self.columns) > MOST_FIELDS:
+            raise NodeError(
+                f"the node's records come to {len(self.columns)} columns, of which the History API has under 100; is"
+                " DEFAULT_MGR_ADDRESS a Management Node?"
+            )
+
+    def finish(self, columns: Sequence[str] = ()) -> int:
+        """Give every row every column, sync, and tell where the rows begin (bytes).
+
+        `columns` name the header where no row did.
+        """
+        if not self.columns:
+            self._grow(columns)
+        self._file.flush()
+        if self._widened:
+            with new_file(self.path) as target:
+                rewrite(self.path, target, self.columns, self.columns, self.bom)
+        else:
+            os.fsync(self._file.fileno())
+        self._file.close()
+        return len(header_line(self.columns, self.bom))
+
+
+def rewrite(
+    source: Path,
+    target: IO[bytes],
+    header: Sequence[str],
+    columns: Sequence[str],
+    bom: bool,
+    drop: Callable[[dict[str, str]], bool] | None = None,
+) -> None:
+    """Copy a file of ours under other columns, by name, but for rows to drop.
+
+    `header` are the source's columns; short rows are padded, cells beyond the header stay last.
+    """
+    picks = [header.index(name) if name in header else None for name in columns]
+    text = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="", write_through=True)
+    with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        text.write(header_line(columns, bom).decode())
+        reader, writer = csv.reader(lines), csv.writer(text, lineterminator="\r\n")
+        next(reader, None)
+        for row in reader:
+            if not row or (drop and drop(dict(zip(header, row, strict=False)))):
+                continue
+            width = len(row)
+            writer.writerow(
+                [row[pick] if pick is not None and pick < width else "" for pick in picks] + row[len(header) :]
+            )
+    text.detach()
+
+
+def draft_of(path: Path) -> Path:
+    """Where the next `path` is written: beside the real file, which may be on another volume."""
+    real = Path(os.path.realpath(path))
+    return real.with_name(f"{real.name}.new")
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` whole and synced, or not at all."""
+    path, draft = Path(os.path.realpath(path)), draft_of(path)
+    with draft.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        shutil.copymode(path, draft)
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames durable; some network shares know no such thing."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)

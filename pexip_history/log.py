@@ -1,0 +1,95 @@
+"""The log, on the screen and in the data folder; and a bar for a person who watches."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import sys
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, NoReturn
+
+from .errors import printable
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+LOG_BYTES, LOG_FILES = 5_000_000, 4
+
+log = logging.getLogger("collector")
+
+
+def open_log(settings: Settings, to_file: bool) -> None:
+    """Lines on standard error, and in the data folder's log where this process holds the lock.
+
+    A log file that cannot be written is a warning: the rows matter more.
+    """
+    logging.raiseExceptions = False
+
+    class Formatter(logging.Formatter):
+        def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+            return f"{datetime.fromtimestamp(record.created, settings.zone):%Y-%m-%d %H:%M:%S}"
+
+        def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+            record.message = printable(record.message)  # what a node says forges no line
+            return super().formatMessage(record)
+
+    class Screen(logging.StreamHandler):  # type: ignore[type-arg]
+        def emit(self, record: logging.LogRecord) -> None:
+            if "tqdm" not in sys.modules:
+                return super().emit(record)
+            from tqdm import tqdm
+
+            return tqdm.write(self.format(record), file=sys.stderr)
+
+    handlers: list[logging.Handler] = [Screen()]
+    trouble = ""
+    if to_file:
+        path = settings.data_dir / "data_collector.log"
+        try:
+            handlers.append(
+                logging.handlers.RotatingFileHandler(
+                    path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace"
+                )
+            )
+        except OSError as error:
+            trouble = error.strerror or str(error)
+    for handler in handlers:
+        handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for handler in log.handlers:
+        handler.close()
+    log.handlers, log.propagate = handlers, False
+    log.setLevel(settings.log_level)
+    if trouble:
+        log.warning(
+            "data_collector.log cannot be written (%s); the run goes on, and its lines are here alone. Let the user"
+            " who collects (PUID) write the file",
+            trouble,
+        )
+
+
+class Progress:
+    """A bar for a person who watches; in a log, a line a minute."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+        self._bar: tqdm[NoReturn] | None = None
+
+    def advance(self, resource: str, received: int, total: int) -> None:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            if self._bar is None or self._bar.desc != f"{resource}s: ":
+                self.close()
+                self._bar = tqdm(desc=f"{resource}s", unit=" records", leave=False)
+            self._bar.total, self._bar.n = total, received
+            self._bar.refresh()
+        elif time.monotonic() - self._said >= 60:
+            self._said = time.monotonic()
+            log.info("%d of %d %s records read", received, total, resource)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None

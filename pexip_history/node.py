@@ -1,0 +1,284 @@
+"""The History API: pages of a query, one request at a time, paced, repeated through passing faults."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from .connection import Answer, Connection, TooLarge, seconds_ahead
+from .credentials import Basic, OAuth2
+from .errors import NodeError, NotFound, Passing, Refused, TooMany, printable
+from .records import CONFERENCE, NOT_THE_API, PARTICIPANT, Page, PageReader, decode
+from .settings import Settings
+
+API = "/api/admin/history/v1/"
+PAGE_SIZES = (1000, 100)
+"""1,000 is Tastypie's own maximum and measures best here (docs/design.md, "Page size"); 100 where that is too large."""
+MOST_RECORDS = 100_000_000
+"""That a query can have: a node keeps 10,000 conferences."""
+ATTEMPTS, PATIENCE, LONGEST_WAIT = 5, 60.0, 120.0  # tries, seconds of them, seconds of one wait
+PACE, PERIOD = 450, 60.0
+"""Requests in so many seconds. The node allows 1,000 to all its clients together."""
+BUSY_WAIT, BUSY_PATIENCE = 20.0, 300.0  # seconds: of a 429 that names none, and of all of them
+LONGEST_RUN = 4 * 3600.0  # seconds
+CLOCKS_AGREE = timedelta(minutes=15)
+IS_IT_A_NODE = "is DEFAULT_MGR_ADDRESS a Management Node?"
+
+log = logging.getLogger("collector")
+T = TypeVar("T")
+
+
+class Node:
+    """The Management Node's History API: one client, one request at a time.
+
+    Every method raises NodeError: Passing when repeating did not help (TooMany where that was the node's
+    limit of requests), Refused for a 400, NotFound for a 404, TooLarge for an answer beyond all bounds.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.address = settings.address
+        self.root = f"https://{settings.address}{API}"
+        self.clock_skew: timedelta | None = None  # the node's clock less ours, from its Date header
+        self._connection = Connection(settings)
+        self._credentials: Basic | OAuth2 = (
+            OAuth2(settings.address, settings.client_id, settings.client_key, settings.token_audience, self._post)
+            if settings.client_id
+            else Basic(settings.username, settings.secret)
+        )
+        self._readers = {CONFERENCE: PageReader(), PARTICIPANT: PageReader()}
+        self._sizes = list(PAGE_SIZES)
+        self._unordered: set[str] = set()
+        self._turn = threading.Lock()
+        self._asked: deque[float] = deque(maxlen=PACE)
+        self._end = time.monotonic() + LONGEST_RUN
+
+    @property
+    def clocks_agree(self) -> bool:
+        """Whether the node's clock and ours are less than a quarter of an hour apart, as far as is known."""
+        return self.clock_skew is None or abs(self.clock_skew) <= CLOCKS_AGREE
+
+    def describe(self) -> str:
+        """The way in, for a person."""
+        return self._credentials.describe()
+
+    def pages(self, resource: str, filters: Mapping[str, str], *, ordered: bool = True) -> Iterator[Page]:
+        """Every page of a query, oldest first where that is asked for and the node orders; the next is fetched ahead.
+
+        `meta.next` is followed wherever the node's own maximum cut the page. Where a page is too large,
+        TooLarge is raised once, and from then on smaller ones are asked for.
+        """
+        query = {**filters, "limit": str(self._sizes[0])}
+        try:
+            page = self._first_page(resource, query, ordered and self.orders(resource))
+            while page.following:
+                ahead = _in_background(lambda url=page.following: self._page(resource, url))  # type: ignore[misc]
+                yield page
+                page = ahead.result()
+        except TooLarge as error:
+            if len(self._sizes) == 1:
+                raise NodeError(str(error)) from None
+            del self._sizes[0]
+            raise
+        yield page
+
+    def page(self, resource: str, query: Mapping[str, str]) -> Page:
+        """One page."""
+        return self._page(resource, f"{self.root}{resource}/?{urlencode(query)}")
+
+    def orders(self, resource: str) -> bool:
+        """Whether the pages of the resource come oldest first."""
+        return resource not in self._unordered
+
+    def distrust_order(self, resource: str) -> None:
+        """Note that the node said yes to order_by and did not order."""
+        self._unordered.add(resource)
+
+    def fields(self, resource: str) -> list[str]:
+        """The field names in the node's order, from any record or from the schema; none where it has neither."""
+        if names := list(self.page(resource, {"limit": "1"}).columns):
+            return names
+        try:
+            schema = self._get(f"{self.root}{resource}/schema/", decode)
+        except (NotFound, Refused):
+            return []
+        listed = schema.get("fields") if isinstance(schema, dict) else None
+        names = list(map(str, listed)) if isinstance(listed, dict) else []
+        return [name for name in names if not name.endswith("_call_quality")]  # those two lists leave out
+
+    def ask(self, url: str, reader: Callable[[bytes], T]) -> T:
+        """One request, once: what the reader makes of the body."""
+        answer = self._fetch(url)
+        if answer.status == 401 and self._credentials.refused():
+            answer = self._fetch(url)
+        if answer.status != 200:
+            raise self._status_error(url, answer)
+        try:
+            return reader(answer.body)
+        except NodeError as error:
+            raise NodeError(f"{self._name(url)} {error}; {IS_IT_A_NODE}") from None
+        except ValueError:
+            kind = printable(answer.headers.get("Content-Type", "no Content-Type"))
+            if "json" in kind:
+                raise Passing(
+                    f"{self._name(url)} answered JSON that is cut or damaged; is a proxy on the way?"
+                ) from None
+            raise Passing(f"{self._name(url)} answered {kind} instead of JSON; {IS_IT_A_NODE}") from None
+
+    def _first_page(self, resource: str, query: Mapping[str, str], ordered: bool) -> Page:
+        if not ordered:
+            return self.page(resource, query)
+        try:
+            return self.page(resource, {**query, "order_by": "end_time"})
+        except Refused:
+            page = self.page(resource, query)
+            self._unordered.add(resource)
+            return page
+
+    def _page(self, resource: str, url: str) -> Page:
+        """The page at the address, with the address of the next."""
+        meta, columns = self._get(url, self._readers[resource])
+        total, ids = meta.get("total_count"), columns.get("id", ())
+        if not isinstance(total, int) or total < 0:
+            raise NodeError(f"{self._name(url)} {NOT_THE_API}; {IS_IT_A_NODE}")
+        if total > MOST_RECORDS:
+            raise NodeError(f"{self._name(url)} counts {total} records, more than a node can have; {IS_IT_A_NODE}")
+        if not all(isinstance(i, (str, int)) and i != "" for i in ids) or (columns and not ids):
+            raise NodeError(f"{self._name(url)} answered a record without an id; {IS_IT_A_NODE}")
+        following = meta.get("next")
+        return Page(columns, total, self._next(url, str(following), bool(columns)) if following is not None else None)
+
+    def _next(self, url: str, following: str, filled: bool) -> str:
+        """The whole address of the next page."""
+        try:
+            target = urljoin(url, following)
+            stays = urlsplit(target)[:2] == urlsplit(url)[:2]
+        except ValueError:
+            stays = False
+        if not stays:
+            raise NodeError(
+                f"{self._name(url)} names a next page elsewhere ({printable(following)}): that is not followed, it"
+                " would get the password; look at what answers at DEFAULT_MGR_ADDRESS"
+            )
+        if not filled or target == url:
+            raise NodeError(
+                f"{self._name(url)} names a next page that never comes ({printable(following)}); is a proxy on the way"
+                " that changes what is asked?"
+            )
+        return target
+
+    def _get(self, url: str, reader: Callable[[bytes], T]) -> T:
+        """One request, repeated through passing faults with backoff and jitter; a 429 is waited out."""
+        from tenacity import RetryCallState, Retrying, wait_exponential_jitter
+
+        backoff = wait_exponential_jitter(multiplier=0.5, max=15)
+
+        def failure(state: RetryCallState) -> BaseException | None:
+            return state.outcome.exception() if state.outcome else None
+
+        def again(state: RetryCallState) -> bool:
+            error = failure(state)
+            return isinstance(error, Passing) and error.retry_after <= LONGEST_WAIT
+
+        def enough(state: RetryCallState) -> bool:
+            spent = state.seconds_since_start or 0.0
+            error = failure(state)
+            if isinstance(error, TooMany) and not error.retry_after:
+                return spent >= BUSY_PATIENCE
+            return state.attempt_number >= ATTEMPTS or spent >= PATIENCE
+
+        def pause(state: RetryCallState) -> float:
+            error = failure(state)
+            asked = error.retry_after if isinstance(error, Passing) else 0.0
+            return max(backoff(state), asked or (BUSY_WAIT if isinstance(error, TooMany) else 0.0))
+
+        def say(state: RetryCallState) -> None:
+            seconds = state.next_action.sleep if state.next_action else 0
+            log.info("%s; trying again in %.1f s", failure(state), seconds)
+
+        retry = Retrying(retry=again, wait=pause, stop=enough, before_sleep=say, reraise=True)
+        with self._turn:
+            result: T = retry(self.ask, url, reader)
+            return result
+
+    def _fetch(self, url: str) -> Answer:
+        """One request with its credentials, at the pace that leaves the node room for others."""
+        headers = {"Authorization": self._credentials.header()}
+        self._wait_turn()
+        started = time.monotonic()
+        answer = self._connection.ask(url, headers)
+        log.debug("%s: %d, %d bytes, %.2f s", url, answer.status, len(answer.body), time.monotonic() - started)
+        if self.clock_skew is None and (ahead := seconds_ahead(answer.headers.get("Date"))) is not None:
+            with suppress(OverflowError):
+                self.clock_skew = timedelta(seconds=ahead)
+        return answer
+
+    def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+        """A form, for a token."""
+        self._wait_turn()
+        answer = self._connection.ask(url, {}, form)
+        return answer.status, answer.headers, answer.body
+
+    def _wait_turn(self) -> None:
+        now = time.monotonic()
+        if now > self._end:
+            raise Passing(
+                f"{self.address}: the run has taken {LONGEST_RUN / 3600:.0f} hours and the node still has more; is it"
+                " overloaded? A lower DEFAULT_CONF_LIMIT and DEFAULT_PART_LIMIT make shorter runs",
+                retry_after=LONGEST_RUN,
+            )
+        if len(self._asked) == PACE and (wait := self._asked[0] + PERIOD - now) > 0:
+            log.debug("waiting %.1f s: at most %d requests in %.0f s", wait, PACE, PERIOD)
+            time.sleep(wait)
+        self._asked.append(time.monotonic())
+
+    def _name(self, url: str) -> str:
+        return f"{self.address} ({printable(urlsplit(url).path.removeprefix(API))})"
+
+    def _status_error(self, url: str, answer: Answer) -> NodeError:
+        code, said = answer.status, f"{self._name(url)} answered {answer.status}"
+        wait = max(seconds_ahead(answer.headers.get("Retry-After")) or 0.0, 0.0)
+        patience = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
+        if code == 400:
+            return Refused(f"{said}: it does not know the query; is it Pexip Infinity with its History API?")
+        if code in (401, 403):
+            return NodeError(f"{said}: {self._credentials.refusal(code, answer.headers)}")
+        if code == 404:
+            return NotFound(f"{said}: there is no History API; {IS_IT_A_NODE}")
+        if 300 <= code < 400:
+            target = printable(answer.headers.get("Location", "nowhere"))
+            return NodeError(
+                f"{said}, a redirect to {target}: it is not followed, the password goes to DEFAULT_MGR_ADDRESS"
+                " only; give the address that answers itself"
+            )
+        if code == 429:
+            return TooMany(f"{said}: too many requests{patience}; what else calls this node's API so often?", wait)
+        if code >= 500:
+            return Passing(f"{said}: the node has a problem of its own{patience}; look at its status page", wait)
+        return NodeError(f"{said}, which the History API never does; {IS_IT_A_NODE}")
+
+
+def now_of(skew: timedelta | None) -> datetime:
+    """The node's time (UTC), ours where the node does not tell."""
+    return datetime.now(UTC) + (skew or timedelta())
+
+
+def _in_background(function: Callable[[], T]) -> Future[T]:
+    """Call it in a thread that does not keep the process from ending."""
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future

@@ -1,0 +1,238 @@
+"""Conferences, participants and streams as the node sends them: pages, ids, times."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from .errors import NodeError
+
+if TYPE_CHECKING:
+    import msgspec
+
+CONFERENCE, PARTICIPANT, STREAM = "conference", "participant", "stream"
+KEYS = {CONFERENCE: ("id",), PARTICIPANT: ("id",), STREAM: ("participant_id",)}
+"""The columns that tell a row of a file, and that a file of ours must have."""
+MOST_FIELDS = 1000
+"""Of a record: the API has 45. A column once in an aggregate stays there."""
+NOT_THE_API = "answered JSON that is not the History API's"
+
+Record = dict[str, object]
+Columns = dict[str, Sequence[object]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer of a list, by column: its records' fields in the node's order.
+
+    `total` is how many records the query has, `following` where the next page is.
+    """
+
+    columns: Columns
+    total: int
+    following: str | None = None
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """As text, whatever JSON type they have."""
+        return [as_text(i) for i in self.columns.get("id", ())]
+
+    @cached_property
+    def ends(self) -> list[str]:
+        """End times, UTC in the node's usual form, empty where there is none."""
+        return utc_times(self.columns.get("end_time", [""] * len(self.ids)))
+
+    def column(self, name: str) -> Sequence[object]:
+        """The field of every record, None where records lack it."""
+        return self.columns.get(name) or [None] * len(self.ids)
+
+    def only(self, places: Sequence[int]) -> Page:
+        """The records at these places alone."""
+        if len(places) == len(self.ids):
+            return self
+        return Page({n: [column[i] for i in places] for n, column in self.columns.items()}, self.total)
+
+
+class PageReader:
+    """Reads the answers of one resource; the faster, the more a page is like the one before.
+
+    Nested values stay JSON (msgspec.Raw) and fractions text, as the node wrote them. Raises ValueError
+    for what is not JSON and NodeError for what no list answers.
+    """
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._decoder: msgspec.json.Decoder[Any] | None = None
+        self._row: Callable[[Any], tuple[object, ...]] = tuple[object, ...]
+
+    def __call__(self, body: bytes) -> tuple[Record, Columns]:
+        """The answer's meta and its records by column."""
+        if found := self._quick(body):
+            return found
+        meta, objects = envelope(body)
+        names = list(dict.fromkeys(itertools.chain.from_iterable(objects)))
+        if len(names) > MOST_FIELDS:
+            raise NodeError(f"answered records with {len(names)} fields, of which the History API has under 100")
+        self._learn(names, objects)
+        return self._quick(body) or (meta, {name: [record.get(name) for record in objects] for name in names})
+
+    def _quick(self, body: bytes) -> tuple[Record, Columns] | None:
+        """The same where every record has the fields that were learned."""
+        import msgspec
+
+        if not self._decoder:
+            return None
+        try:
+            answer = self._decoder.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        rows = zip(*map(self._row, answer.objects), strict=True)
+        return answer.meta, dict(zip(self._names, rows, strict=False))
+
+    def _learn(self, names: list[str], objects: list[Record]) -> None:
+        """Expect records with these fields from now on."""
+        import msgspec
+
+        self._decoder = None
+        if not names:
+            return
+        lists = {n for record in objects for n, value in record.items() if isinstance(value, (list, dict, msgspec.Raw))}
+        places = {name: f"f{number}" for number, name in enumerate(names)}
+        fields = [(place, msgspec.Raw if name in lists else object) for name, place in places.items()]
+        rename = {place: name for name, place in places.items()}
+        with suppress(ValueError):  # a name that msgspec does not take
+            record = msgspec.defstruct("Record", fields, rename=rename, forbid_unknown_fields=True, gc=False)
+            shape: Any = msgspec.defstruct("Answer", [("meta", dict[str, object]), ("objects", list[record])])  # type: ignore[valid-type]
+            self._decoder = msgspec.json.Decoder(shape, float_hook=str)
+        self._row = attrgetter(*rename, "f0")
+        self._names = names
+
+
+def envelope(body: bytes) -> tuple[Record, list[Record]]:
+    """The meta and the records of a list's answer, whatever fields each has. Raises ValueError, NodeError."""
+    import msgspec
+
+    shape: Any = msgspec.defstruct("Answer", [("meta", dict[str, object]), ("objects", list[dict[str, msgspec.Raw]])])
+    try:
+        answer = msgspec.json.decode(body, type=shape)
+        return answer.meta, [{name: _as_sent(raw) for name, raw in record.items()} for record in answer.objects]
+    except (msgspec.DecodeError, RecursionError):
+        pass  # what only json takes, or no list at all
+    found = decode(body)
+    meta, objects = (found.get("meta"), found.get("objects")) if isinstance(found, dict) else (None, None)
+    if not (isinstance(meta, dict) and isinstance(objects, list) and all(isinstance(o, dict) for o in objects)):
+        raise NodeError(NOT_THE_API)
+    return meta, objects
+
+
+def _as_sent(raw: msgspec.Raw) -> object:
+    """A list or an object as the JSON that it is; a fraction as the text that it is."""
+    import msgspec
+
+    text = bytes(raw)
+    return raw.copy() if text[:1] in b"[{" else msgspec.json.Decoder(float_hook=str).decode(text)
+
+
+def decode(body: bytes) -> object:
+    """JSON to Python; whole numbers keep every digit. Raises ValueError.
+
+    What only json takes (NaN, half a surrogate pair) goes there.
+    """
+    import msgspec
+
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def listings(conferences: Page) -> Iterator[tuple[str, str]]:
+    """(participant, conference) for each participant that a page of conferences lists."""
+    for conference, listed in zip(conferences.ids, conferences.column("participants"), strict=True):
+        for entry in nested(listed):
+            if participant := uri_id(entry):
+                yield participant, conference
+
+
+def streams(participants: Page) -> Columns:
+    """The media streams of participants, each keyed by its participant's id."""
+    found = [
+        {"participant_id": participant, **stream}
+        for participant, listed in zip(participants.ids, participants.column("media_streams"), strict=True)
+        for stream in nested(listed)
+        if isinstance(stream, dict)
+    ]
+    names = dict.fromkeys(itertools.chain.from_iterable(found))
+    return {name: [stream.get(name) for stream in found] for name in names}
+
+
+def nested(value: object) -> list[object]:
+    """A nested value as a list, whether it was decoded, is still JSON (of the node, or of a cell), or is none."""
+    import msgspec
+
+    if isinstance(value, (str, msgspec.Raw)):
+        try:
+            value = decode(value.encode() if isinstance(value, str) else bytes(value))
+        except ValueError:
+            return []
+    return value if isinstance(value, list) else []
+
+
+def uri_id(value: object) -> str | None:
+    """The id at the end of a resource URI (or the id itself)."""
+    if value is None or isinstance(value, (dict, list, bool)):
+        return None
+    return as_text(value).rstrip("/").rpartition("/")[2] or None
+
+
+def as_text(value: object) -> str:
+    """An id as the ledger knows it; half of a surrogate pair, which UTF-8 cannot hold, becomes `?`."""
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def utc_times(values: Iterable[object]) -> list[str]:
+    """Times as the node usually writes them, UTC without a zone, which sort as they follow in time.
+
+    Z and offsets are taken into account; what is no time stays as it is.
+    """
+    texts = [str(value or "") for value in values]
+    joined = "".join(texts)
+    if joined.count("-") <= 2 * len(texts) and not set("Zz+ ") & set(joined):
+        return texts
+    return [_utc(text) for text in texts]
+
+
+def _utc(text: str) -> str:
+    moment = read_time(text)
+    return format_time(moment) if moment else text
+
+
+def read_time(text: str) -> datetime | None:
+    """The moment (UTC) of an ISO 8601 time, UTC where it has no offset; None for what is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def format_time(moment: datetime) -> str:
+    """UTC as the node writes it: no zone, no fraction where there is none."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat()
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """The moment (UTC) that `format_time` wrote."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
