@@ -1,1 +1,0 @@
-"""What the node is shown with each request."""
