@@ -39,6 +39,10 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 from zoneinfo import ZoneInfo
 
+from pexip_history.credentials import Basic, OAuth2
+from pexip_history.errors import CollectorError, NodeError, Passing
+from pexip_history.oauth2_settings import read_client
+
 if TYPE_CHECKING:
     import msgspec
     import requests
@@ -82,28 +86,12 @@ Columns = dict[str, Sequence[object]]
 T = TypeVar("T")
 
 
-class CollectorError(Exception):
-    """A run cannot go on; the text is one line for the user, with the mend in it."""
-
-
-class NodeError(CollectorError):
-    """The Management Node cannot be used as it answers now."""
-
-
 class Refused(NodeError):
     """The node answered 400: it does not do what the query asks."""
 
 
 class NotFound(NodeError):
     """The node answered 404."""
-
-
-class Passing(NodeError):
-    """A fault that may be over in a moment; `retry_after` (seconds) is the node's own advice."""
-
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class Busy(CollectorError):
@@ -161,6 +149,9 @@ class Settings:
     log_level: str
     umask: int
     zone: ZoneInfo
+    client_id: str | None = None
+    client_key: bytes = field(default=b"", repr=False)
+    token_audience: str | None = None
 
     @property
     def resources(self) -> tuple[str, ...]:
@@ -217,10 +208,14 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
     username = read.text("DEFAULT_MGR_USERNAME", "admin")
     if ":" in username:
         read.problem("DEFAULT_MGR_USERNAME", "a colon cannot be part of the name of an API user")
+    client = read_client(read, node)
     settings = Settings(
         address=_read_address(read, node),
         username=username,
-        secret=_read_secret(read, node),
+        secret=_read_secret(read, node and not read.text("DEFAULT_MGR_CLIENT_ID")),
+        client_id=client.id,
+        client_key=client.key,
+        token_audience=client.audience,
         ca_file=read.text("DEFAULT_MGR_CA_FILE") or None,
         fingerprint=_read_fingerprint(read),
         tls_verify=read.flag("DEFAULT_MGR_TLS_VERIFY", True),
@@ -515,7 +510,11 @@ class Node:
         self._turn = threading.Lock()
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy, no .netrc
-        self._session.auth = (os.fsencode(settings.username), settings.secret)  # type: ignore[assignment]
+        self.credentials: Basic | OAuth2 = Basic(settings.username, settings.secret)
+        if settings.client_id:
+            self.credentials = OAuth2(
+                settings.address, settings.client_id, settings.client_key, settings.token_audience, self._post
+            )
         self._session.headers["User-Agent"] = f"pexip-history-collector/{__version__}"
         self._session.headers["Accept"] = "application/json"
         self._session.mount("https://", Adapter())
@@ -572,13 +571,25 @@ class Node:
         return [name for name in listed or {} if not name.endswith("_call_quality")]  # those two lists leave out
 
     def fetch(self, url: str) -> tuple[requests.Response, bytes]:
-        """One request, once, and its whole body, whatever the status is."""
+        """One request, once (again with a new token), and its whole body, whatever the status is."""
+        answer, body = self._exchange("GET", url, headers={"Authorization": self.credentials.header()})
+        if answer.status_code == 401 and self.credentials.refused():
+            answer, body = self._exchange("GET", url, headers={"Authorization": self.credentials.header()})
+        return answer, body
+
+    def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+        answer, body = self._exchange("POST", url, data=form)
+        return answer.status_code, answer.headers, body
+
+    def _exchange(self, method: str, url: str, **what: Any) -> tuple[requests.Response, bytes]:
         import requests
         import urllib3
 
         timeout, started = (CONNECT_TIMEOUT, READ_TIMEOUT), time.monotonic()
         try:
-            with self._session.get(url, timeout=timeout, stream=True, allow_redirects=False) as answer:
+            with self._session.request(
+                method, url, timeout=timeout, stream=True, allow_redirects=False, **what
+            ) as answer:
                 # .content joins pieces of 10 KB, which costs three times as much as this.
                 body = answer.raw.read(decode_content=True)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -674,24 +685,14 @@ class Node:
         return f"{self.settings.address} ({urlsplit(url).path.removeprefix(API)})"
 
     def _status_error(self, url: str, answer: requests.Response) -> NodeError:
-        code, user = answer.status_code, self.settings.username
+        code = answer.status_code
         said = f"{self._name(url)} answered {code}"
         wait = _seconds(answer.headers.get("Retry-After")) or 0.0
         patience = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
         if code == 400:
             return Refused(f"{said}: it does not know the query; is it Pexip Infinity with its History API?")
-        if code == 401:
-            secret = self.settings.secret
-            quoted = secret[:1] in (b"'", b'"') and secret[-1:] == secret[:1]
-            hint = "; the password is in quotes, which `docker run --env-file` keeps: remove them" if quoted else ""
-            return NodeError(
-                f"{said}: wrong name or password; check DEFAULT_MGR_USERNAME ({user}) and DEFAULT_MGR_SECRET{hint}"
-            )
-        if code == 403:
-            return NodeError(
-                f"{said}: DEFAULT_MGR_USERNAME ({user}) may not read the history; give the account a role that"
-                " may use the API and view the history"
-            )
+        if code in (401, 403):
+            return NodeError(f"{said}: {self.credentials.refusal(code, answer.headers)}")
         if code == 404:
             return NotFound(f"{said}: there is no History API; {IS_IT_A_NODE}")
         if 300 <= code < 400:
@@ -2203,7 +2204,7 @@ def _check_name(settings: Settings) -> str:
 def _check_credentials(settings: Settings, node: Node) -> str:
     for resource in (CONFERENCE, PARTICIPANT):
         node.ask(f"{node.root}{resource}/?limit=1", decode)
-    return f"{settings.username} may read the history"
+    return f"{node.credentials.describe()}; may read the history"
 
 
 def _check_history(node: Node) -> str:
