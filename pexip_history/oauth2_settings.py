@@ -24,15 +24,17 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Client:
-    """What the three settings say; all empty where the way in is a password."""
+    """What the three settings say."""
 
+    given: bool = False
+    """Whether they ask for a client: then no password is needed."""
     id: str | None = None
     key: bytes = field(default=b"", repr=False)
     audience: str | None = None
 
 
 def read_client(read: Reader, needed: bool) -> Client:
-    """The client, or one without id where none is set: then the password's settings count.
+    """The client that is set, with what is missing or contradicts it as problems.
 
     `needed`: read and try the key too. Its bytes are PEM that `read_key` takes.
     """
@@ -58,7 +60,7 @@ def read_client(read: Reader, needed: bool) -> Client:
         read.problem(KEY_FILE, f"is missing, {ID} is set; give the file that holds the client's private key")
     if audience and not re.fullmatch("[!-~]{1,2000}", audience):
         read.problem(AUDIENCE, f"{audience!r} is no name and no URL; give one such as {token_url('mgr.example.com')}")
-    return Client(name or None, _read_file(read, path) if path and needed else b"", _audience(audience))
+    return Client(True, name or None, _read_file(read, path) if path and needed else b"", _audience(audience))
 
 
 def read_key(pem: bytes) -> EllipticCurvePrivateKey:

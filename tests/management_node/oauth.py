@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from authlib.integrations.django_oauth2 import AuthorizationServer, ResourceProtector
+from authlib.integrations.django_oauth2.resource_protector import return_error_response
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import ClientMixin, InvalidClientError, MissingAuthorizationError, UnsupportedTokenTypeError
 from authlib.oauth2.rfc6749.errors import InvalidScopeError
@@ -23,7 +24,7 @@ from authlib.oauth2.rfc6750 import BearerTokenGenerator, BearerTokenValidator
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
@@ -73,6 +74,9 @@ class Client(ClientMixin):
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
         return (method, endpoint) == (JWTBearerClientAssertion.CLIENT_AUTH_METHOD, "token")
+
+    def get_allowed_scope(self, scope: str) -> str:
+        return scope  # Grant has refused any other
 
 
 @dataclass
@@ -177,6 +181,6 @@ class Authentication(BasicAuthentication):
                 return super().is_authenticated(request, **kwargs)
             return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
         except OAuth2Error as error:
-            return JsonResponse(dict(error.get_body()), status=error.status_code, headers=dict(error.get_headers()))
+            return return_error_response(error)
         request.user = SimpleNamespace(is_active=True)
         return True
