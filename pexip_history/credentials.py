@@ -71,14 +71,17 @@ class Basic:
 
 
 class OAuth2:
-    """A client and its private key (PEM that `read_key` takes). `audience` is the node's own name for `token_url`.
+    """A client and its private key (PEM that `read_key` takes). `audience`: the node's own name, or its token URL.
 
     The token lives here alone. Its life is measured by the monotonic clock: setting the time changes nothing.
     """
 
     def __init__(self, address: str, client_id: str, key_pem: bytes, audience: str | None, post: Post) -> None:
         self._url = token_url(address)
-        self._client, self._key_pem, self._audience, self._post = client_id, key_pem, audience or self._url, post
+        self._client, self._key_pem, self._post = client_id, key_pem, post
+        # Of a name, the URL is what public clients sign; users report of nodes that go by the name alone.
+        self._names = [audience or self._url] if "/" in (audience or "/") else [token_url(str(audience)), str(audience)]
+        self._audience = self._names[0]
         self._token, self._lifetime, self._renewal = "", 0.0, 0.0
         self._ahead = 0.0  # seconds of the node's clock before ours, once it mattered
 
@@ -110,12 +113,18 @@ class OAuth2:
         return f"OAuth2 client {self._client}" + (f", token valid for {self._lifetime:.0f} s" if self._token else "")
 
     def _obtain(self) -> None:
-        self._token = ""
-        asked = time.monotonic()
-        status, headers, body = self._ask()
-        if 400 <= status <= 403 and self._learns_time(headers):
+        self._token, told_time = "", False
+        others = [name for name in self._names if name != self._audience]
+        while True:
             asked = time.monotonic()
             status, headers, body = self._ask()
+            if not 400 <= status <= 403:
+                break
+            if not told_time and (told_time := self._learns_time(headers)):
+                continue
+            if not others:
+                break
+            self._audience = others.pop()
         if status != 200:
             raise self._refusal(status, headers, body)
         self._token, self._lifetime = self._read(headers, body)
@@ -203,16 +212,17 @@ class OAuth2:
         """Why the node takes nothing from this client: `invalid_client` has four causes."""
         ahead = seconds_ahead(headers.get("Date"))
         audience = (
-            f"DEFAULT_MGR_TOKEN_AUDIENCE: the node may know itself by another name than {self._audience}; give its own"
+            f"DEFAULT_MGR_TOKEN_AUDIENCE: the node knows itself by another name than {' or '.join(self._names)}; give"
+            " its own (Platform > Management Node)"
         )
         if ahead is not None and abs(ahead) > FURTHEST:
             return f"the node's clock is {abs(ahead) / 3600:.0f} hours off this machine's; set them alike (NTP)"
-        if re.search(r"\baud", detail, re.IGNORECASE):
-            return audience
+        if ahead is not None and re.search(r"\baud|invalid.claim", detail, re.IGNORECASE):
+            return audience  # of the claims, the only one that can be wrong
         causes = [
             f"DEFAULT_MGR_CLIENT_ID: is client {self._client} among {CLIENTS}, or was it removed?",
             "DEFAULT_MGR_CLIENT_KEY_FILE: is it the key that the node showed for this client?",
-            audience,
+            audience.replace("the node knows", "or the node knows"),
         ]
         if ahead is None:
             clocks = "the clocks: the node does not tell its time; is it the same as this machine's (NTP)?"

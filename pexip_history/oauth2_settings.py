@@ -31,6 +31,7 @@ class Client:
     id: str | None = None
     key: bytes = field(default=b"", repr=False)
     audience: str | None = None
+    """The node's own name, HOST or HOST:PORT, or the whole URL that it expects."""
 
 
 def read_client(read: Reader, needed: bool) -> Client:
@@ -60,7 +61,7 @@ def read_client(read: Reader, needed: bool) -> Client:
         read.problem(KEY_FILE, f"is missing, {ID} is set; give the file that holds the client's private key")
     if audience and not re.fullmatch("[!-~]{1,2000}", audience):
         read.problem(AUDIENCE, f"{audience!r} is no name and no URL; give one such as {token_url('mgr.example.com')}")
-    return Client(True, name or None, _read_file(read, path) if path and needed else b"", _audience(audience))
+    return Client(True, name or None, _read_file(read, path) if path and needed else b"", audience or None)
 
 
 def read_key(pem: bytes) -> EllipticCurvePrivateKey:
@@ -99,11 +100,6 @@ def token_url(address: str) -> str:
     return f"https://{address.lower().removesuffix(':443')}/oauth/token/"
 
 
-def _audience(value: str) -> str | None:
-    """A URL as it is; a name stands for the URL of that node."""
-    return (value if "/" in value else token_url(value)) if value else None
-
-
 def _read_file(read: Reader, path: str) -> bytes:
     if "-----" in path or len(path) > 1000:  # not shown: it would be the key
         read.problem(KEY_FILE, "is the key itself; save the key in a file and give the file's name here")
@@ -113,10 +109,9 @@ def _read_file(read: Reader, path: str) -> bytes:
             pem = file.read(LONGEST)
         read_key(pem)
     except OSError as error:
-        reason = error.strerror or "no such name"
-        read.problem(KEY_FILE, f"{path!r} cannot be read ({reason}); give a file that the container can read")
+        read.problem(KEY_FILE, f"{path!r} cannot be read ({error.strerror}); give a file that the container can read")
     except ValueError as error:
-        read.problem(KEY_FILE, f"{path!r} {error}" if "\0" not in path else f"{path!r} is no file's name")
+        read.problem(KEY_FILE, f"{path!r} {error}")
     else:
         return pem
     return b""

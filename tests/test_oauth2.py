@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -120,7 +121,8 @@ def test_a_run_gets_one_token_by_a_request_that_works_once_where_basic_is_off(
 
 def test_a_token_is_renewed_before_it_ends(client: Collector, loaded: ManagementNode) -> None:
     loaded.oauth2.lifetime, loaded.max_limit = 1, 4
-    loaded.faults.add(faults.hang(0.1), on="participant", times=None, when=lambda r: "offset" in r.query)
+    slow = faults.before(lambda request: time.sleep(0.1))  # the token is looked at late
+    loaded.faults.add(slow, on="participant", times=None, when=lambda request: "offset" in request.query)
     collects_all(client, loaded)
     tokens, others = statuses(loaded)
     assert 2 <= len(tokens) <= 6, "a few: not one for each request"
@@ -230,14 +232,44 @@ def test_basic_turned_off_while_a_password_is_set_is_said(client: Collector, loa
 def test_another_name_for_the_node_is_refused_until_the_audience_is_set(
     client: Collector, loaded: ManagementNode
 ) -> None:
-    loaded.oauth2.name = "mgr.internal"
+    loaded.oauth2.audience = "https://mgr.internal/oauth/token/"
     message = fails(client)
-    assert "answered 400 (invalid_client: Invalid claim: 'aud'): DEFAULT_MGR_TOKEN_AUDIENCE: the node may" in message
+    assert "answered 400 (invalid_client: Invalid claim: 'aud'): DEFAULT_MGR_TOKEN_AUDIENCE: the node knows" in message
     assert token_url(loaded.address) in message
     assert statuses(loaded) == ([400], [])
     client.env["DEFAULT_MGR_TOKEN_AUDIENCE"] = "mgr.internal"
     collects_all(client, loaded)
     assert statuses(loaded)[0] == [400, 200]
+
+
+def test_a_node_that_goes_by_its_name_alone_or_by_another_url_is_met(loaded: ManagementNode, pem: bytes) -> None:
+    for audience, expected, tries in (
+        ("Mgr.internal", "Mgr.internal", [400, 200, 200]),
+        ("mgr.internal", "https://mgr.internal/oauth/token/", [200, 200]),
+        ("http://mgr:8080/oauth/token/", "http://mgr:8080/oauth/token/", [200, 200]),
+        ("mgr.internal", "https://other/oauth/token/", [400, 400]),
+    ):
+        loaded.server.forget_requests()
+        loaded.oauth2.audience = expected
+        way_in = Credentials(loaded.address, CLIENT, pem, audience, post_to(loaded))
+        with clock_at(MORNING), suppress(NodeError):
+            for _ in range(2):
+                way_in.refused()
+                way_in.header()
+        assert statuses(loaded)[0] == tries
+
+
+def test_a_claim_that_is_not_named_is_the_audience_where_the_clocks_agree(loaded: ManagementNode, pem: bytes) -> None:
+    said = '{"error": "invalid_client", "error_description": "invalid_claim"}'
+    loaded.faults.add(faults.status(401, body=said), times=None)
+    assert "(invalid_client: invalid_claim): DEFAULT_MGR_TOKEN_AUDIENCE: the node knows" not in str(
+        refusal(loaded, pem)
+    ), "a fault's answer has no Date"
+    loaded.faults.clear()
+    loaded.oauth2.audience = "mgr.internal"
+    edit = faults.edited(lambda answer: answer.update(error_description="invalid_claim"))
+    loaded.faults.add(edit, times=None)
+    assert "(invalid_client: invalid_claim): DEFAULT_MGR_TOKEN_AUDIENCE: the node knows" in str(refusal(loaded, pem))
 
 
 def test_a_client_revoked_during_a_run_ends_it_with_its_name(client: Collector, loaded: ManagementNode) -> None:
@@ -310,6 +342,23 @@ def test_what_passes_is_left_to_the_retries(loaded: ManagementNode, pem: bytes) 
         assert isinstance(error, Passing)
         assert error.retry_after == wait
         assert sentence in str(error)
+
+
+def test_a_token_lives_as_long_as_the_node_says_and_an_hour_where_it_says_nothing(
+    loaded: ManagementNode, pem: bytes
+) -> None:
+    for said, seconds in (("7200", 7200), (90.5, 90), (None, 3600), (0, 3600), (-1, 3600), ("soon", 3600), ([], 3600)):
+        loaded.faults.add(faults.edited(lambda answer, said=said: answer.update(expires_in=said)))
+        way_in = Credentials(loaded.address, CLIENT, pem, None, post_to(loaded))
+        with clock_at(MORNING):
+            way_in.header()
+        assert way_in.describe() == f"OAuth2 client {CLIENT}, token valid for {seconds} s"
+
+
+def test_a_request_for_a_token_follows_no_redirect(client: Collector, loaded: ManagementNode) -> None:
+    loaded.faults.add(faults.redirect(f"{loaded.url}/elsewhere/", 307), when=for_a_token)
+    assert f"a redirect to {loaded.url}/elsewhere/: it is not followed" in fails(client)
+    assert [request.path for request in loaded.requests] == ["/oauth/token/"]
 
 
 def test_a_passing_fault_of_the_token_is_repeated_with_another_jti(client: Collector, loaded: ManagementNode) -> None:
@@ -436,18 +485,9 @@ def test_a_key_in_place_of_its_file_is_not_repeated(file: str) -> None:
     assert "PRIVATE KEY" not in repr(settings)
 
 
-@pytest.mark.parametrize(
-    ("address", "audience", "expected"),
-    [
-        ("MGR.example.com:443", None, None),
-        ("mgr.example.com", "mgr.internal", "https://mgr.internal/oauth/token/"),
-        ("mgr.example.com", "http://Mgr:8080/oauth/token/", "http://Mgr:8080/oauth/token/"),
-    ],
-)
-def test_the_audience_is_a_name_or_a_url(address: str, audience: str | None, expected: str | None, file: str) -> None:
-    env = {"DEFAULT_MGR_ADDRESS": address, **dict(zip(KEYS, (CLIENT, file), strict=True))}
-    assert read_settings(env | {"DEFAULT_MGR_TOKEN_AUDIENCE": audience or ""}).token_audience == expected
-    assert token_url(address) == "https://mgr.example.com/oauth/token/"
+def test_the_token_url_is_as_the_node_reads_its_own_address() -> None:
+    assert token_url("MGR.example.com:443") == "https://mgr.example.com/oauth/token/"
+    assert token_url("[2001:DB8::1]:8443") == "https://[2001:db8::1]:8443/oauth/token/"
 
 
 @pytest.mark.parametrize("offered", [{}, {"WWW-Authenticate": 'Basic realm="node"'}, {"WWW-Authenticate": "Bearer"}])

@@ -41,8 +41,8 @@ class OAuth2:
 
     lifetime: int = 3600
     """How long a token is good."""
-    name: str = ""
-    """The node's own name, HOST or HOST:PORT; empty: the one it listens on."""
+    audience: str = ""
+    """What the node calls itself in `aud`; empty: the token URL at the address where it listens."""
     clients: dict[str, Client] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     """All that were given, by their text."""
@@ -111,7 +111,7 @@ class Assertion(JWTBearerClientAssertion):
         """By the node's clock, to the second."""
         node = current()
         must = {name: {"essential": True} for name in ("iss", "sub", "exp", "iat", "jti")}
-        must["aud"] = {"essential": True, "value": f"https://{node.oauth2.name or node.address}/oauth/token/"}
+        must["aud"] = {"essential": True, "value": node.oauth2.audience or f"https://{node.address}/oauth/token/"}
         now = int(node.now.timestamp() if node.now else time.time())
         try:
             jwt.JWTClaimsRegistry(now=now, leeway=0, **must).validate(claims)
