@@ -79,8 +79,9 @@ class OAuth2:
     def __init__(self, address: str, client_id: str, key_pem: bytes, audience: str | None, post: Post) -> None:
         self._url = token_url(address)
         self._client, self._key_pem, self._post = client_id, key_pem, post
-        # Of a name, the URL is what public clients sign; users report of nodes that go by the name alone.
-        self._names = [audience or self._url] if "/" in (audience or "/") else [token_url(str(audience)), str(audience)]
+        name = audience or self._url
+        # For a name, public clients sign the URL; users report of nodes that go by the name alone.
+        self._names = [name] if "/" in name else [token_url(name), name]
         self._audience = self._names[0]
         self._token, self._lifetime, self._renewal = "", 0.0, 0.0
         self._ahead = 0.0  # seconds of the node's clock before ours, once it mattered
@@ -122,7 +123,7 @@ class OAuth2:
                 break
             if not told_time and (told_time := self._learns_time(headers)):
                 continue
-            if not others:
+            if not others or _is_role(status, body):
                 break
             self._audience = others.pop()
         if status != 200:
@@ -183,7 +184,7 @@ class OAuth2:
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> NodeError:
         """The sentence for an answer that is no token."""
-        code, detail = _oauth_error(body)
+        detail = _oauth_error(body)[1]
         said = f"{self._name()} answered {status}{f' ({detail})' if detail else ''}"
         if status in (408, 429) or status >= 500:
             wait = max(seconds_ahead(headers.get("Retry-After")) or 0.0, 0.0)
@@ -199,7 +200,7 @@ class OAuth2:
                 f"{said}, a redirect to {target}: it is not followed, the request for a token goes to"
                 " DEFAULT_MGR_ADDRESS only; give the address that answers itself"
             )
-        if status == 403 or code in ("invalid_scope", "unauthorized_client", "access_denied"):
+        if _is_role(status, body):
             return NodeError(
                 f"{said}: OAuth2 client {self._client} may not use the API; give it ({CLIENTS}) a role that may use the"
                 " API and view the history"
@@ -246,6 +247,11 @@ def seconds_ahead(header: str | None) -> float | None:
         moment = parsedate_to_datetime(header or "")
         return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return None
+
+
+def _is_role(status: int, body: bytes) -> bool:
+    """Whether the node knows the client, and its role does not do."""
+    return status == 403 or _oauth_error(body)[0] in ("invalid_scope", "unauthorized_client", "access_denied")
 
 
 def _oauth_error(body: bytes) -> tuple[str, str]:

@@ -82,6 +82,7 @@ def collects_all(collector: Collector, node: ManagementNode, *arguments: str) ->
     assert not node.faults.waiting, "the fault did happen"
     assert sorted(row["id"] for row in collector.rows("pexHistoryPart.csv")) == PARTICIPANTS
     assert node.peak == 1
+    assert "Warning:" not in outcome.output
     return outcome.output
 
 
@@ -370,7 +371,8 @@ def test_a_passing_fault_of_the_token_is_repeated_with_another_jti(client: Colle
 
 def test_a_role_without_the_api_is_said(loaded: ManagementNode, pem: bytes) -> None:
     loaded.oauth2.clients[CLIENT].scope = "is_admin"
-    message = str(refusal(loaded, pem))
+    message = str(refusal(loaded, pem, audience=loaded.address))
+    assert statuses(loaded)[0] == [400], "another name would not help"
     assert "answered 400 (invalid_scope: The requested scope is" in message
     assert f"OAuth2 client {CLIENT} may not use the API; give it" in message
 
