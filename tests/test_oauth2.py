@@ -170,6 +170,15 @@ def test_a_clock_that_is_hours_off_or_set_later_on_is_made_up_for(loaded: Manage
         assert len(loaded.requests) == asked, hours
 
 
+def test_a_clock_that_never_stands_is_followed_once(loaded: ManagementNode, pem: bytes) -> None:
+    def leap(request: Request) -> None:
+        loaded.now += timedelta(hours=3)
+
+    loaded.faults.add(faults.before(leap), times=9)
+    refusal(loaded, pem)
+    assert statuses(loaded)[0] == [400, 400]
+
+
 def test_a_clock_set_in_a_run_ends_no_token_early_or_late(
     client: Collector, loaded: ManagementNode, pem: bytes
 ) -> None:
