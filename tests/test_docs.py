@@ -23,7 +23,7 @@ import pytest
 
 from tests import stand_ins
 from tests.conftest import COLLECTOR, ROOT
-from tests.management_node import ManagementNode, calls, certificates
+from tests.management_node import ManagementNode, OAuth2, calls, certificates
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
@@ -87,6 +87,7 @@ class Sandbox:
     node: ManagementNode
     env: dict[str, str] = field(default_factory=dict)
     output: str = ""
+    typed: str = PASSWORD + "\n"
 
     @property
     def data(self) -> Path:
@@ -103,7 +104,7 @@ class Sandbox:
             ],
             cwd=self.folder,
             env=self.env,
-            input=PASSWORD + "\n",
+            input=self.typed,
             capture_output=True,
             encoding="utf-8",
             timeout=60,
@@ -166,6 +167,21 @@ def filled_in(here: Sandbox) -> None:
 def secret_file(here: Sandbox) -> None:
     filled_in(here)
     here.write("mgr_secret.txt", PASSWORD)
+
+
+def new_client(here: Sandbox) -> None:
+    """The node showed the key of the client whose id is on the page; whoever follows it pastes the key."""
+    filled_in(here)
+    [shown] = {re.search("_CLIENT_ID: (.+)", b.text)[1] for b in blocks(DOCS / "oauth2.md", "yaml")}  # type: ignore[index]
+    here.node.oauth2 = OAuth2()
+    here.typed = here.node.oauth2.add(shown).decode()
+
+
+def without_a_password(here: Sandbox) -> None:
+    assert here.output.count("ok   credentials: OAuth2 client") == 1
+    assert here.node.oauth2
+    assert here.node.oauth2.tokens
+    assert (here.folder / "mgr_client_key.pem").stat().st_mode & 0o777 == 0o600
 
 
 def running(here: Sandbox) -> None:
@@ -259,6 +275,7 @@ AROUND: dict[str, tuple[Step | None, Step | None]] = {
     "moving-from-the-powershell-script.md": (old_files, moved),
     "self-signed-certificates.md": (filled_in, verified),
     "docker-secrets.md": (filled_in, None),
+    "oauth2.md": (new_client, without_a_password),
     "several-management-nodes.md": (None, both),
     "collecting-everything.md": (filled_in, everything),
     "other-schedulers.md": (secret_file, scheduled_elsewhere),
@@ -320,7 +337,9 @@ def test_links_between_the_pages_lead_somewhere() -> None:
 def test_the_readme_is_short_and_has_every_setting_with_its_default() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) < 200
-    read = set(re.findall(r"\b(?:DEFAULT|DATA)_[A-Z_]+\b", COLLECTOR.read_text(encoding="utf-8")))
+    code = [COLLECTOR, *(ROOT / "pexip_history").rglob("*.py")]
+    read = {name for file in code for name in re.findall(r"\b(?:DEFAULT|DATA)_[A-Z_]+\b", file.read_text("utf-8"))}
+    read -= {"DEFAULT_MGR_CLIENT_KEY"}  # which is refused
     read |= {"PUID", "PGID", "UMASK", "TZ"}
     assert {name for name in read if f"`{name}`" not in readme} == set()
     stated = dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \|", readme, re.MULTILINE))
@@ -352,7 +371,9 @@ def test_the_secret_in_compose_yaml_is_the_one_of_the_how_to() -> None:
     assert whole["services"]["collector"].items() >= shown["services"]["collector"].items()
 
 
-@pytest.mark.parametrize("page", ["several-management-nodes.md", "docker-secrets.md", "self-signed-certificates.md"])
+@pytest.mark.parametrize(
+    "page", ["several-management-nodes.md", "docker-secrets.md", "oauth2.md", "self-signed-certificates.md"]
+)
 def test_compose_takes_the_files(page: str, tmp_path: Path) -> None:
     needs("docker")
     if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:

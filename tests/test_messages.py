@@ -27,15 +27,17 @@ RAISED = {
     "ArgumentTypeError": 0,
     "error": 0,  # log.error and parser.error
     "warning": 0,
+    "ValueError": 0,
     "set_aside": 1,
 }
-RETURNED = {"explain", "_why_not_ours"}
+RETURNED = {"explain", "_why_not_ours", "refusal", "_unknown"}
 PRINTED = ("unhealthy: ", "WARNING ")
 EXITS = {"exit"}  # sys.exit with a sentence
 # What is no message of its own: it is caught, or wraps another.
 PASSED_ON = {
     "pinned",
     "not a ledger",
+    "…nested too deep",
     "answered JSON that is not the History API's",
     "… …; is DEFAULT_MGR_ADDRESS a Management Node?",
     "… …; it is kept as … and a new one starts",
@@ -65,7 +67,7 @@ class Gatherer(ast.NodeVisitor):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         first = self.text(call.args[0]) if call.args else ""
         if name in RAISED and len(call.args) > RAISED[name]:
-            self.add(call.args[RAISED[name]], around=name == "set_aside")
+            self.add(call.args[RAISED[name]], before=name == "ValueError", around=name == "set_aside")
             if first == "%s" and isinstance(call.args[-1], ast.Name):
                 for value, added in self.assigned(call.args[-1].id):
                     self.add(value, before=added)
@@ -144,8 +146,10 @@ def entrypoint_messages() -> dict[str, int]:
 @cache
 def messages() -> dict[str, str]:
     """Every message, placeholders as gaps, and where it stands."""
-    program = Gatherer(ast.parse(COLLECTOR.read_text(encoding="utf-8"))).messages
-    found = {text: f"collector.py:{line}" for text, line in program.items()}
+    found = {}
+    for file in (*(ROOT / "pexip_history").rglob("*.py"), COLLECTOR):
+        program = Gatherer(ast.parse(file.read_text(encoding="utf-8"))).messages
+        found |= {text: f"{file.relative_to(ROOT)}:{line}" for text, line in program.items()}
     return found | {text: f"entrypoint.sh:{line}" for text, line in entrypoint_messages().items()}
 
 

@@ -10,9 +10,11 @@ from . import framework  # noqa: F401, I001
 from . import certificates, faults
 from .calls import calls, conference, media_stream, participant
 from .node import ManagementNode
+from .oauth import OAuth2
 
 __all__ = [
     "ManagementNode",
+    "OAuth2",
     "calls",
     "certificates",
     "conference",

@@ -17,6 +17,7 @@ from . import certificates
 from .behaviour import Behaviour
 from .calls import call, calls
 from .node import ManagementNode
+from .oauth import OAuth2
 
 
 def main() -> None:
@@ -32,7 +33,12 @@ def main() -> None:
         username=options.username,
         secret=secret,
         max_limit=options.max_limit,
+        basic=options.basic,
+        oauth2=OAuth2(options.token_seconds, options.audience) if options.client else None,
     )
+    if options.client:
+        client_id, file = options.client
+        Path(file).write_bytes(node.oauth2.add(client_id))
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -64,6 +70,10 @@ def _options() -> argparse.Namespace:
     password = parser.add_mutually_exclusive_group()
     password.add_argument("--secret", default=Behaviour.secret)
     password.add_argument("--secret-file", type=Path)
+    parser.add_argument("--no-basic", dest="basic", action="store_false", help="no name and password is taken")
+    parser.add_argument("--client", nargs=2, metavar=("ID", "FILE"), help="an OAuth2 client; its key is written there")
+    parser.add_argument("--token-seconds", type=int, default=OAuth2.lifetime)
+    parser.add_argument("--audience", default=OAuth2.audience, help="what the node calls itself in aud")
     parser.add_argument("--max-limit", type=int, default=Behaviour.max_limit)
     parser.add_argument(
         "--calls",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .oauth import OAuth2
 
 
 @dataclass
@@ -14,6 +17,10 @@ class Behaviour:
 
     username: str = "admin"
     secret: str = "sesame, open"
+    basic: bool = True
+    """Whether a name and password are taken at all (the product: api_oauth2_disable_basic)."""
+    oauth2: OAuth2 | None = None
+    """Its OAuth2 clients; None: a node without."""
 
     max_limit: int = 1000
     """Larger pages are clamped to this without a word, as Tastypie does."""

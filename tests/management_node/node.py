@@ -202,6 +202,8 @@ class ManagementNode(Behaviour):
 
 def _ask_framework(request: Request) -> Reply:
     environ: dict[str, Any] = {
+        "CONTENT_LENGTH": str(len(request.body)),
+        "CONTENT_TYPE": request.headers.get("Content-Type", ""),
         "REQUEST_METHOD": request.method,
         "PATH_INFO": request.path.encode().decode("latin-1"),
         "QUERY_STRING": request.target.partition("?")[2],

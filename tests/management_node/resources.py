@@ -16,7 +16,6 @@ from django.http import HttpRequest
 from django.urls import include, path
 from tastypie import fields
 from tastypie.api import Api
-from tastypie.authentication import BasicAuthentication
 from tastypie.authorization import ReadOnlyAuthorization
 from tastypie.bundle import Bundle
 from tastypie.constants import ALL
@@ -26,6 +25,7 @@ from tastypie.serializers import Serializer
 
 from .framework import current
 from .models import Conference, Participant, Record
+from .oauth import Authentication, token
 
 ROOT = "/api/admin/history/v1/"
 
@@ -107,7 +107,7 @@ class Common:
     """Options of both resources. Tastypie keeps a property as one: it is read at each request."""
 
     allowed_methods = ("get",)
-    authentication = BasicAuthentication(backend=Administrator(), realm="Management Node")
+    authentication = Authentication(backend=Administrator(), realm="Management Node")
     authorization = ReadOnlyAuthorization()
     detail_uri_name = "id"
     excludes = tuple(INTERNAL)
@@ -148,4 +148,4 @@ class ParticipantResource(HistoryResource):
 api = Api(api_name="v1")
 api.register(ConferenceResource())
 api.register(ParticipantResource())
-urlpatterns = [path("api/admin/history/", include(api.urls))]
+urlpatterns = [path("api/admin/history/", include(api.urls)), path("oauth/token/", token)]

@@ -1,0 +1,117 @@
+"""The settings of an OAuth2 client: its id, its key, and the name that the node goes by."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+ID, KEY_FILE, AUDIENCE = "DEFAULT_MGR_CLIENT_ID", "DEFAULT_MGR_CLIENT_KEY_FILE", "DEFAULT_MGR_TOKEN_AUDIENCE"
+PASSWORD = ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_SECRET_FILE")
+LONGEST = 64 * 1024  # bytes of a key file
+
+
+class Reader(Protocol):
+    """What reads the environment and gathers what is wrong with it."""
+
+    def text(self, name: str, default: str = "") -> str: ...
+
+    def problem(self, name: str, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Client:
+    """What the three settings say."""
+
+    given: bool = False
+    """Whether they ask for a client: then no password is needed."""
+    id: str | None = None
+    key: bytes = field(default=b"", repr=False)
+    audience: str | None = None
+    """The node's own name, HOST or HOST:PORT, or the whole URL that it expects."""
+
+
+def read_client(read: Reader, needed: bool) -> Client:
+    """The client that is set, with what is missing or contradicts it as problems.
+
+    `needed`: read and try the key too. Its bytes are PEM that `read_key` takes.
+    """
+    name, path, audience = read.text(ID), read.text(KEY_FILE), read.text(AUDIENCE)
+    if read.text("DEFAULT_MGR_CLIENT_KEY"):
+        read.problem("DEFAULT_MGR_CLIENT_KEY", f"is not read; save the key in a file and name that in {KEY_FILE}")
+    if not name and not path:
+        if audience:
+            read.problem(AUDIENCE, f"goes with an OAuth2 client; set {ID} and {KEY_FILE} too, or remove it")
+        return Client()
+    if given := [setting for setting in PASSWORD if read.text(setting)]:
+        ours = [setting for setting in (ID, KEY_FILE, AUDIENCE) if read.text(setting)]
+        read.problem(
+            ours[0],
+            f"an OAuth2 client has no user name and no password; remove {' and '.join(given)},"
+            f" or, to go in with the password, {' and '.join(ours)}",
+        )
+    if not name:
+        read.problem(ID, f"is missing, {KEY_FILE} is set; give the id that the node shows beside the client")
+    elif not re.fullmatch("[!-~]{1,255}", name):
+        read.problem(ID, f"{name!r} is no client id; give the id that the node shows beside the client")
+    if not path:
+        read.problem(KEY_FILE, f"is missing, {ID} is set; give the file that holds the client's private key")
+    if audience and not re.fullmatch("[!-~]{1,2000}", audience):
+        read.problem(AUDIENCE, f"{audience!r} is no name and no URL; give one such as {token_url('mgr.example.com')}")
+    return Client(True, name or None, _read_file(read, path) if path and needed else b"", audience or None)
+
+
+def read_key(pem: bytes) -> EllipticCurvePrivateKey:
+    """The private key, from PKCS#8 or SEC1. Raises ValueError: what is wrong and what would be right."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    whole = "the private key as the node showed it, from -----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY-----"
+    # `openssl ecparam -genkey` writes the curve's name before the key.
+    pem = re.sub(rb"-----BEGIN EC PARAMETERS-----.*?-----END EC PARAMETERS-----", b"", pem, flags=re.DOTALL)
+    if not pem.strip():
+        raise ValueError(f"is empty; put {whole} in it")
+    if b"-----BEGIN " not in pem:
+        raise ValueError(f"is not PEM; it should hold {whole}")
+    if b"PRIVATE KEY-----" not in pem:
+        raise ValueError(f"holds no private key, but something that may be shown; it should hold {whole}")
+    try:
+        key = load_pem_private_key(pem.removeprefix(b"\xef\xbb\xbf"), None)
+    except TypeError:
+        raise ValueError(
+            "is encrypted, and nobody types its passphrase here; save it without one (openssl pkey -in OLD -out NEW)"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(f"is damaged or not a key for this; it should hold {whole}") from None
+    if not isinstance(key, EllipticCurvePrivateKey):
+        kind = type(key).__name__.lstrip("_").removesuffix("PrivateKey")
+        raise ValueError(f"is a key of the kind {kind}, the node knows EC keys on P-256; it should hold {whole}")
+    if not isinstance(key.curve, SECP256R1):
+        raise ValueError(f"is an EC key on {key.curve.name}, the node knows those on P-256; it should hold {whole}")
+    return key
+
+
+def token_url(address: str) -> str:
+    """Where a node gives out tokens. `address` is HOST or HOST:PORT."""
+    return f"https://{address.lower().removesuffix(':443')}/oauth/token/"
+
+
+def _read_file(read: Reader, path: str) -> bytes:
+    if "-----" in path or len(path) > 1000:  # not shown: it would be the key
+        read.problem(KEY_FILE, "is the key itself; save the key in a file and give the file's name here")
+        return b""
+    try:
+        with open(path, "rb") as file:
+            pem = file.read(LONGEST)
+        read_key(pem)
+    except OSError as error:
+        read.problem(KEY_FILE, f"{path!r} cannot be read ({error.strerror}); give a file that the container can read")
+    except ValueError as error:
+        read.problem(KEY_FILE, f"{path!r} {error}")
+    else:
+        return pem
+    return b""

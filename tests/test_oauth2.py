@@ -1,0 +1,509 @@
+"""An OAuth2 client instead of a user: tokens got, kept and renewed, and a sentence for every refusal.
+
+The node of these tests checks with Authlib what the collector signs with PyJWT, and takes no password.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import parse_qs, parse_qsl
+
+import pytest
+import requests
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from collector import SettingsError, read_settings
+from pexip_history.credentials import Basic
+from pexip_history.credentials import OAuth2 as Credentials
+from pexip_history.errors import NodeError, Passing
+from pexip_history.oauth2_settings import read_key, token_url
+from tests.conftest import Collector, environment_for
+from tests.management_node import ManagementNode, OAuth2, calls, faults
+from tests.management_node.server import Request
+
+DAY = date(2026, 11, 23)
+MORNING = datetime(2026, 11, 24, 0, 0, 30)
+CALLS = list(calls(seed=5, day=DAY, conferences=12))
+PARTICIPANTS = sorted(one["id"] for _, present in CALLS for one in present)
+CLIENT = "5f1c0a4e-client"
+KEYS = tuple(f"DEFAULT_MGR_CLIENT_{name}" for name in ("ID", "KEY_FILE"))
+
+
+def for_a_token(request: Request) -> bool:
+    return request.path == "/oauth/token/"
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[ManagementNode]:
+    with ManagementNode(max_limit=20, basic=False, tells_time=True) as node:
+        node.load(CALLS)
+        yield node
+
+
+@pytest.fixture
+def pem(loaded: ManagementNode) -> Iterator[bytes]:
+    loaded.oauth2 = OAuth2()
+    loaded.now = MORNING.replace(tzinfo=UTC)
+    yield loaded.oauth2.add(CLIENT)
+    loaded.faults.clear()
+    loaded.server.forget_requests()
+    loaded.basic, loaded.tells_time, loaded.max_limit = False, True, 20
+
+
+@pytest.fixture
+def client(loaded: ManagementNode, pem: bytes, tmp_path: Path) -> Collector:
+    """The collector, with a client's key in a file and no password, at the node's time."""
+    data, key = tmp_path / "data", tmp_path / "client_key.pem"
+    data.mkdir()
+    key.write_bytes(pem)
+    env = environment_for(loaded, data)
+    del env["DEFAULT_MGR_SECRET"]
+    collector = Collector(data, env | dict(zip(KEYS, (CLIENT, str(key)), strict=True)))
+    collector.at(MORNING)
+    return collector
+
+
+def collects_all(collector: Collector, node: ManagementNode, *arguments: str) -> str:
+    outcome = collector("collect", *arguments)
+    assert outcome.code == 0, outcome.output
+    assert not node.faults.waiting, "the fault did happen"
+    assert sorted(row["id"] for row in collector.rows("pexHistoryPart.csv")) == PARTICIPANTS
+    assert node.peak == 1
+    assert "Warning:" not in outcome.output
+    return outcome.output
+
+
+def fails(collector: Collector) -> str:
+    """What the one line of error says."""
+    outcome = collector("collect")
+    assert outcome.code == 1, outcome.output
+    assert not collector.files()
+    [line] = [line for line in outcome.stderr.splitlines() if " ERROR " in line]
+    return line.partition(" ERROR ")[2]
+
+
+def statuses(node: ManagementNode) -> tuple[list[int | None], list[int | None]]:
+    """How requests for a token were answered, and how the others were."""
+    asked = [[r.status for r in node.requests if for_a_token(r) is wanted] for wanted in (True, False)]
+    return asked[0], asked[1]
+
+
+# A run
+
+
+def test_a_run_gets_one_token_by_a_request_that_works_once_where_basic_is_off(
+    client: Collector, loaded: ManagementNode
+) -> None:
+    collects_all(client, loaded)
+    tokens, others = statuses(loaded)
+    assert tokens == [200]
+    assert set(others) == {200}
+    assert {r.headers["Authorization"].split()[0] for r in loaded.requests[1:]} == {"Bearer"}
+    asked = loaded.requests[0]
+    assert asked.headers["Authorization"] is None
+    again = requests.post(
+        loaded.url + asked.target, data=dict(parse_qsl(asked.body.decode())), verify=str(loaded.ca_file), timeout=5
+    )
+    assert (again.status_code, again.json()["error_description"]) == (400, "JWT ID is used before.")
+
+
+def test_a_token_is_renewed_before_it_ends(client: Collector, loaded: ManagementNode) -> None:
+    loaded.oauth2.lifetime, loaded.max_limit = 1, 4
+    slow = faults.before(lambda request: time.sleep(0.1))  # the token is looked at late
+    loaded.faults.add(slow, on="participant", times=None, when=lambda request: "offset" in request.query)
+    collects_all(client, loaded)
+    tokens, others = statuses(loaded)
+    assert 2 <= len(tokens) <= 6, "a few: not one for each request"
+    assert set(others) == {200}, "no request met a token that had ended"
+    assert len(loaded.oauth2.used) == len(tokens), "a jti for each"
+
+
+def test_a_token_that_ends_earlier_than_the_node_said_costs_one_more_try(
+    client: Collector, loaded: ManagementNode
+) -> None:
+    loaded.oauth2.lifetime, loaded.max_limit = 1, 4
+    loaded.faults.add(faults.edited(lambda answer: answer.pop("expires_in")), times=None, when=for_a_token)
+    loaded.faults.add(faults.hang(0.1), on="participant", times=None, when=lambda r: "offset" in r.query)
+    collects_all(client, loaded)
+    tokens, others = statuses(loaded)
+    assert len(tokens) == 1 + others.count(401) > 1
+    assert all(status == 200 for before, status in pairwise(others) if before == 401)
+
+
+def test_a_token_that_is_never_taken_is_renewed_once_and_no_more(client: Collector, loaded: ManagementNode) -> None:
+    loaded.faults.add(faults.status(401), times=None, when=lambda r: not for_a_token(r))
+    message = fails(client)
+    assert statuses(loaded) == ([200, 200], [401, 401])
+    assert f"answered 401: the token that OAuth2 client {CLIENT} just got is not taken" in message
+
+
+def test_a_clock_ten_minutes_off_costs_one_more_request_and_check_shows_the_way_in(
+    client: Collector, loaded: ManagementNode
+) -> None:
+    client.at(MORNING + timedelta(minutes=10))
+    said = client("check").stdout
+    assert f"ok   credentials: OAuth2 client {CLIENT}, token valid for 3600 s; may read the history" in said
+    assert statuses(loaded)[0] == [400, 200]
+
+
+def test_a_clock_that_is_hours_off_or_set_later_on_is_made_up_for(loaded: ManagementNode, pem: bytes) -> None:
+    way_in = Credentials(loaded.address, CLIENT, pem, None, post_to(loaded))
+    asked = 0
+    for hours, tries in ((-0.2, 1), (2, 2), (2, 1), (-2, 2), (0, 2), (0.002, 1)):
+        with clock_at(MORNING + timedelta(hours=hours)):
+            way_in.refused()
+            way_in.header()
+        asked += tries
+        assert len(loaded.requests) == asked, hours
+
+
+def test_a_clock_that_never_stands_is_followed_once(loaded: ManagementNode, pem: bytes) -> None:
+    def leap(request: Request) -> None:
+        loaded.now += timedelta(hours=3)
+
+    loaded.faults.add(faults.before(leap), times=9)
+    refusal(loaded, pem)
+    assert statuses(loaded)[0] == [400, 400]
+
+
+def test_a_clock_set_in_a_run_ends_no_token_early_or_late(
+    client: Collector, loaded: ManagementNode, pem: bytes
+) -> None:
+    with clock_at(MORNING + timedelta(days=300)) as set_clock:
+        way_in = Credentials(loaded.address, CLIENT, pem, None, post_to(loaded))
+        loaded.now = MORNING.replace(tzinfo=UTC) + timedelta(days=300)
+        first = way_in.header()
+        set_clock(MORNING + timedelta(days=600))
+        assert way_in.header() == first
+        assert way_in.describe() == f"OAuth2 client {CLIENT}, token valid for 3600 s"
+
+
+def test_key_and_token_are_in_no_file_no_log_and_no_process_list(client: Collector, loaded: ManagementNode) -> None:
+    loaded.faults.add(faults.hang(0.5), on="participant", nth=2)
+    process = client.start("collect", env={"DATA_LOG_LEVEL": "DEBUG"})
+    while len(loaded.requests) < 4:
+        time.sleep(0.01)
+    shown = [Path(f"/proc/{process.pid}/{name}").read_bytes() for name in ("cmdline", "environ")]
+    output = "".join(process.communicate(timeout=30))
+    assert process.returncode == 0, output
+    output += client("check").output
+    key_file = Path(client.env[KEYS[1]])
+    lines = key_file.read_bytes().splitlines()[1:-1]
+    asked = [parse_qs(r.body.decode())["client_assertion"][0].encode() for r in loaded.requests if for_a_token(r)]
+    assert len(asked) == 2
+    secrets = [*lines, *asked, *(token.encode() for token in loaded.oauth2.tokens)]
+    files = [file for file in client.data.parent.rglob("*") if file.is_file() and file != key_file]
+    for text in (*shown, output.encode(), *(file.read_bytes() for file in files)):
+        assert not any(secret in text for secret in secrets)
+    assert b"ledger" in b"".join(str(file).encode() for file in files), "the ledger was looked at"
+    assert key_file.name.encode() in shown[1], "and the environment was"
+
+
+def test_with_a_password_no_token_is_asked_for_and_no_request_is_added(
+    client: Collector, loaded: ManagementNode
+) -> None:
+    loaded.basic = True
+    collects_all(client, loaded)
+    with_token = [r.target for r in loaded.requests]
+    loaded.server.forget_requests()
+    for file in client.data.rglob("*"):
+        file.is_file() and file.unlink()
+    client.env = environment_for(loaded, client.data) | {"PYTHONPATH": client.env["PYTHONPATH"]}
+    collects_all(client, loaded)
+    assert ["/oauth/token/", *(r.target for r in loaded.requests)] == with_token
+
+
+# Refusals
+
+
+def test_basic_turned_off_while_a_password_is_set_is_said(client: Collector, loaded: ManagementNode) -> None:
+    for name in KEYS:
+        del client.env[name]
+    client.env["DEFAULT_MGR_SECRET"] = loaded.secret
+    message = fails(client)
+    assert "the node has Basic authentication turned off" in message
+    assert "DEFAULT_MGR_CLIENT_ID" in message
+    assert statuses(loaded) == ([], [401])
+
+
+def test_another_name_for_the_node_is_refused_until_the_audience_is_set(
+    client: Collector, loaded: ManagementNode
+) -> None:
+    loaded.oauth2.audience = "https://mgr.internal/oauth/token/"
+    message = fails(client)
+    assert "answered 400 (invalid_client: Invalid claim: 'aud'): DEFAULT_MGR_TOKEN_AUDIENCE: the node knows" in message
+    assert token_url(loaded.address) in message
+    assert statuses(loaded) == ([400], [])
+    client.env["DEFAULT_MGR_TOKEN_AUDIENCE"] = "mgr.internal"
+    collects_all(client, loaded)
+    assert statuses(loaded)[0] == [400, 200]
+
+
+def test_a_node_that_goes_by_its_name_alone_or_by_another_url_is_met(loaded: ManagementNode, pem: bytes) -> None:
+    for audience, expected, tries in (
+        ("Mgr.internal", "Mgr.internal", [400, 200, 200]),
+        ("mgr.internal", "https://mgr.internal/oauth/token/", [200, 200]),
+        ("http://mgr:8080/oauth/token/", "http://mgr:8080/oauth/token/", [200, 200]),
+        ("mgr.internal", "https://other/oauth/token/", [400, 400]),
+    ):
+        loaded.server.forget_requests()
+        loaded.oauth2.audience = expected
+        way_in = Credentials(loaded.address, CLIENT, pem, audience, post_to(loaded))
+        with clock_at(MORNING), suppress(NodeError):
+            for _ in range(2):
+                way_in.refused()
+                way_in.header()
+        assert statuses(loaded)[0] == tries
+
+
+def test_a_claim_that_is_not_named_is_the_audience_where_the_clocks_agree(loaded: ManagementNode, pem: bytes) -> None:
+    said = '{"error": "invalid_client", "error_description": "invalid_claim"}'
+    loaded.faults.add(faults.status(401, body=said), times=None)
+    assert "(invalid_client: invalid_claim): DEFAULT_MGR_TOKEN_AUDIENCE: the node knows" not in str(
+        refusal(loaded, pem)
+    ), "a fault's answer has no Date"
+    loaded.faults.clear()
+    loaded.oauth2.audience = "mgr.internal"
+    edit = faults.edited(lambda answer: answer.update(error_description="invalid_claim"))
+    loaded.faults.add(edit, times=None)
+    assert "(invalid_client: invalid_claim): DEFAULT_MGR_TOKEN_AUDIENCE: the node knows" in str(refusal(loaded, pem))
+
+
+def test_a_client_revoked_during_a_run_ends_it_with_its_name(client: Collector, loaded: ManagementNode) -> None:
+    loaded.faults.add(faults.before(lambda request: loaded.oauth2.revoke(CLIENT)), on="participant", nth=2)
+    message = fails(client)
+    assert f"(1) DEFAULT_MGR_CLIENT_ID: is client {CLIENT} among Users & Devices > OAuth2 Clients, or" in message
+    assert statuses(loaded)[0] == [200, 400]
+
+
+def post_to(node: ManagementNode) -> Callable[[str, Mapping[str, str]], tuple[int, Mapping[str, str], bytes]]:
+    def post(url: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+        answer = requests.post(url, data=form, verify=str(node.ca_file), allow_redirects=False, timeout=5)
+        return answer.status_code, answer.headers, answer.content
+
+    return post
+
+
+class clock_at:  # noqa: N801
+    def __init__(self, moment: datetime) -> None:
+        import time_machine
+
+        self._travel = time_machine.travel(moment.replace(tzinfo=UTC), tick=True)
+
+    def __enter__(self) -> Callable[[datetime], None]:
+        traveller = self._travel.start()
+        return lambda moment: traveller.move_to(moment.replace(tzinfo=UTC))
+
+    def __exit__(self, *exception: object) -> None:
+        self._travel.stop()
+
+
+def refusal(node: ManagementNode, pem: bytes, **settings: str) -> NodeError:
+    client = settings.get("client", CLIENT)
+    with clock_at(MORNING), pytest.raises(NodeError) as caught:
+        Credentials(node.address, client, pem, settings.get("audience"), post_to(node)).header()
+    assert "eyJ" not in str(caught.value), "no part of the signed request"
+    return caught.value
+
+
+def test_what_a_node_may_answer_instead_of_a_token_is_said_with_its_fix(loaded: ManagementNode, pem: bytes) -> None:
+    expected = {
+        faults.status(404): "answered 404: no OAuth2 there; does the node have Users & Devices > OAuth2 Clients",
+        faults.status(403): f"answered 403: OAuth2 client {CLIENT} may not use the API; give it",
+        faults.status(400, body='{"error": "unauthorized_client"}'): f"OAuth2 client {CLIENT} may not use the API",
+        faults.status(400, body="<h1>Bad Request"): "answered 400: the client is not accepted. (1) DEFAULT_MGR_CLIENT",
+        faults.status(418): "answered 418, which a Management Node never does; is DEFAULT_MGR_ADDRESS",
+        faults.redirect("https://elsewhere/\x1b[2J"): "redirect to https://elsewhere/\\x1b[2J: it is not followed",
+        faults.status(200, body="{}"): "answered JSON without a token",
+        faults.status(200, body='{"access_token": "a\\r\\nHost: b"}'): "answered JSON without a token",
+        faults.status(200, body='{"access_token": "a", "token_type": "mac"}'): "no Bearer token",
+        faults.status(401, body='{"error": "invalid_client", "error_description": "eyJabc.def \\u202e"}'): "...",
+    }
+    for fault, sentence in expected.items():
+        loaded.faults.add(fault, times=2)
+        error = refusal(loaded, pem)
+        loaded.faults.clear()
+        assert sentence in str(error)
+        assert not isinstance(error, Passing)
+
+
+def test_what_passes_is_left_to_the_retries(loaded: ManagementNode, pem: bytes) -> None:
+    for fault, wait, sentence in (
+        (faults.status(503, retry_after=7), 7, "answered 503: the node has a problem of its own; no token was given"),
+        (faults.status(429, retry_after=90), 90, "answered 429: too many requests"),
+        (faults.status(429), 0, "answered 429"),
+        (faults.html(), 0, "answered text/html; charset=utf-8 instead of a token"),
+    ):
+        loaded.faults.add(fault)
+        error = refusal(loaded, pem)
+        assert isinstance(error, Passing)
+        assert error.retry_after == wait
+        assert sentence in str(error)
+
+
+def test_a_token_lives_as_long_as_the_node_says_and_an_hour_where_it_says_nothing(
+    loaded: ManagementNode, pem: bytes
+) -> None:
+    for said, seconds in (("7200", 7200), (90.5, 90), (None, 3600), (0, 3600), (-1, 3600), ("soon", 3600), ([], 3600)):
+        loaded.faults.add(faults.edited(lambda answer, said=said: answer.update(expires_in=said)))
+        way_in = Credentials(loaded.address, CLIENT, pem, None, post_to(loaded))
+        with clock_at(MORNING):
+            way_in.header()
+        assert way_in.describe() == f"OAuth2 client {CLIENT}, token valid for {seconds} s"
+
+
+def test_a_request_for_a_token_follows_no_redirect(client: Collector, loaded: ManagementNode) -> None:
+    loaded.faults.add(faults.redirect(f"{loaded.url}/elsewhere/", 307), when=for_a_token)
+    assert f"a redirect to {loaded.url}/elsewhere/: it is not followed" in fails(client)
+    assert [request.path for request in loaded.requests] == ["/oauth/token/"]
+
+
+def test_a_passing_fault_of_the_token_is_repeated_with_another_jti(client: Collector, loaded: ManagementNode) -> None:
+    loaded.faults.add(faults.status(503), when=for_a_token)
+    collects_all(client, loaded)
+    assert statuses(loaded)[0] == [503, 200]
+    assert len({r.body for r in loaded.requests if for_a_token(r)}) == 2
+
+
+def test_a_role_without_the_api_is_said(loaded: ManagementNode, pem: bytes) -> None:
+    loaded.oauth2.clients[CLIENT].scope = "is_admin"
+    message = str(refusal(loaded, pem, audience=loaded.address))
+    assert statuses(loaded)[0] == [400], "another name would not help"
+    assert "answered 400 (invalid_scope: The requested scope is" in message
+    assert f"OAuth2 client {CLIENT} may not use the API; give it" in message
+
+
+def test_a_key_of_another_client_and_an_unknown_client_are_said(loaded: ManagementNode, pem: bytes) -> None:
+    other = loaded.oauth2.add("other")
+    assert "(2) DEFAULT_MGR_CLIENT_KEY_FILE: is it the key that" in str(refusal(loaded, other))
+    assert "is client nobody among" in str(refusal(loaded, pem, client="nobody"))
+
+
+def test_clocks_apart_without_a_date_are_the_first_cause_named(loaded: ManagementNode, pem: bytes) -> None:
+    loaded.tells_time, loaded.now = False, MORNING.replace(tzinfo=UTC) + timedelta(hours=5)
+    assert "(1) the clocks: the node does not tell its time" in str(refusal(loaded, pem))
+    loaded.tells_time, loaded.now = True, MORNING.replace(tzinfo=UTC) + timedelta(days=5)
+    assert "the node's clock is 120 hours off this machine's; set them alike (NTP)" in str(refusal(loaded, pem))
+
+
+# Settings
+
+
+def key_of(
+    private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, form: PrivateFormat, password: bytes = b""
+) -> bytes:
+    return private.private_bytes(Encoding.PEM, form, BestAvailableEncryption(password) if password else NoEncryption())
+
+
+P256 = ec.generate_private_key(ec.SECP256R1())
+PKCS8, SEC1 = PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL
+
+
+def test_a_key_is_taken_as_the_node_or_openssl_writes_it() -> None:
+    openssl = subprocess.run(
+        ["openssl", "ecparam", "-name", "prime256v1", "-genkey"], capture_output=True, check=True
+    ).stdout
+    assert b"EC PARAMETERS" in openssl
+    read_key(openssl)
+    for pem in (key_of(P256, PKCS8), key_of(P256, SEC1)):
+        for written in (pem, pem.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + pem, b"\n  " + pem.rstrip()):
+            assert read_key(written).private_numbers() == P256.private_numbers()
+
+
+@pytest.mark.parametrize(
+    ("pem", "problem"),
+    [
+        (b" \n", "is empty; put"),
+        (b"\x30\x81\x87\x02\x01", "is not PEM"),
+        (key_of(P256, PKCS8).decode().encode("utf-16"), "is not PEM"),
+        (P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "holds no private key"),
+        (key_of(P256, PKCS8, b"secret"), "is encrypted"),
+        (key_of(P256, SEC1, b"secret"), "is encrypted"),
+        (key_of(P256, PKCS8)[:90] + b"\n-----END PRIVATE KEY-----\n", "is damaged"),
+        (key_of(rsa.generate_private_key(65537, 2048), PKCS8), "is a key of the kind RSA"),
+        (key_of(ec.generate_private_key(ec.SECP384R1()), PKCS8), "is an EC key on secp384r1"),
+        (key_of(P256, PrivateFormat.OpenSSH), "is damaged or not a key for this"),
+    ],
+)
+def test_a_key_that_does_not_serve_is_refused_with_what_would(pem: bytes, problem: str, tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    file.write_bytes(pem)
+    [said] = problems(dict(zip(KEYS, (CLIENT, str(file)), strict=True)))
+    assert said.startswith(f"{KEYS[1]}: {str(file)!r} {problem}")
+    assert "as the node showed it" in said or "save it without one" in said
+
+
+def problems(env: dict[str, str]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"DEFAULT_MGR_ADDRESS": "mgr.example.com", **env})
+    return caught.value.problems
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    (tmp_path / "key.pem").write_bytes(key_of(P256, PKCS8))
+    return str(tmp_path / "key.pem")
+
+
+def test_a_client_and_a_password_together_are_an_error_that_says_which_to_remove(file: str) -> None:
+    both = dict(zip(KEYS, (CLIENT, file), strict=True))
+    for name in ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_SECRET_FILE"):
+        assert problems(both | {name: file}) == [
+            f"DEFAULT_MGR_CLIENT_ID: an OAuth2 client has no user name and no password; remove {name},"
+            " or, to go in with the password, DEFAULT_MGR_CLIENT_ID and DEFAULT_MGR_CLIENT_KEY_FILE"
+        ]
+    for name in ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET"):
+        assert read_settings({"DEFAULT_MGR_ADDRESS": "mgr", **both, name: ""}).client_id == CLIENT
+
+
+def test_half_a_client_is_an_error_that_says_what_is_missing(file: str) -> None:
+    assert problems({KEYS[0]: CLIENT}) == [
+        f"{KEYS[1]}: is missing, {KEYS[0]} is set; give the file that holds the client's private key"
+    ]
+    assert problems({KEYS[1]: file}) == [
+        f"{KEYS[0]}: is missing, {KEYS[1]} is set; give the id that the node shows beside the client"
+    ]
+    assert problems({"DEFAULT_MGR_SECRET": "secret", "DEFAULT_MGR_TOKEN_AUDIENCE": "mgr"}) == [
+        f"DEFAULT_MGR_TOKEN_AUDIENCE: goes with an OAuth2 client; set {KEYS[0]} and {KEYS[1]} too, or remove it"
+    ]
+    [said] = problems({KEYS[0]: "two words", KEYS[1]: file})
+    assert "'two words' is no client id" in said
+
+
+def test_a_key_in_place_of_its_file_is_not_repeated(file: str) -> None:
+    key = key_of(P256, PKCS8).decode()
+    for wrong in ({KEYS[1]: key}, {KEYS[1]: file, "DEFAULT_MGR_CLIENT_KEY": key}):
+        [said] = problems({KEYS[0]: CLIENT, **wrong})
+        assert "save the key in a file" in said
+        assert not any(line in said for line in key.splitlines()[1:-1])
+    [said] = problems({KEYS[0]: CLIENT, KEYS[1]: "/nowhere/key.pem"})
+    assert "'/nowhere/key.pem' cannot be read (No such file or directory); give a file" in said
+    assert CLIENT in str(settings := read_settings({"DEFAULT_MGR_ADDRESS": "mgr", KEYS[0]: CLIENT, KEYS[1]: file}))
+    assert settings.client_key.decode() not in repr(settings)
+    assert "PRIVATE KEY" not in repr(settings)
+
+
+def test_the_token_url_is_as_the_node_reads_its_own_address() -> None:
+    assert token_url("MGR.example.com:443") == "https://mgr.example.com/oauth/token/"
+    assert token_url("[2001:DB8::1]:8443") == "https://[2001:db8::1]:8443/oauth/token/"
+
+
+@pytest.mark.parametrize("offered", [{}, {"WWW-Authenticate": 'Basic realm="node"'}, {"WWW-Authenticate": "Bearer"}])
+def test_a_refused_password_points_to_the_other_way_in(offered: dict[str, str]) -> None:
+    said = Basic("admin", b"secret").refusal(401, offered)
+    assert "give the collector an OAuth2 client: DEFAULT_MGR_CLIENT_ID, see docs/oauth2.md" in said
+    assert said.startswith("no password is taken" if "Bearer" in str(offered) else "wrong name or password; check")
+    assert Basic("å", b"\xff:").header() == "Basic w6U6/zo="
