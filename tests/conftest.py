@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.deployment import Deployment
 
 ROOT = Path(__file__).resolve().parent.parent
-COLLECTOR = ROOT / "collector.py"
+COLLECTOR = Path(os.environ.get("COLLECTOR", ROOT / "collector.py"))
 
 Row = dict[str, str]
 

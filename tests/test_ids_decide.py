@@ -14,7 +14,7 @@ from .forked_collector import Fault
 
 
 @pytest.mark.parametrize("tells_time", [True, False], ids=["with a Date", "without a Date"])
-@pytest.mark.parametrize("hours", [3, -3])
+@pytest.mark.parametrize("hours", [3, -3, 10 * 365 * 24])
 def test_a_clock_that_was_wrong_for_one_run_loses_nothing(place: Deployment, hours: int, tells_time: bool) -> None:
     place.node.tells_time = tells_time
     place.hourly(14)
@@ -23,6 +23,18 @@ def test_a_clock_that_was_wrong_for_one_run_loses_nothing(place: Deployment, hou
     place.run(MIDNIGHT + 6 * HOUR, ahead=hours * HOUR, code=right if hours > 0 else None)
     place.runs(MIDNIGHT + 7 * HOUR, MIDNIGHT + 9 * HOUR, code=right)
     place.runs(MIDNIGHT + 10 * HOUR, MIDNIGHT + 40 * HOUR, 5 * HOUR)
+    place.check()
+
+
+@pytest.mark.parametrize("pause", [timedelta(days=20), timedelta(days=45), timedelta(days=400)])
+def test_a_long_pause_forgets_no_id_that_the_node_still_has(place: Deployment, pause: timedelta) -> None:
+    """The ledger forgets 30 days after the node last listed a conference: not after it was last asked."""
+    place.hourly(10, MIDNIGHT, MINUTE, 30 * HOUR)
+    place.runs(MIDNIGHT, MIDNIGHT + 12 * HOUR, 3 * HOUR)
+    place.run(MIDNIGHT + pause)
+    place.run(MIDNIGHT + pause + HOUR, "--from", "2026-11-20")
+    place.run(MIDNIGHT + pause + 30 * HOUR)
+    place.run(MIDNIGHT + pause + 31 * HOUR, "--from", "2026-11-20")
     place.check()
 
 
