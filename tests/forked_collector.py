@@ -79,9 +79,8 @@ class ForkedCollector:
     ) -> Outcome:
         """One run whose clock stands at `moment` (naive: UTC). Steps count from 1.
 
-        ENOSPC stays from that step on, as a full disk does; EACCES and EBUSY are for that step alone. Where
-        `at` is the name of a file, each opening of it fails; where it is "write NAME", each write of more than
-        the disk holds.
+        ENOSPC stays from that step on, as a full disk does; EACCES and EBUSY are for that step alone. With a
+        name as `at`, each opening of that file fails (EACCES, EBUSY), with "write NAME" each write to it (ENOSPC).
         """
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         order = (arguments, dict(env), aware.timestamp(), fault, at)
