@@ -10,18 +10,23 @@ import csv
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.forked_collector import MEMORY, ForkedCollector
 from tests.management_node import ManagementNode
 
+if TYPE_CHECKING:
+    from tests.deployment import Deployment
+
 ROOT = Path(__file__).resolve().parent.parent
-COLLECTOR = ROOT / "collector.py"
+COLLECTOR = Path(os.environ.get("COLLECTOR", ROOT / "collector.py"))
 
 Row = dict[str, str]
 
@@ -39,6 +44,25 @@ def collector(node: ManagementNode, tmp_path: Path) -> Collector:
     data = tmp_path / "data"
     data.mkdir()
     return Collector(data, environment_for(node, data))
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[tuple[ManagementNode, ForkedCollector]]:
+    """What the deployments of a module share."""
+    with ManagementNode(now=datetime(2030, 1, 1)) as node, ForkedCollector() as forked:
+        yield node, forked
+
+
+@pytest.fixture
+def place(site: tuple[ManagementNode, ForkedCollector]) -> Iterator[Deployment]:
+    """A deployment for the test, which sets its clock."""
+    from tests.deployment import Deployment
+
+    site[0].clear()
+    with tempfile.TemporaryDirectory(prefix="deployment-", dir=MEMORY) as folder:
+        data = Path(folder) / "data"
+        data.mkdir()
+        yield Deployment(data, *site)
 
 
 def environment_for(node: ManagementNode, data: Path) -> dict[str, str]:

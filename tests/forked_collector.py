@@ -29,7 +29,7 @@ from typing import IO, Any, Literal, Self
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(os.environ.get("COLLECTOR", ROOT / "collector.py"))
 """COLLECTOR=elsewhere/collector.py holds another one against the same tests."""
-Fault = Literal["kill", "ENOSPC", "EACCES"]
+Fault = Literal["kill", "ENOSPC", "EACCES", "EBUSY"]
 
 MEMORY = next((str(path) for path in [Path("/dev/shm")] if os.access(path, os.W_OK)), None)
 """Where data folders of tests are quick: a kill does not lose what the kernel was given, so a
@@ -79,8 +79,8 @@ class ForkedCollector:
     ) -> Outcome:
         """One run whose clock stands at `moment` (naive: UTC). Steps count from 1.
 
-        ENOSPC stays from that step on, as a full disk does; EACCES is for that step alone, or for
-        each opening of the file whose name `at` gives.
+        ENOSPC stays from that step on, as a full disk does; EACCES and EBUSY are for that step alone. With a
+        name as `at`, each opening of that file fails (EACCES, EBUSY), with "write NAME" each write to it (ENOSPC).
         """
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         order = (arguments, dict(env), aware.timestamp(), fault, at)
@@ -110,8 +110,8 @@ class Steps:
                 return True
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "ENOSPC" and kind in GROWS:
-            return isinstance(self.at, int) and len(self.names) >= self.at
-        return self.fault == "EACCES" and here and kind in NEEDS_PERMISSION
+            return len(self.names) >= self.at if isinstance(self.at, int) else here
+        return self.fault in ("EACCES", "EBUSY") and here and kind in NEEDS_PERMISSION
 
     def fail(self, what: object) -> None:
         if self.fault == "kill":

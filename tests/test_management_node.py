@@ -156,6 +156,38 @@ def test_order_by_works_until_the_node_forbids_it(node: ManagementNode, client: 
     assert answer.json() == {"error": "The 'end_time' field does not allow ordering."}
 
 
+def test_order_by_may_be_taken_and_not_obeyed_and_ties_come_as_they_like(node: ManagementNode, client: Client) -> None:
+    end = "2026-11-23T09:00:00"
+    node.add(conference(id=str(n), end_time=end, duration=n * 3 % 5) for n in range(5))
+    node.ties = "by limit"
+    assert client.ids("conference/", order_by="end_time") == list("01234")
+    assert client.get("conference/", order_by="end_time", limit=1).json()["objects"][0]["id"] == "4"
+    node.obeys, node.arrangement = False, ("duration",)
+    assert client.ids("conference/", order_by="end_time") == list("02413")
+    assert client.get("conference/", order_by="tag").status_code == 400
+
+
+@pytest.mark.parametrize("answer", [400, 404])
+def test_participants_of_a_conference_that_is_gone_may_be_refused(
+    node: ManagementNode, client: Client, answer: Any
+) -> None:
+    held = conference(id="a", end_time="2026-11-23T09:00:00")
+    node.add([held], [participant(held, id="p")])
+    node.gone = answer
+    assert client.ids("participant/", conference="a") == ["p"]
+    assert client.get("participant/", conference="b").status_code == answer
+    node.gone = "empty"
+    assert client.ids("participant/", conference="b") == []
+
+
+def test_it_allows_so_many_requests_in_so_many_seconds(node: ManagementNode, client: Client) -> None:
+    node.faults.add(faults.allowance(2, 0.3), times=None)
+    assert [client.get("conference/").status_code for _ in range(3)] == [200, 200, 429]
+    assert "Retry-After" not in client.get("conference/").headers
+    time.sleep(0.3)
+    assert client.get("conference/").status_code == 200
+
+
 def test_only_the_administrator_gets_in_and_the_log_shows_with_what(node: ManagementNode, client: Client) -> None:
     client.session.auth = ("admin", "wrong")
     answer = client.get("conference/")

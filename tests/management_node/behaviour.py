@@ -26,11 +26,19 @@ class Behaviour:
     """Larger pages are clamped to this without a word, as Tastypie does."""
     ordering: Collection[str] = ("end_time", "id", "name", "start_time")
     """Fields that order_by takes; any other answers Tastypie's 400."""
+    obeys: bool = True
+    """Whether order_by, where it is taken, orders."""
+    arrangement: Collection[str] = ("pk",)
+    """What records come by that nothing orders; `duration` lets a test name any order."""
+    ties: Literal["steady", "by limit"] = "steady"
+    """By limit: records that tie come in one order where the limit is even, in the other where it is odd."""
 
     now: datetime | None = None
     """The node's clock; None: the real one. What ends later is not shown."""
     tells_time: bool = False
     """Whether answers carry its clock as their Date, as a real node's do; a test with a clock of its own need not."""
+    date_error: float = 0
+    """Seconds that a Date is ahead of its clock, where something on the way writes it."""
     appear_after: float = 0
     """How long after its end a record is shown."""
     participants_appear: Literal["left", "ended"] = "left"
@@ -39,6 +47,8 @@ class Behaviour:
     """The newest conferences that the node keeps, with all their participants."""
     hidden: set[str] = field(default_factory=set)
     """Ids of records that are not shown (yet)."""
+    gone: Literal["empty", 400, 404] = "empty"
+    """The answer to the participants of a conference that it does not have."""
 
     extra_fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Fields of a newer release: {"participant": {"bandwidth_class": "HD"}}."""

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -94,6 +96,21 @@ def status(
     """A status alone, or with a body (of HTML unless `headers` say otherwise)."""
     extra = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return lambda request, answer: Reply(code, {**HTML, **extra, **(headers or {})}, body.encode())
+
+
+def allowance(most: int, seconds: float) -> Fault:
+    """429 without a Retry-After once `most` requests came within `seconds`; refused ones do not count."""
+    served: deque[float] = deque()
+
+    def fault(request: Request, answer: Answer) -> Reply:
+        while served and served[0] <= time.monotonic() - seconds:
+            served.popleft()
+        if len(served) >= most:
+            return Reply(429, HTML)
+        served.append(time.monotonic())
+        return answer()
+
+    return fault
 
 
 def html(code: int = 200, body: str = LOGIN_PAGE) -> Fault:

@@ -6,7 +6,7 @@ import copy
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from io import BytesIO
 from itertools import count, islice
@@ -130,7 +130,8 @@ class ManagementNode(Behaviour):
 
     def _dated(self, reply: Reply) -> Reply:
         if self.tells_time:
-            now = self.now or datetime.now(UTC)
+            now = (self.now or datetime.now(UTC)) + timedelta(seconds=self.date_error)
+            now = now if now.tzinfo else now.replace(tzinfo=UTC)
             reply.headers.setdefault("Date", format_datetime(now.astimezone(UTC), usegmt=True))
         return reply
 

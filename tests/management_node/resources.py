@@ -19,7 +19,8 @@ from tastypie.api import Api
 from tastypie.authorization import ReadOnlyAuthorization
 from tastypie.bundle import Bundle
 from tastypie.constants import ALL
-from tastypie.exceptions import InvalidFilterError
+from tastypie.exceptions import ImmediateHttpResponse, InvalidFilterError
+from tastypie.http import HttpNotFound
 from tastypie.resources import ModelResource
 from tastypie.serializers import Serializer
 
@@ -91,6 +92,16 @@ class HistoryResource(ModelResource):
     def shown(self) -> Q:
         return Q(end_time__lte=current().shown_until())
 
+    def apply_sorting(self, obj_list: QuerySet, options: dict[str, str] | None = None) -> QuerySet:
+        node, options = current(), options or {}
+        ordered = super().apply_sorting(obj_list, options)  # refuses what it does not take
+        if "order_by" not in options or not node.obeys:
+            return obj_list.order_by(*node.arrangement, "pk")
+        if node.ties == "by limit":
+            odd = int(options.get("limit", 20)) % 2
+            return ordered.order_by(*ordered.query.order_by, "-pk" if odd else "pk")
+        return ordered
+
     def dehydrate(self, bundle: Bundle) -> Bundle:
         name, data, record = self._meta.resource_name, bundle.data, bundle.obj
         data |= record.further_fields or {}
@@ -137,6 +148,14 @@ class ParticipantResource(HistoryResource):
         queryset = Participant.objects.order_by("pk")
         resource_name = "participant"
         filtering = filters(Participant)
+
+    def build_filters(self, filters: dict[str, str] | None = None, ignore_bad_filters: bool = False) -> dict[str, Any]:
+        asked, gone = (filters or {}).get("conference"), current().gone
+        if asked and gone != "empty" and not ConferenceResource().get_object_list(HttpRequest()).filter(pk=asked):
+            if gone == 404:
+                raise ImmediateHttpResponse(HttpNotFound())
+            raise InvalidFilterError("Select a valid choice. That choice is not one of the available choices.")
+        return super().build_filters(filters, ignore_bad_filters)
 
     def shown(self) -> Q:
         until = current().shown_until()
