@@ -27,15 +27,17 @@ import os
 import random
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal
@@ -368,7 +370,7 @@ def _blocks(change: Change, size: int) -> list[tuple[int, int]]:
     """Where a write's bytes lie in blocks of the file: from and to."""
     end = change.at + len(change.data or b"")
     edges = [change.at, *range((change.at // size + 1) * size, end, size), end]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 # Cuts
@@ -425,22 +427,18 @@ class Recording:
     aside: set[bytes]
     """What it set aside: a user's file, to be kept whatever happens."""
 
-    def folders(self, subsets: int, without: Callable[[Op], bool] = lambda op: False) -> Iterator[tuple[str, Image]]:
-        """Each different folder that a cut can leave, once, with how it came to be."""
-        disk, seen = Disk(self.before), set()
-        dice = random.Random(self.name)
+    def folders(
+        self, subsets: int, seen: set[bytes], without: Callable[[Op], bool] = lambda op: False
+    ) -> Iterator[tuple[str, Image]]:
+        """Each different folder that a cut can leave and that was not `seen`, once, with how it came to be."""
+        disk = Disk(self.before)
         for number, op in enumerate(self.ops, 1):
             if (op.kind == "sync" and without(op)) or not disk.do(op):
                 continue
-            for how, lost in cuts(disk, dice, subsets):
+            for how, lost in cuts(disk, random.Random(f"{self.name} {number}"), subsets):
                 image = disk.after_cut(lost)
-                digest = hashlib.sha256()
-                for path in sorted(image):
-                    if not path.endswith(BOUND):
-                        content = image[path]
-                        digest.update(f"{path} {'' if content is None else len(content)}\n".encode() + (content or b""))
-                if digest.digest() not in seen:
-                    seen.add(digest.digest())
+                if (state := fingerprint(image)) not in seen:
+                    seen.add(state)
                     yield f"{self.name}: cut after {number} of {len(self.ops)} ({op}), {how}", image
 
     def syncs(self) -> list[str]:
@@ -451,6 +449,16 @@ class Recording:
 def image_of(data: Path) -> Image:
     paths = sorted(data.rglob("*"))
     return {str(path.relative_to(data)): None if path.is_dir() else path.read_bytes() for path in paths}
+
+
+def fingerprint(image: Image) -> bytes:
+    """Of all that a run finds, save the log and the number in the lock."""
+    digest = hashlib.sha256()
+    for path in sorted(image):
+        content = image[path]
+        if not path.endswith(BOUND):
+            digest.update(f"{path} {'' if content is None else len(content)}\n".encode() + (content or b""))
+    return digest.digest()
 
 
 def lay_out(image: Image, data: Path) -> None:
@@ -520,27 +528,42 @@ class Bench:
 
     def __init__(self, run: ForkedCollector, data: Path) -> None:
         self.run, self.data = run, data
+        self.whole: set[bytes] = set()
+        """What was right after a run already, by its fingerprint: it is not looked at again."""
 
     def wrong(self, recording: Recording, image: Image) -> str:
         """What the next run leaves wrong in this folder; empty when all is well."""
         lay_out(image, self.data)
         env = recording.env | {"DATA_DIR": str(self.data)}
+        state = b""
         for later in (1, 2):  # the second brings nothing
             done = self.run([], env, recording.moment + timedelta(seconds=later))
             if done.code:
                 return f"exit {done.code} of run {later}: {done.output}"
+            left = image_of(self.data)
+            try:
+                with closing(sqlite3.connect(self.data / ".collector" / "ledger.sqlite")) as db:
+                    if (said := db.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
+                        return f"after run {later} the ledger is {said}"
+                    knows = "\n".join(db.iterdump()).encode()
+            except sqlite3.Error as error:
+                return f"after run {later} the ledger cannot be read: {error!r}"
+            now = fingerprint(left | {".collector/ledger.sqlite": knows})
+            if now in self.whole:
+                return ""
             try:
                 found = crash.contents(self.data)
             except Exception as error:  # noqa: BLE001  whatever is wrong with a file
                 return f"after run {later} a file cannot be read: {error!r}"
             if found != recording.after:
                 return f"after run {later} {differences(found, recording.after)}\n{done.output}"
-        left = image_of(self.data)
+            state = state or now
         extra = {path for path in left if path.startswith(".collector/") and "set-aside" not in path}
         if extra != {".collector/lock", ".collector/ledger.sqlite"}:
             return f"left behind: {sorted(extra)}"
         if set_aside(left) != recording.aside:
             return f"set aside: {[path for path in left if 'set-aside' in path]}\n{done.output}"
+        self.whole.add(state)
         return ""
 
 
@@ -562,10 +585,7 @@ def try_all(recording: Recording, benches: list[Bench], folders: Iterable[tuple[
         free.put(bench)
     found: list[str] = []
 
-    def one(how: str, image: Image) -> None:
-        if len(found) >= most:
-            return
-        bench = free.get()
+    def one(bench: Bench, how: str, image: Image) -> None:
         try:
             if wrong := bench.wrong(recording, image):
                 found.append(f"{how}\n  {wrong}")
@@ -573,8 +593,14 @@ def try_all(recording: Recording, benches: list[Bench], folders: Iterable[tuple[
             free.put(bench)
 
     with ThreadPoolExecutor(len(benches)) as pool:
-        for future in [pool.submit(one, *folder) for folder in folders]:
-            future.result()
+        futures = []
+        for how, image in folders:
+            bench = free.get()
+            if len(found) >= most:
+                break
+            futures.append(pool.submit(one, bench, how, image))
+    for future in futures:
+        future.result()
     return found
 
 
@@ -600,19 +626,23 @@ def main(arguments: list[str]) -> int:
                 recording = make_recording(name, node, one, place)
                 benches = [Bench(one, place / "one"), Bench(other, place / "other")]
                 if asked.syncs:
+                    seen: set[bytes] = set()
+                    list(recording.folders(asked.subsets, seen))  # those are whole, as the target without --syncs tells
                     for sync in recording.syncs():
-                        cut = recording.folders(asked.subsets, lambda op, sync=sync: str(op) == sync)  # type: ignore[misc]
+                        cut = recording.folders(asked.subsets, set(seen), lambda op, sync=sync: str(op) == sync)  # type: ignore[misc]
                         found = try_all(recording, benches, cut, 1)
                         needed[sync] = needed.get(sync, False) or bool(found)
                         print(f"{name}: without {sync}: {found[0].splitlines()[0] if found else 'WHOLE'}", flush=True)
                     continue
-                folders = list(recording.folders(asked.subsets))
+                folders = list(recording.folders(asked.subsets, set()))
                 found = try_all(recording, benches, folders, 10)
                 for text in found:
                     print(f"WRONG {text[:1500]}", flush=True)
                 total, failures = total + len(folders), failures + len(found)
                 seconds = time.monotonic() - began
-                print(f"{name}: {len(recording.ops)} operations, {len(folders)} cuts, {len(found)} wrong, {seconds:.0f} s")
+                print(
+                    f"{name}: {len(recording.ops)} operations, {len(folders)} cuts, {len(found)} wrong, {seconds:.0f} s"
+                )
     for sync, needs in needed.items():
         print(f"{'needed' if needs else 'IDLE  '} {sync}")
     if not asked.syncs:
