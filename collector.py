@@ -1534,9 +1534,11 @@ class Archive:
             return list(columns)
         with path.open("r+b") as file:
             has_bom = file.read(3) == BOM
-            file.seek(-1, os.SEEK_END)
-            if (last := file.read(1)) != b"\n":
-                file.write(b"\n" if last == b"\r" else b"\r\n")
+            place = file.seek(-2, os.SEEK_END)
+            last = file.read().rstrip(b"\0")  # zeros: the line end that is written here, lost in a power cut
+            if not last.endswith(b"\n"):
+                file.seek(place + len(last))
+                file.write(b"\n" if last.endswith(b"\r") else b"\r\n")
                 file.flush()
                 os.fsync(file.fileno())
         new = [name for name in columns if name not in header]
@@ -1605,6 +1607,8 @@ class Archive:
             target.seek(size)
             if end < size or not _is_prefix(target, rows):
                 return self._append_missing(file)
+            rows.seek(start)  # from the beginning: of what is there a power cut may have lost parts
+            target.seek(size)
             try:
                 while piece := memoryview(rows.read(1 << 20)):
                     while piece:
@@ -1661,9 +1665,12 @@ class Archive:
 
 
 def _is_prefix(target: IO[bytes], rows: IO[bytes]) -> bool:
-    """Whether the rest of `target` begins `rows`; both are left where it ended."""
+    """Whether the rest of `target` begins `rows`. Bytes that a power cut lost are zeros there: they count as equal."""
     while piece := target.read(1 << 20):
-        if rows.read(len(piece)) != piece:
+        wanted = rows.read(len(piece))
+        if len(wanted) < len(piece) or (
+            wanted != piece and any(byte not in (0, right) for byte, right in zip(piece, wanted, strict=True))
+        ):
             return False
     return True
 
