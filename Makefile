@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint image test-image test-crash-syscalls audit bench test-spreadsheet test-spark lock
+.PHONY: help demo test lint image test-image test-crash-syscalls test-power-cut audit bench test-spreadsheet test-spark lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -38,6 +38,9 @@ test-image: $(VENV)/ready  ## the image on a Docker Engine
 
 test-crash-syscalls: $(VENV)/ready  ## kill at every system call (needs strace)
 	@$(BIN)/python -m tests.crash_syscalls
+
+test-power-cut: $(VENV)/ready  ## cut the power after every change of a run (needs strace)
+	@$(BIN)/python -m tests.power_cut
 
 test-spreadsheet: $(VENV)/ready  ## what a spreadsheet makes of the files (needs Debian's libreoffice-calc)
 	@$(BIN)/python -m pytest tests/spreadsheet

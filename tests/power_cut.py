@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -427,13 +427,11 @@ class Recording:
     aside: set[bytes]
     """What it set aside: a user's file, to be kept whatever happens."""
 
-    def folders(
-        self, subsets: int, seen: set[bytes], without: Callable[[Op], bool] = lambda op: False
-    ) -> Iterator[tuple[str, Image]]:
+    def folders(self, subsets: int, seen: set[bytes], without: Container[int] = ()) -> Iterator[tuple[str, Image]]:
         """Each different folder that a cut can leave and that was not `seen`, once, with how it came to be."""
         disk = Disk(self.before)
         for number, op in enumerate(self.ops, 1):
-            if (op.kind == "sync" and without(op)) or not disk.do(op):
+            if number in without or not disk.do(op):
                 continue
             for how, lost in cuts(disk, random.Random(f"{self.name} {number}"), subsets):
                 image = disk.after_cut(lost)
@@ -441,9 +439,16 @@ class Recording:
                     seen.add(state)
                     yield f"{self.name}: cut after {number} of {len(self.ops)} ({op}), {how}", image
 
-    def syncs(self) -> list[str]:
-        """What is synced, by a name that is the same each run."""
-        return list(dict.fromkeys(str(op) for op in self.ops if op.kind == "sync"))
+    def syncs(self) -> dict[str, set[int]]:
+        """The numbers of the operations that sync the same thing after the same thing was done."""
+        found: dict[str, set[int]] = {}
+        before = ""
+        for number, op in enumerate(self.ops, 1):
+            if op.kind == "sync":
+                found.setdefault(f"{op} after {before}", set()).add(number)
+            if op.kind != "open" or op.at:
+                before = str(op)
+        return found
 
 
 def image_of(data: Path) -> Image:
@@ -628,9 +633,8 @@ def main(arguments: list[str]) -> int:
                 if asked.syncs:
                     seen: set[bytes] = set()
                     list(recording.folders(asked.subsets, seen))  # those are whole, as the target without --syncs tells
-                    for sync in recording.syncs():
-                        cut = recording.folders(asked.subsets, set(seen), lambda op, sync=sync: str(op) == sync)  # type: ignore[misc]
-                        found = try_all(recording, benches, cut, 1)
+                    for sync, numbers in recording.syncs().items():
+                        found = try_all(recording, benches, recording.folders(asked.subsets, set(seen), numbers), 1)
                         needed[sync] = needed.get(sync, False) or bool(found)
                         print(f"{name}: without {sync}: {found[0].splitlines()[0] if found else 'WHOLE'}", flush=True)
                     continue
