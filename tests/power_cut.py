@@ -379,7 +379,7 @@ def _blocks(change: Change, size: int) -> list[tuple[int, int]]:
 
 
 def cuts(disk: Disk, dice: random.Random, subsets: int | None) -> Iterator[tuple[str, Lost]]:
-    """Ways to lose what is not synced now: all of a kind, one change; `subsets` by chance. None: all of a kind only."""
+    """Ways to lose what is not synced now: all of a kind, one change, `subsets` by chance; None: the first of these."""
     changes = [c for c in disk.changes if not any(c.what.endswith(name) for name in BOUND)]
     names = [change for change in changes if change.names]
     writes = [change for change in changes if not change.names]
@@ -390,9 +390,11 @@ def cuts(disk: Disk, dice: random.Random, subsets: int | None) -> Iterator[tuple
     yield "all names and sizes kept, no bytes", {c: {b for b, _ in _blocks(c, BLOCK)} for c in writes if c.data}
     yield "all bytes kept, no names", dict.fromkeys(names)
     yield "all names kept, of the bytes the last", dict.fromkeys(writes[:-1])
+    for change in names[::-1] if len(names) > 1 else ():
+        yield f"only {change.what!r} lost", {change: None}
     if subsets is None:
         return
-    for change in changes[::-1]:
+    for change in writes[::-1]:
         yield f"only {change.what!r} lost", {change: None}
     for change in changes[::-1]:
         yield f"only {change.what!r} kept", dict.fromkeys(c for c in changes if c is not change)
@@ -437,7 +439,7 @@ class Recording:
     ) -> Iterator[tuple[str, Image]]:
         """Each different folder that a cut can leave and that was not `seen`, once, with how it came to be.
 
-        `subsets` None: only where most is at stake, before a sync and after a name is changed; all of a kind lost.
+        `subsets` None: only where most is at stake, before a sync and after a name is changed, and fewer ways.
         """
         disk = Disk(self.before)
         for number, op in enumerate(self.ops, 1):
