@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint image test-image test-crash-syscalls simulate-year audit bench test-spreadsheet test-spark lock
+.PHONY: help demo test lint image test-image test-crash-syscalls test-power-cut audit bench test-spreadsheet test-spark lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -41,6 +42,8 @@ test-crash-syscalls: $(VENV)/ready  ## kill at every system call (needs strace)
 
 simulate-year: $(VENV)/ready  ## a year of misfortunes, compared id by id: make simulate-year SEEDS=1-20
 	@$(BIN)/python -m tests.year --seeds $(or $(SEEDS),1-3)
+test-power-cut: $(VENV)/ready  ## cut the power after every change of a run (needs strace)
+	@$(BIN)/python -m tests.power_cut
 
 test-spreadsheet: $(VENV)/ready  ## what a spreadsheet makes of the files (needs Debian's libreoffice-calc)
 	@$(BIN)/python -m pytest tests/spreadsheet
