@@ -209,11 +209,11 @@ def _services(urls: Sequence[str]) -> list[Apprise | None]:
 
     Apprise's own log shows URLs as they are. It is kept from every handler; `_notify` reads it for what went wrong.
     """
-    import apprise
-
     its_log = logging.getLogger("apprise")
     its_log.propagate = False
     its_log.setLevel(logging.DEBUG)
+    import apprise
+
     asset = apprise.AppriseAsset(
         app_id="pexip-history-collector",
         app_desc="Pexip history collector",
