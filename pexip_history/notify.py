@@ -66,30 +66,30 @@ def tell(settings: Settings, pings: Pings, runs: Sequence[Row], lost: int = 0) -
     """
     if not runs or was_stopped(runs[0]):
         return
-    jobs: list[Job] = []
+    until, jobs = _deadline(), list[Job]()
     good, text = runs[0]["outcome"] == "done", str(runs[0]["message"] or "")
     if pings.url:
         jobs.append((_ping_label(pings.url), lambda: pings.end(good, text)))
     if settings.notify_urls and (message := due(runs, settings.address, settings.zone, lost)):
         jobs += _messages(settings.notify_urls, message, good and not lost)
-    _warn(jobs)
+    _warn(jobs, until)
 
 
 def tell_wrong_settings(ping_url: str | None, problems: Sequence[str]) -> None:
     """Say that no run can begin. By ping alone: a container that restarts would send a message each time."""
     if ping_url and not ping_problem(ping_url):
         text = "\n".join(("the settings are wrong, nothing is collected", *problems))
-        _warn([(_ping_label(ping_url), lambda: Pings(ping_url).end(False, text))])
+        _warn([(_ping_label(ping_url), lambda: Pings(ping_url).end(False, text))], _deadline())
 
 
 def try_all(settings: Settings) -> list[tuple[str, bool, str]]:
     """Send a test to all who are set: the label, whether it was taken, a sentence. A check's state stays as it is."""
-    jobs: list[Job] = []
+    until, jobs = _deadline(), list[Job]()
     if url := settings.ping_url:
         jobs.append((_ping_label(url), lambda: _poster(url)("/log", "a test of collector.py check --notify", None)))
     text = "This is a test of collector.py check --notify. Nothing is wrong."
     jobs += _messages(settings.notify_urls, Message(f"{printable(settings.address)}: a test", text), True)
-    return [(label, why is None, why or "the test was taken") for label, why in _all(jobs)]
+    return [(label, why is None, why or "the test was taken") for label, why in _all(jobs, until)]
 
 
 def described(settings: Settings) -> str:
@@ -128,9 +128,12 @@ def notify_problems(urls: Sequence[str]) -> list[str]:
 Job = tuple[str, Callable[[], str | None]]  # a label without a secret; why it was not taken, or None
 
 
-def _all(jobs: Sequence[Job]) -> list[tuple[str, str | None]]:
-    """The jobs' outcomes, all done at once; what is not done after 30 s is left behind."""
-    until = time.monotonic() + PER_RUN
+def _deadline() -> float:
+    return time.monotonic() + PER_RUN
+
+
+def _all(jobs: Sequence[Job], until: float) -> list[tuple[str, str | None]]:
+    """The jobs' outcomes, all done at once; what is not done at the deadline is left behind."""
     found = []
     for label, future in [(label, _in_background(work)) for label, work in jobs]:
         why: str | None = f"no answer within {PER_RUN:.0f} s"
@@ -140,8 +143,8 @@ def _all(jobs: Sequence[Job]) -> list[tuple[str, str | None]]:
     return found
 
 
-def _warn(jobs: Sequence[Job]) -> None:
-    for label, why in _all(jobs):
+def _warn(jobs: Sequence[Job], until: float) -> None:
+    for label, why in _all(jobs, until):
         if why:
             log.warning("%s was not told how the run went: %s", label, why)
 

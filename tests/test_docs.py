@@ -259,6 +259,7 @@ AROUND: dict[str, tuple[Step | None, Step | None]] = {
     "moving-from-the-powershell-script.md": (old_files, moved),
     "self-signed-certificates.md": (filled_in, verified),
     "docker-secrets.md": (filled_in, None),
+    "getting-told.md": (filled_in, None),
     "several-management-nodes.md": (None, both),
     "collecting-everything.md": (filled_in, everything),
     "other-schedulers.md": (secret_file, scheduled_elsewhere),
