@@ -276,6 +276,7 @@ AROUND: dict[str, tuple[Step | None, Step | None]] = {
     "self-signed-certificates.md": (filled_in, verified),
     "docker-secrets.md": (filled_in, None),
     "oauth2.md": (new_client, without_a_password),
+    "getting-told.md": (filled_in, None),
     "several-management-nodes.md": (None, both),
     "collecting-everything.md": (filled_in, everything),
     "other-schedulers.md": (secret_file, scheduled_elsewhere),

@@ -1,0 +1,110 @@
+"""Whether a run calls for a message to a person, and what it says: from the rows of the run table alone.
+
+No message knows a record: it has counts, times, the node's address and the run's own line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from .errors import printable
+
+LONGEST = 600  # characters of a run's line in a message: Teams takes a thousand in all
+STOPPED = "stopped on request"
+
+Row = Mapping[str, object]
+
+
+class Message(NamedTuple):
+    title: str
+    body: str
+
+
+def due(runs: Sequence[Row], address: str, zone: ZoneInfo, lost: int = 0) -> Message | None:
+    """The message that the newest run calls for, by the rows of the run table alone, newest first.
+
+    A run that fails says so where none failed since the last good one, or none today (in `zone`). A good one says so
+    where others failed or were killed before it, or `lost` participants were gone from the node. Runs that were
+    stopped count for nothing: whoever stopped them knows.
+    """
+    if not runs or was_stopped(runs[0]):
+        return None
+    run, *earlier = (row for row in runs if not was_stopped(row))
+    last_good = next((place for place, row in enumerate(earlier) if row["outcome"] == "done"), None)
+    series, good = earlier[:last_good], earlier[last_good] if last_good is not None else None
+    if run["outcome"] == "failed":
+        spoke = next((row for row in series if row["outcome"] == "failed"), None)  # a killed one cannot
+        if spoke and _started(spoke, zone).date() == _started(run, zone).date():
+            return None
+        return _failing(run, series, good, address, zone)
+    if run["outcome"] == "done" and (series or lost):
+        return _working(run, series, address, zone, lost)
+    return None
+
+
+def unrecorded(started: str, message: str, previous: str | None) -> list[Row]:
+    """Rows for `due` where the ledger cannot be read: as if the run before (both times ISO, UTC) had failed too.
+
+    So the first run of a day speaks. Without a schedule (`previous` None) each does.
+    """
+    times = [started] if previous is None else [started, previous]
+    return [{"started": text, "outcome": "failed", "message": message} for text in times]
+
+
+def _failing(run: Row, series: Sequence[Row], good: Row | None, address: str, zone: ZoneInfo) -> Message:
+    since = f"The run of {_at(run, zone)} failed"
+    if series:
+        since = f"{len(series) + 1} runs in a row did not go well, since {_at(series[-1], zone)}"
+    before = f"the last one that went well was that of {_at(good, zone)}" if good else "none before went well"
+    return Message(
+        f"{printable(address)}: collecting the Pexip history fails",
+        f"{_line(run)}\n\n{since}; {before}. Each run makes up for those before it. But the node keeps its newest"
+        " 10,000 conferences only: what it forgets until then is lost.",
+    )
+
+
+def _working(run: Row, series: Sequence[Row], address: str, zone: ZoneInfo, lost: int) -> Message:
+    title, body = [], [_line(run)]
+    if series:
+        title.append("collecting the Pexip history works again")
+        span = _started(run, zone) - _started(series[-1], zone)
+        how_many = "1 run" if len(series) == 1 else f"{len(series)} runs"
+        body.append(
+            f"{how_many} did not go well, the first {_long(span)} before this one, at {_at(series[-1], zone)}. That is"
+            f" made up for: this run collected {run['window_start']} to {run['window_end']} UTC,"
+            f" {run['conferences']} conferences and {run['participants']} participants."
+        )
+    if lost:
+        title.append(f"{lost} participants are lost")
+        body.append(
+            f"The node forgot {lost} participants of collected conferences before they were collected. Collect more"
+            " often (DATA_CRON_TIME), and take more in a run (DEFAULT_PART_LIMIT, DEFAULT_CONF_LIMIT; 0: no limit)."
+        )
+    return Message(f"{printable(address)}: {' but '.join(title)}", "\n\n".join(body))
+
+
+def was_stopped(run: Row) -> bool:
+    return run["outcome"] == "failed" and str(run["message"]).startswith(STOPPED)
+
+
+def _started(run: Row, zone: ZoneInfo) -> datetime:
+    return datetime.fromisoformat(str(run["started"])).replace(tzinfo=UTC).astimezone(zone)
+
+
+def _at(run: Row, zone: ZoneInfo) -> str:
+    return f"{_started(run, zone):%Y-%m-%d %H:%M} ({zone})"
+
+
+def _line(run: Row) -> str:
+    text = printable(str(run["message"] or ""))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def _long(span: timedelta) -> str:
+    minutes = round(span.total_seconds() / 60)
+    units = ((1440, "days"), (60, "hours"), (1, "minutes"))
+    size, unit = next(((size, unit) for size, unit in units if minutes >= 2 * size), (1, "minutes"))
+    return f"{minutes // size} {unit}"

@@ -1,0 +1,534 @@
+"""How a run's outcome reaches a person: what is due, what is sent to real servers, and that no secret is said.
+
+The servers run on loopback: a monitor that speaks the Healthchecks protocol, a webhook, aiosmtpd, and such as
+hang, fail or refuse TLS.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import logging
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from pexip_history import notify
+from pexip_history.message import LONGEST, Message, due, unrecorded
+from pexip_history.settings import Settings
+from tests.conftest import ROOT
+from tests.management_node import certificates
+
+OSLO = ZoneInfo("Europe/Oslo")
+NODE = "mgr.example.com"
+FAILURE = "mgr.example.com: the connection was refused; check DEFAULT_MGR_ADDRESS and its port"
+SUMMARY = "312 conferences, 1186 participants (4 late), 0 waiting, 2.3 s"
+SECRET = "ba5eba11-5ec7-4e7a-9a55-c0ffee0ddba1"
+
+
+def run(day: int, outcome: str, hour: int = 0, message: str | None = None) -> dict[str, object]:
+    """A row of the run table; the days are November's."""
+    return {
+        "started": f"2026-11-{day:02}T{hour:02}:05:00",
+        "outcome": outcome,
+        "message": message or {"done": SUMMARY, "failed": FAILURE}.get(outcome),
+        "window_start": "2026-11-01T00:05:00",
+        "window_end": f"2026-11-{day:02}T{hour:02}:05:00",
+        "conferences": 312,
+        "participants": 1186,
+    }
+
+
+STOP = "stopped on request; no data file was changed, the next run covers this window"
+
+
+@pytest.mark.parametrize(
+    ("runs", "title"),
+    [
+        ([], None),
+        ([run(1, "done")], None),
+        ([run(1, "running")], None),
+        ([run(1, "failed")], "fails"),
+        ([run(2, "done"), run(1, "done")], None),
+        ([run(2, "failed"), run(1, "done")], "fails"),
+        ([run(2, "failed"), run(1, "failed")], "fails"),
+        ([run(2, "failed", 9), run(2, "failed", 8), run(1, "done")], None),
+        ([run(2, "failed", 9), run(2, "done", 8), run(2, "failed", 7)], "fails"),
+        ([run(2, "failed", 23), run(2, "failed", 22), run(1, "done")], "fails"),  # at midnight, in Oslo
+        ([run(2, "done"), run(1, "failed")], "works again"),
+        ([run(3, "done"), run(2, "done"), run(1, "failed")], None),
+        ([run(2, "done"), run(1, "killed")], "works again"),
+        ([run(2, "done"), run(1, "running")], "works again"),  # killed, and nobody noted it yet
+        ([run(2, "failed", 9), run(2, "killed", 8), run(1, "done")], "fails"),  # a killed run said nothing
+        ([run(2, "failed", message=STOP), run(1, "done")], None),
+        ([run(2, "failed", message=STOP), run(1, "failed")], None),
+        ([run(3, "done"), run(2, "failed", message=STOP), run(1, "done")], None),
+        ([run(3, "done"), run(2, "failed", message=STOP), run(1, "failed")], "works again"),
+        ([run(2, "failed", 9), run(2, "failed", 8, STOP), run(1, "done")], "fails"),
+        (unrecorded("2026-11-02T09:05:00", FAILURE, None), "fails"),
+        (unrecorded("2026-11-02T09:05:00", FAILURE, "2026-11-02T08:05:00"), None),
+        (unrecorded("2026-11-02T00:05:00", FAILURE, "2026-11-01T00:05:00"), "fails"),
+    ],
+)
+def test_the_run_table_alone_decides_whether_a_message_is_due(runs: list[dict[str, object]], title: str | None) -> None:
+    message = due(runs, NODE, OSLO)
+    assert (message and message.title) == (title and f"{NODE}: collecting the Pexip history {title}")
+
+
+def test_a_message_says_since_when_and_what_was_made_up_for() -> None:
+    failed = [run(day, "failed") for day in (13, 12, 11)]
+    nights = due([*failed, run(10, "done")], NODE, OSLO)
+    assert nights
+    assert nights.body.startswith(FAILURE)
+    assert "3 runs in a row did not go well, since 2026-11-11 01:05 (Europe/Oslo)" in nights.body
+    assert "the last one that went well was that of 2026-11-10 01:05 (Europe/Oslo)" in nights.body
+    again = due([run(14, "done"), *failed], NODE, OSLO)
+    assert again
+    assert "3 runs did not go well, the first 3 days before this one, at 2026-11-11 01:05" in again.body
+    assert "2026-11-01T00:05:00 to 2026-11-14T00:05:00 UTC, 312 conferences and 1186 participants" in again.body
+
+
+def test_lost_participants_are_a_message_of_their_own_or_part_of_a_recovery() -> None:
+    alone = due([run(2, "done"), run(1, "done")], NODE, OSLO, lost=3)
+    assert alone
+    assert alone.title == f"{NODE}: 3 participants are lost"
+    assert "DATA_CRON_TIME" in alone.body
+    both = due([run(2, "done"), run(1, "failed")], NODE, OSLO, lost=3)
+    assert both
+    assert both.title == f"{NODE}: collecting the Pexip history works again but 3 participants are lost"
+
+
+def test_a_message_is_short_and_has_no_control_characters() -> None:
+    message = due([run(1, "failed", message="\x1b[31m\u202e" + "x" * 5000)], NODE, OSLO)
+    assert message
+    assert len(message.body) < LONGEST + 400 <= 1000
+    assert "\x1b" not in message.body
+
+
+@dataclass
+class Received:
+    path: str
+    body: str
+    host: str
+
+    @property
+    def rid(self) -> list[str]:
+        return parse_qs(urlsplit(self.path).query).get("rid", [])
+
+
+@dataclass
+class Server:
+    """Takes what is POSTed to it; `answers` (status, body, seconds) come first, each once, then 200."""
+
+    url: str
+    received: list[Received] = field(default_factory=list)
+    answers: list[tuple[int, str, float]] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[str]:
+        return [urlsplit(one.path).path for one in self.received]
+
+    def messages(self) -> list[dict[str, Any]]:
+        return [json.loads(one.body) for one in self.received]
+
+
+def serve(context: ssl.SSLContext | None = None) -> tuple[ThreadingHTTPServer, Server]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            status, text, seconds = server.answers.pop(0) if server.answers else (200, "OK", 0.0)
+            server.received.append(Received(self.path, body, self.headers["Host"]))
+            time.sleep(seconds)
+            self.send_response(status)
+            if status == 302:
+                self.send_header("Location", f"{server.url}/elsewhere")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that gave up
+    if context:
+        http.socket = context.wrap_socket(http.socket, server_side=True)
+    server = Server(f"http{'s' if context else ''}://127.0.0.1:{http.server_port}")
+    threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+    return http, server
+
+
+@pytest.fixture
+def monitor() -> Iterator[Server]:
+    http, server = serve()
+    yield server
+    http.shutdown()
+    http.server_close()
+
+
+@pytest.fixture
+def webhook() -> Iterator[Server]:
+    http, server = serve()
+    yield server
+    http.shutdown()
+    http.server_close()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """HOST:PORT of one that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+class Postbox(list[Any]):
+    async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802
+        self.append(envelope)
+        return "250 taken"
+
+
+@pytest.fixture
+def mail() -> Iterator[tuple[str, Postbox]]:
+    """HOST:PORT of a mail server, and what it took."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    postbox = Postbox()
+    controller = Controller(postbox, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield f"127.0.0.1:{port}", postbox
+    controller.stop()
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (notify.PER_RUN, notify.PER_REQUEST, notify.TRIES) == (30, 10, 3), "what the docs promise"
+    monkeypatch.setattr(notify, "PER_RUN", 2.0)
+    monkeypatch.setattr(notify, "PER_REQUEST", 0.25)
+    monkeypatch.setattr(notify, "PAUSE", 0.02)
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name == "REQUESTS_CA_BUNDLE":
+            monkeypatch.delenv(name)
+
+
+class Said(logging.Handler):
+    """What reaches the root logger. (pytest's own caplog also listens where a logger does not hand on.)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not record.name.startswith(("urllib3", "asyncio", "mail")):
+            self.records.append(record)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [record.getMessage() for record in self.records]
+
+
+@pytest.fixture
+def said() -> Iterator[Said]:
+    """Everything that is logged; it is the collector's alone, and no secret is ever in it."""
+    heard, root = Said(), logging.getLogger()
+    root.addHandler(heard)
+    yield heard
+    root.removeHandler(heard)
+    assert {record.name for record in heard.records} <= {"collector"}
+    assert SECRET not in "\n".join(heard.warnings)
+
+
+def ping_url(server: Server) -> str:
+    return f"{server.url}/ping/{SECRET}?create=1"
+
+
+def settings_for(monitor: Server | None = None, *urls: str) -> Settings:
+    return Settings(NODE, OSLO, ping_url(monitor) if monitor else None, urls)
+
+
+def tell(settings: Settings, runs: list[dict[str, object]], lost: int = 0) -> None:
+    """One run, from its start to the telling."""
+    pings = notify.Pings(settings.ping_url)
+    pings.start()
+    notify.tell(settings, pings, runs, lost)
+
+
+def hook(server: Server) -> str:
+    return server.url.replace("http", "json", 1) + f"/{SECRET}"
+
+
+@pytest.mark.parametrize(("outcome", "suffix"), [("done", ""), ("failed", "/fail")])
+def test_a_run_is_a_start_and_an_end_with_one_id(monitor: Server, said: Said, outcome: str, suffix: str) -> None:
+    tell(settings_for(monitor), [run(1, outcome)])
+    assert monitor.paths == [f"/ping/{SECRET}/start", f"/ping/{SECRET}{suffix}"]
+    assert monitor.received[1].body == {"done": SUMMARY, "failed": FAILURE}[outcome]
+    assert [parse_qs(urlsplit(one.path).query)["create"] for one in monitor.received] == [["1"], ["1"]]
+    (start,), (end,) = (one.rid for one in monitor.received)
+    assert UUID(start) == UUID(end)
+    assert said.warnings == []
+
+
+def test_the_start_does_not_hold_up_the_run(silent: str) -> None:
+    pings, before = notify.Pings(f"http://{silent}/{SECRET}"), time.monotonic()
+    pings.start()
+    assert time.monotonic() - before < 0.15
+
+
+def test_an_end_whose_start_was_lost_goes_without_the_id(monitor: Server) -> None:
+    monitor.answers = [(404, "", 0.0)]
+    tell(settings_for(monitor), [run(1, "done")])
+    assert [bool(one.rid) for one in monitor.received] == [True, False]
+
+
+def test_no_start_comes_after_the_end(monitor: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "PAUSE", 0.3)
+    monitor.answers = [(500, "", 0.1)]
+    tell(settings_for(monitor), [run(1, "done")])
+    time.sleep(0.4)
+    assert monitor.paths == [f"/ping/{SECRET}/start", f"/ping/{SECRET}"]
+
+
+def test_what_may_pass_is_tried_three_times_and_the_rest_once(monitor: Server, said: Said) -> None:
+    for answers, tries, reason in (
+        ([(500, SECRET, 0.0)] * 3, 3, "it answered 500"),
+        ([(404, SECRET, 0.0)], 1, "it answered 404; does the check still exist?"),
+        ([(302, SECRET, 0.0)], 1, "it answered 302; give the address that it leads to"),
+        ([(200, "OK (not found)", 0.0)], 1, "it answered 404; does the check still exist?"),
+        ([(200, "OK", 1.0)] * 3, 3, "no answer within 10 s"),
+    ):
+        monitor.received.clear()
+        monitor.answers = list(answers)
+        said.records.clear()
+        notify.tell(settings_for(monitor), notify.Pings(ping_url(monitor)), [run(1, "done")])
+        (warning,) = said.warnings
+        host = urlsplit(monitor.url).netloc
+        assert warning == f"DATA_PING_URL ({host}) was not told how the run went: {reason}"
+        assert len(monitor.received) == tries
+
+
+def test_ten_failing_nights_and_a_good_one_are_eleven_messages(
+    monitor: Server, webhook: Server, mail: tuple[str, Postbox], said: Said
+) -> None:
+    host, postbox = mail
+    settings = settings_for(monitor, hook(webhook), f"mailto://{host}?from=node@example.com&to=ops@example.com")
+    runs = [run(1, "done")]
+    for night in range(2, 12):
+        for hour in (0, 12):
+            runs.insert(0, run(night, "failed", hour))
+            tell(settings, runs)
+    runs.insert(0, run(12, "done"))
+    tell(settings, runs)
+    runs.insert(0, run(13, "done"))
+    tell(settings, runs)
+    kinds = [(message["title"].rpartition(" ")[2], message["type"]) for message in webhook.messages()]
+    assert kinds == [("fails", "failure")] * 10 + [("again", "success")]
+    assert len(postbox) == 11
+    first = email.message_from_bytes(postbox[0].content, policy=email.policy.default)
+    assert (first["From"], first["To"]) == ("node@example.com", "ops@example.com")
+    assert first["Subject"] == f"{NODE}: collecting the Pexip history fails"
+    assert FAILURE in first.get_content().replace("\n", " ")
+    assert len(monitor.received) == 2 * 22, "each run has its two pings"
+    assert said.warnings == []
+
+
+def test_a_run_that_was_stopped_says_nothing(monitor: Server, webhook: Server) -> None:
+    notify.tell(settings_for(monitor, hook(webhook)), notify.Pings(ping_url(monitor)), [run(1, "failed", message=STOP)])
+    assert monitor.received == webhook.received == []
+
+
+def test_servers_that_hang_fail_or_refuse_tls_are_a_warning_each_and_hold_nobody_up(
+    monitor: Server, webhook: Server, silent: str, mail: tuple[str, Postbox], said: Said
+) -> None:
+    webhook.answers = [(500, SECRET, 0.0)] * 3
+    plain = urlsplit(monitor.url).netloc
+    people = "from=a@example.com&to=b@example.com"
+    expected = {
+        hook(webhook): "(json 127.0.0.1) was not told how the run went: it answered 500",
+        f"json://u:{SECRET}@{silent}/{SECRET}": "(json 127.0.0.1) was not told how the run went: no answer within 10 s",
+        f"jsons://{plain}/{SECRET}": "(jsons 127.0.0.1) was not told how the run went: it refuses TLS",
+        f"mailto://{silent}?{people}": "(mailto 127.0.0.1) was not told how the run went: no answer within 10 s",
+        f"mailtos://u:{SECRET}@{mail[0]}?{people}": "(mailtos 127.0.0.1) was not told how the run went: it refuses TLS",
+        f"json://127.0.0.1:1/{SECRET}": "(json 127.0.0.1) was not told how the run went: the connection was refused",
+        f"what://{SECRET}": "was not told how the run went: Apprise does not understand the address; see",
+    }
+    before = time.monotonic()
+    tell(Settings(NODE, OSLO, f"http://{silent}/{SECRET}", tuple(expected)), [run(1, "failed")])
+    assert time.monotonic() - before < notify.PER_RUN + 0.5
+    first, *others = said.warnings
+    assert first == f"DATA_PING_URL ({silent}) was not told how the run went: no answer within 10 s"
+    for place, (warning, sentence) in enumerate(zip(others, expected.values(), strict=True), 1):
+        assert warning.startswith(f"DATA_NOTIFY_URLS {place} {sentence}")
+
+
+def test_a_message_that_fails_is_tried_three_times(webhook: Server, said: Said) -> None:
+    webhook.answers = [(500, "", 0.0)] * 2
+    notify.tell(settings_for(None, hook(webhook)), notify.Pings(None), [run(1, "failed")])
+    assert len(webhook.received) == 3
+    assert said.warnings == []
+
+
+def test_one_that_answers_byte_by_byte_is_left_behind(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "PER_RUN", 0.6)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):  # it hangs up
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                for _ in range(40):
+                    connection.sendall(b"X: y\r\n")
+                    time.sleep(0.1)
+
+        threading.Thread(target=drip, daemon=True).start()
+        port, before = listening.getsockname()[1], time.monotonic()
+        notify.tell_wrong_settings(f"http://127.0.0.1:{port}/", ["TZ: is wrong"])
+    assert time.monotonic() - before < notify.PER_RUN + 0.5
+    assert "no answer within" in said.warnings[-1]
+
+
+def test_wrong_settings_are_a_failure_that_lists_them(monitor: Server) -> None:
+    notify.tell_wrong_settings(ping_url(monitor), ["TZ: 'Oslo' is no known zone", "UMASK: '9' is not an octal mask"])
+    assert monitor.paths == [f"/ping/{SECRET}/fail"]
+    assert monitor.received[0].body.splitlines()[1:] == [
+        "TZ: 'Oslo' is no known zone",
+        "UMASK: '9' is not an octal mask",
+    ]
+    notify.tell_wrong_settings(None, ["x"])
+    notify.tell_wrong_settings("not an address", ["x"])
+
+
+def test_a_test_reaches_all_and_leaves_the_check_as_it_is(
+    monitor: Server, webhook: Server, mail: tuple[str, Postbox]
+) -> None:
+    webhook.answers = [(500, "", 0.0)] * 3
+    mailto = f"mailto://{mail[0]}?from=a@example.com&to=b@example.com"
+    assert notify.try_all(settings_for(monitor, mailto, hook(webhook))) == [
+        (f"DATA_PING_URL ({urlsplit(monitor.url).netloc})", True, "the test was taken"),
+        ("DATA_NOTIFY_URLS 1 (mailto 127.0.0.1)", True, "the test was taken"),
+        ("DATA_NOTIFY_URLS 2 (json 127.0.0.1)", False, "it answered 500"),
+    ]
+    assert monitor.paths == [f"/ping/{SECRET}/log"]
+    assert len(mail[1]) == 1
+
+
+def test_what_is_set_is_described_without_a_secret() -> None:
+    tokens = f"tgram://123456789:{'s3cret' * 6}/1"
+    slack = "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
+    settings = Settings(
+        NODE, OSLO, f"https://u:{SECRET}@hc.example.com:8000/{SECRET}", (tokens, slack, "ntfy://s3cret")
+    )
+    assert notify.described(settings) == (
+        "DATA_PING_URL (hc.example.com:8000), DATA_NOTIFY_URLS 1 (tgram), DATA_NOTIFY_URLS 2 (slack),"
+        " DATA_NOTIFY_URLS 3 (ntfy)"
+    )
+    assert notify.described(Settings(NODE, OSLO)).startswith("nobody; DATA_PING_URL")
+    assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "valid"),
+    [
+        ("https://hc-ping.com/" + SECRET, True),
+        ("http://[::1]:8000/ping/key/slug?create=1", True),
+        (f"ftp://hc.example.com/{SECRET}", False),
+        (f"https:///{SECRET}", False),
+        (f"https://hc.example.com:99999/{SECRET}", False),
+        (f"https://[hc/{SECRET}", False),
+        (f"https://hc.example.com/{SECRET} two", False),
+        (SECRET, False),
+    ],
+)
+def test_a_ping_url_is_an_address_or_a_problem_that_does_not_show_it(url: str, valid: bool) -> None:
+    problem = notify.ping_problem(url)
+    assert (problem is None) == valid
+    assert SECRET not in (problem or "")
+
+
+def test_what_apprise_does_not_understand_is_a_problem_that_does_not_show_it(said: Said) -> None:
+    good = f"jsons://hooks.example.com/{SECRET}"
+    assert notify.notify_problems([good, f"https://hooks.example.com/{SECRET}", SECRET, f"workflows://{SECRET}"]) == [
+        "address 2 of 4 is none that Apprise understands; for a webhook of your own write jsons:// (http: json://)",
+        "address 3 of 4 is none that Apprise understands; see docs/getting-told.md",
+        "address 4 of 4 is none that Apprise understands; see docs/getting-told.md",
+    ]
+
+
+def test_pings_and_messages_obey_the_proxy_and_no_proxy(
+    monitor: Server, webhook: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", monitor.url)
+    settings = Settings(NODE, OSLO, "http://hc.invalid/uuid", ("json://hook.invalid/x",))
+    assert [taken for _, taken, _ in notify.try_all(settings)] == [True, True]
+    assert {one.host for one in monitor.received} == {"hc.invalid", "hook.invalid"}
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    notify.try_all(settings_for(webhook, hook(webhook)))
+    assert len(webhook.received) == 2
+
+
+def test_a_certificate_of_a_company_is_trusted_by_requests_ca_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = certificates.issued(*certificates.LOOPBACK)
+    http, server = serve(certificate.context())
+    try:
+        (outcome,) = notify.try_all(settings_for(server))
+        assert outcome[2] == "its certificate does not verify"
+        (tmp_path / "ca.pem").write_bytes(certificate.ca)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        outcomes = notify.try_all(settings_for(server, hook(server)))
+        assert [sentence for _, _, sentence in outcomes] == ["the test was taken"] * 2
+    finally:
+        http.shutdown()
+        http.server_close()
+
+
+def test_nothing_is_imported_where_nothing_is_set() -> None:
+    script = """
+import sys
+from pexip_history import notify
+from pexip_history.settings import Settings
+pings, settings = notify.Pings(None), Settings()
+pings.start()
+notify.tell(settings, pings, [{"started": "2026-11-01T00:05:00", "outcome": "failed", "message": "x"}], 3)
+notify.tell_wrong_settings(None, ["x"])
+assert notify.try_all(settings) == [] and notify.notify_problems([]) == [] and notify.described(settings)
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"apprise", "requests", "urllib3", "http", "ssl"}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=20)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_what_hangs_does_not_keep_the_process_from_ending(silent: str) -> None:
+    script = f"""
+from pexip_history import notify
+from pexip_history.settings import Settings
+notify.PER_RUN = 0.3
+notify.try_all(Settings(ping_url="http://{silent}/", notify_urls=("json://{silent}/", "mailto://{silent}?from=a@b.example&to=a@b.example")))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=8)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_message_is_text_in_whatever_form_it_travels(mail: tuple[str, Postbox]) -> None:
+    evil = Message(NODE, "the node said <script>alert(1)</script>\n\nand more")
+    ((_, work),) = notify._messages((f"mailto://{mail[0]}?from=a@example.com&to=b@example.com",), evil, False)
+    assert work() is None
+    sent = email.message_from_bytes(mail[1][0].content, policy=email.policy.default)
+    for part in sent.walk():
+        if part.get_content_type() == "text/html":
+            assert "<script>" not in part.get_content()
