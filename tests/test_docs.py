@@ -168,6 +168,22 @@ def secret_file(here: Sandbox) -> None:
     here.write("mgr_secret.txt", PASSWORD)
 
 
+def measuring(here: Sandbox) -> None:
+    secret_file(here)
+    here.write("ca.pem", here.node.ca_file.read_text())
+
+
+def measured(here: Sandbox) -> None:
+    """The commands show what the page says they show, and no address, name or password."""
+    assert "conferences, ended" in here.output
+    assert re.search(r"^participant/\?end_time__gte=.*&order_by=end_time: 200, \d+ bytes, [\d.]+ s$", here.output, re.M)
+    schema = json.loads((here.folder / "participant-schema.json").read_text())
+    assert {"filtering", "fields"} <= set(schema)
+    shown = here.output.partition("DATA_LOG_LEVEL=DEBUG")[2]
+    assert here.node.address not in shown
+    assert PASSWORD not in here.output
+
+
 def running(here: Sandbox) -> None:
     filled_in(here)
     here.sh("docker run -d --name collector --env-file .env -v ./data:/app/data pexip-history-collector")
@@ -258,6 +274,7 @@ AROUND: dict[str, tuple[Step | None, Step | None]] = {
     "troubleshooting.md": (filled_in, None),
     "moving-from-the-powershell-script.md": (old_files, moved),
     "self-signed-certificates.md": (filled_in, verified),
+    "limits.md": (measuring, measured),
     "docker-secrets.md": (filled_in, None),
     "several-management-nodes.md": (None, both),
     "collecting-everything.md": (filled_in, everything),
@@ -294,7 +311,8 @@ def carry_out(page: Path, here: Sandbox) -> None:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh")], ids=lambda p: p.name)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, nodes: dict[str, ManagementNode], tmp_path: Path) -> None:
-    needs("bash", "tar", *(["openssl"] if "openssl" in page.read_text(encoding="utf-8") else []))
+    text = page.read_text(encoding="utf-8")
+    needs("bash", "tar", *(program for program in ("openssl", "curl") if f"{program} " in text))
     carry_out(page, sandbox(page, tmp_path, nodes))
 
 
