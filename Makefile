@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint image test-image test-crash-syscalls simulate-year audit bench test-spreadsheet test-spark lock
 .PHONY: help demo test lint image test-image test-crash-syscalls test-power-cut audit bench test-spreadsheet test-spark lock
+.PHONY: help demo test lint image test-image test-browser test-crash-syscalls audit bench \
+	test-spreadsheet test-spark hook release-notes lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -24,12 +26,14 @@ demo: $(VENV)/ready  ## a Management Node on loopback, a collection, the files s
 test: $(VENV)/ready  ## all tests that need no Docker
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
-lint: $(VENV)/ready  ## formatting, style, types, shell, Dockerfile
+lint: $(VENV)/ready  ## formatting, style, types, shell, Dockerfile, workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck entrypoint.sh
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/actionlint -shellcheck=$(BIN)/shellcheck .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github
 
 image:  ## build the image
 	docker build -t pexip-history-collector .
@@ -44,6 +48,8 @@ simulate-year: $(VENV)/ready  ## a year of misfortunes, compared id by id: make 
 	@$(BIN)/python -m tests.year --seeds $(or $(SEEDS),1-3)
 test-power-cut: $(VENV)/ready  ## cut the power after every change of a run (needs strace)
 	@$(BIN)/python -m tests.power_cut
+test-browser: $(VENV)/ready  ## the report's page in a real browser (needs Chromium)
+	@$(BIN)/python -m pytest tests/browser
 
 test-spreadsheet: $(VENV)/ready  ## what a spreadsheet makes of the files (needs Debian's libreoffice-calc)
 	@$(BIN)/python -m pytest tests/spreadsheet
@@ -62,6 +68,16 @@ bench: $(VENV)/ready  ## the collector beside the floor and the plain pipeline
 audit: $(VENV)/ready  ## known vulnerabilities in what is pinned
 	$(BIN)/pip-audit --require-hashes -r requirements.txt
 
-lock:  ## pin anew what pyproject.toml names (needs uv)
+hook:  ## have git run make lint before each commit
+	@hook=$$(git rev-parse --git-path hooks/pre-commit); \
+	  [ ! -e "$$hook" ] || { echo "$$hook is there already; add 'make lint' to it yourself" >&2; exit 1; }; \
+	  mkdir -p "$${hook%/*}" && printf '#!/bin/sh\nexec make lint\n' >"$$hook" && chmod +x "$$hook"
+
+# The version is read from the environment, so that no word of a tag becomes a word of the shell.
+release-notes:  ## the changelog's section on VERSION=1.0.0; on the newest version without it
+	@awk '/^## / { if (found) exit; found = ENVIRON["VERSION"] "," == $$2 || ENVIRON["VERSION"] == ""; next } found; \
+	  END { if (!found) { print "CHANGELOG.md has no section on " ENVIRON["VERSION"] >"/dev/stderr"; exit 1 } }' CHANGELOG.md
+
+lock:  ## pin the newest versions of what pyproject.toml names (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements.txt
 	uv pip compile pyproject.toml --group dev -c requirements.txt --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements-dev.txt

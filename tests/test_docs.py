@@ -182,6 +182,20 @@ def without_a_password(here: Sandbox) -> None:
     assert here.node.oauth2
     assert here.node.oauth2.tokens
     assert (here.folder / "mgr_client_key.pem").stat().st_mode & 0o777 == 0o600
+def measuring(here: Sandbox) -> None:
+    secret_file(here)
+    here.write("ca.pem", here.node.ca_file.read_text())
+
+
+def measured(here: Sandbox) -> None:
+    """The commands show what the page says they show, and no address, name or password."""
+    assert "conferences, ended" in here.output
+    assert re.search(r"^participant/\?end_time__gte=.*&order_by=end_time: 200, \d+ bytes, [\d.]+ s$", here.output, re.M)
+    schema = json.loads((here.folder / "participant-schema.json").read_text())
+    assert {"filtering", "fields"} <= set(schema)
+    shown = here.output.partition("DATA_LOG_LEVEL=DEBUG")[2]
+    assert here.node.address not in shown
+    assert PASSWORD not in here.output
 
 
 def running(here: Sandbox) -> None:
@@ -274,6 +288,7 @@ AROUND: dict[str, tuple[Step | None, Step | None]] = {
     "troubleshooting.md": (filled_in, None),
     "moving-from-the-powershell-script.md": (old_files, moved),
     "self-signed-certificates.md": (filled_in, verified),
+    "limits.md": (measuring, measured),
     "docker-secrets.md": (filled_in, None),
     "oauth2.md": (new_client, without_a_password),
     "getting-told.md": (filled_in, None),
@@ -312,7 +327,8 @@ def carry_out(page: Path, here: Sandbox) -> None:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh")], ids=lambda p: p.name)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, nodes: dict[str, ManagementNode], tmp_path: Path) -> None:
-    needs("bash", "tar", *(["openssl"] if "openssl" in page.read_text(encoding="utf-8") else []))
+    text = page.read_text(encoding="utf-8")
+    needs("bash", "tar", *(program for program in ("openssl", "curl") if f"{program} " in text))
     carry_out(page, sandbox(page, tmp_path, nodes))
 
 
