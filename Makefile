@@ -2,9 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint image test-image test-crash-syscalls simulate-year audit bench test-spreadsheet test-spark lock
-.PHONY: help demo test lint image test-image test-crash-syscalls test-power-cut audit bench test-spreadsheet test-spark lock
-.PHONY: help demo test lint image test-image test-browser test-crash-syscalls audit bench \
+.PHONY: help demo test lint image test-image test-browser test-crash-syscalls test-power-cut simulate-year audit bench \
 	test-spreadsheet test-spark hook release-notes lock
 
 help:  ## this list
@@ -46,8 +44,10 @@ test-crash-syscalls: $(VENV)/ready  ## kill at every system call (needs strace)
 
 simulate-year: $(VENV)/ready  ## a year of misfortunes, compared id by id: make simulate-year SEEDS=1-20
 	@$(BIN)/python -m tests.year --seeds $(or $(SEEDS),1-3)
+
 test-power-cut: $(VENV)/ready  ## cut the power after every change of a run (needs strace)
 	@$(BIN)/python -m tests.power_cut
+
 test-browser: $(VENV)/ready  ## the report's page in a real browser (needs Chromium)
 	@$(BIN)/python -m pytest tests/browser
 

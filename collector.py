@@ -42,7 +42,7 @@ from pexip_history.errors import (
     explain,
     printable,
 )
-from pexip_history.ledger import Ledger
+from pexip_history.ledger import RUNS_KEPT, Ledger
 from pexip_history.log import Progress, open_log
 from pexip_history.node import PAGE_SIZES, Node, now_of
 from pexip_history.privileges import become_owner
@@ -51,6 +51,7 @@ from pexip_history.settings import Settings, read_settings, read_variable
 
 if TYPE_CHECKING:
     from pexip_history.csvfile import Stage
+    from pexip_history.notify import Pings
 
 OVERLAP = timedelta(hours=1)
 FIRST_WINDOW = DAY = timedelta(days=1)
@@ -410,11 +411,18 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
             format_time(end or this_minute(now)),
         )
         return MISUSED
+    # Who collects a window by hand sees how it went.
+    telling = (settings.ping_url or settings.notify_urls) and start is None and end is None
+    pings = None
+    if telling:
+        from pexip_history.notify import Pings
+
+        pings = Pings(settings.ping_url)
     try:
         archive.folder.mkdir(parents=True, exist_ok=True)
         with archive.lock():
             open_log(settings, to_file=True)
-            return _collect_locked(settings, archive, start, end, if_due, now)
+            told = _collect_locked(settings, archive, start, end, if_due, now, pings)
     except Stopped:
         log.warning("stopped on request before anything was collected; the next run covers this window")
         return FAILED
@@ -422,19 +430,55 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
         log.warning("%s", error)
         return BUSY
     except (CollectorError, OSError, sqlite3.Error) as error:
-        log.error("%s", explain(error, settings.data_dir))
-        return FAILED
+        message = explain(error, settings.data_dir)
+        log.error("%s", message)
+        told = Told(FAILED, _unrecorded(settings, now, message) if telling else [])
+    if pings and told.runs:
+        from pexip_history.notify import tell
+
+        with suppress(Stopped):
+            tell(settings, pings, told.runs, told.lost)
+    return told.code
+
+
+@dataclass
+class Told:
+    """How a run ended, for those who are told: the exit code, the run table newest first, participants lost."""
+
+    code: int
+    runs: Sequence[Mapping[str, object]] = ()
+    lost: int = 0
+
+
+def _unrecorded(settings: Settings, now: datetime, message: str) -> Sequence[Mapping[str, object]]:
+    """The run table of a run that could not write its own row."""
+    from pexip_history.message import unrecorded
+    from pexip_history.operate import peek
+
+    row = {"started": format_time(now), "outcome": "failed", "message": message}
+    with suppress(CollectorError, OSError, sqlite3.Error):
+        return [row, *peek(settings)["runs"]]  # type: ignore[misc]
+    before = settings.schedule.last(now - timedelta(minutes=1)) if settings.schedule else None
+    return unrecorded(format_time(now), message, format_time(before) if before else None)
 
 
 def _collect_locked(
-    settings: Settings, archive: Archive, start: datetime | None, end: datetime | None, if_due: bool, now: datetime
-) -> int:
+    settings: Settings,
+    archive: Archive,
+    start: datetime | None,
+    end: datetime | None,
+    if_due: bool,
+    now: datetime,
+    pings: Pings | None,
+) -> Told:
     ledger = archive.open_ledger(now)
     with closing(ledger.db):
         if if_due and settings.schedule and _served(ledger, settings.schedule.last(now)):
             log.info("the last scheduled time was served; nothing to collect at the start")
-            return DONE
-        number, progress = ledger.begin_run(now), Progress()
+            return Told(DONE)
+        number, progress, run = ledger.begin_run(now), Progress(), None
+        if pings:
+            pings.start()
         outcome, message = "failed", "stopped on request; no data file was changed, the next run covers this window"
         try:
             archive.discard(ledger)
@@ -469,7 +513,10 @@ def _collect_locked(
             with suppress(sqlite3.Error, OSError):
                 archive.discard(ledger)
                 ledger.note_run(number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
-        return DONE if outcome == "done" else FAILED
+        told = Told(DONE if outcome == "done" else FAILED, [], run.lost if run else 0)
+        with suppress(sqlite3.Error):
+            told.runs = ledger.runs(RUNS_KEPT)
+        return told
 
 
 def this_minute(moment: datetime) -> datetime:
@@ -538,6 +585,7 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
     of["collect"].add_argument(
         "--if-due", action="store_true", help="collect only if the last scheduled time was missed"
     )
+    of["check"].add_argument("--notify", action="store_true", help="also send a test to those who are told of failures")
     of["status"].add_argument("--json", action="store_true", help="for a program to read")
     return parser.parse_args(arguments)
 
@@ -569,9 +617,16 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     try:
         needs_node = asked.command in ("collect", "check", "crontab")
         settings = read_settings(environ, node=needs_node, schedule=asked.command == "crontab")
+        if settings.notify_urls and needs_node:
+            from pexip_history.notify import notify_problems
+
+            if problems := notify_problems(settings.notify_urls):
+                raise SettingsError([f"DATA_NOTIFY_URLS: {problem}" for problem in problems])
     except SettingsError as error:
         for problem in error.problems:
             print(printable(problem), file=sys.stderr)
+        if asked.command in ("collect", "crontab"):
+            _tell_wrong_settings(environ, error.problems)
         return MISUSED
     try:
         become_owner(settings)
@@ -583,11 +638,22 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
 
         if asked.command == "status":
             return operate.status(settings, asked.json)
+        if asked.command == "check":
+            return operate.check(settings, asked.notify)
         command: Callable[[Settings], int] = getattr(operate, asked.command)
         return command(settings)
     except (CollectorError, OSError, sqlite3.Error) as error:
         print(printable(explain(error, settings.data_dir)), file=sys.stderr)
         return FAILED
+
+
+def _tell_wrong_settings(environ: Mapping[str, str], problems: Sequence[str]) -> None:
+    """Say that no run can begin, where the monitor's own address is right."""
+    with suppress(SettingsError):
+        if url := read_variable(environ, "DATA_PING_URL"):
+            from pexip_history.notify import tell_wrong_settings
+
+            tell_wrong_settings(str(url), problems)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

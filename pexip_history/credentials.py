@@ -14,9 +14,9 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+from .connection import seconds_ahead
 from .errors import NodeError, Passing, printable
 from .oauth2_settings import token_url
 
@@ -56,14 +56,13 @@ class Basic:
         user = f"DEFAULT_MGR_USERNAME ({self._username})"
         if status == 403:
             return f"{user} may not read the history; give the account a role that may use the API and view the history"
+        offered = headers.get("WWW-Authenticate", "").lower()
         way_in = "give the collector an OAuth2 client: DEFAULT_MGR_CLIENT_ID, see docs/oauth2.md"
-        if "basic" not in headers.get("WWW-Authenticate", "basic").lower():
+        if offered and "basic" not in offered:
             return f"no password is taken, the node has Basic authentication turned off; {way_in}"
         hint = "; the password is in quotes, which `docker run --env-file` keeps: remove them" if self._quoted else ""
-        return (
-            f"wrong name or password; check {user} and DEFAULT_MGR_SECRET{hint}. If the node has Basic authentication"
-            f" turned off, {way_in}"
-        )
+        hint += "" if offered else f". If the node has Basic authentication turned off, {way_in}"
+        return f"wrong name or password; check {user} and DEFAULT_MGR_SECRET{hint}"
 
     def describe(self) -> str:
         """The way in, for a person."""
@@ -235,18 +234,6 @@ class OAuth2:
 
 
 IS_IT_A_NODE = "is DEFAULT_MGR_ADDRESS a Management Node?"
-
-
-def seconds_ahead(header: str | None) -> float | None:
-    """How far a header lies in the future: seconds as Retry-After has them, or an HTTP date; None where neither."""
-    from email.utils import parsedate_to_datetime
-
-    if re.fullmatch("[0-9]{1,9}", header or ""):
-        return float(header or 0)
-    with suppress(ValueError, TypeError, OverflowError):
-        moment = parsedate_to_datetime(header or "")
-        return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return None
 
 
 def _is_role(status: int, body: bytes) -> bool:

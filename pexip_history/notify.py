@@ -77,7 +77,7 @@ def tell(settings: Settings, pings: Pings, runs: Sequence[Row], lost: int = 0) -
 
 def tell_wrong_settings(ping_url: str | None, problems: Sequence[str]) -> None:
     """Say that no run can begin. By ping alone: a container that restarts would send a message each time."""
-    if ping_url and not ping_problem(ping_url):
+    if ping_url:
         text = "\n".join(("the settings are wrong, nothing is collected", *problems))
         _warn([(_ping_label(ping_url), lambda: Pings(ping_url).end(False, text))], _deadline())
 
@@ -98,18 +98,6 @@ def described(settings: Settings) -> str:
     if settings.notify_urls:
         labels += [_label(place, service) for place, service in enumerate(_services(settings.notify_urls), 1)]
     return ", ".join(labels) or "nobody; DATA_PING_URL and DATA_NOTIFY_URLS are not set, so a failure tells nobody"
-
-
-def ping_problem(url: str) -> str | None:
-    """What is wrong with DATA_PING_URL, without showing it."""
-    try:
-        split = urlsplit(url)
-        port_is_valid = split.port is None or split.port > 0
-    except ValueError:
-        port_is_valid = False
-    if port_is_valid and split.scheme in ("http", "https") and split.hostname and not re.search(r"[\s\0-\x1f]", url):
-        return None
-    return "is no http or https address; give the check's whole URL, as in https://healthchecks.example.com/ping/UUID"
 
 
 def notify_problems(urls: Sequence[str]) -> list[str]:

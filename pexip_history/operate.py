@@ -19,6 +19,7 @@ from .connection import describe, peer_certificate
 from .errors import DONE, FAILED, CollectorError, Refused, explain, printable
 from .ledger import SCHEMA_VERSION, Ledger
 from .node import Node
+from .notify import described, try_all
 from .privileges import IMAGE_DATA, owner_of
 from .records import CONFERENCE, PARTICIPANT, PageReader, decode, format_time, parse_time
 from .settings import Settings
@@ -33,7 +34,7 @@ def say(text: str) -> None:
     print(printable(text))
 
 
-def check(settings: Settings) -> int:
+def check(settings: Settings, notify: bool = False) -> int:
     """One line for each thing that must hold: ok, or how to fix it."""
     node = Node(settings)
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
@@ -45,6 +46,7 @@ def check(settings: Settings) -> int:
         ("clock", lambda: _check_clock(node)),
         ("data folder", lambda: _check_folder(settings)),
         ("schedule", lambda: _check_schedule(settings)),
+        ("told of failures", lambda: described(settings)),
     )
     failed, node_fails = False, False
     for label, look in checks:
@@ -56,6 +58,9 @@ def check(settings: Settings) -> int:
             failed = True
             node_fails = node_fails or label in ("name", "TLS", "credentials")
             _say(label, False, explain(error, settings.data_dir))
+    for label, taken, sentence in try_all(settings) if notify else ():
+        failed = failed or not taken
+        _say(label, taken, sentence)
     return FAILED if failed else DONE
 
 
@@ -80,7 +85,7 @@ def _check_name(settings: Settings) -> str:
 def _check_credentials(settings: Settings, node: Node) -> str:
     for resource in (CONFERENCE, PARTICIPANT):
         node.ask(f"{node.root}{resource}/?limit=1", decode)
-    return f"{node.describe()}, may read the history"
+    return f"{node.describe()}; may read the history"
 
 
 def _check_history(node: Node) -> str:
@@ -139,7 +144,7 @@ def _check_schedule(settings: Settings) -> str:
 
 def status(settings: Settings, as_json: bool) -> int:
     """Last runs, next run, the files, how complete they are, and what waits."""
-    archive, found = Archive(settings), _peek(settings)
+    archive, found = Archive(settings), peek(settings)
     files = []
     for resource, rows, mark in found.pop("resources"):  # type: ignore[attr-defined]
         path = archive.aggregate(resource)
@@ -187,7 +192,7 @@ def completeness(report: Mapping[str, object]) -> str:
     return text
 
 
-def _peek(settings: Settings) -> dict[str, object]:
+def peek(settings: Settings) -> dict[str, object]:
     """What the ledger says, read without changing it. Raises CollectorError, sqlite3.Error."""
     archive = Archive(settings)
     path = archive.folder / "ledger.sqlite"
@@ -241,7 +246,7 @@ def health(settings: Settings) -> int:
 
 def _health(settings: Settings) -> tuple[bool, str]:
     now = datetime.now(UTC)
-    runs: Sequence[dict[str, object]] = _peek(settings)["runs"]  # type: ignore[assignment]
+    runs: Sequence[dict[str, object]] = peek(settings)["runs"]  # type: ignore[assignment]
     last = runs[0] if runs else None
     if last and last["outcome"] == "running":
         since = f"the run of {last['started']} UTC"

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from .errors import SettingsError
+from .oauth2_settings import read_client
 from .schedule import Schedule, five_fields
 
 LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
@@ -171,21 +172,19 @@ def certificates(text: str) -> str:
 
 def ping_url(text: str) -> str:
     try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        split = urlsplit(text)
+        valid = split.scheme in ("http", "https") and split.hostname and (split.port is None or split.port > 0)
     except ValueError:
-        good = False
-    if not good or not text.isprintable() or " " in text:
-        raise ValueError("is not a URL; give the address of the check, as in https://hc-ping.example.com/ID")
+        valid = False
+    if not valid or re.search(r"[\s\0-\x1f]", text):
+        raise ValueError(
+            "is no http or https address; give the check's whole URL, as in https://healthchecks.example.com/ping/UUID"
+        )
     return text
 
 
-def notify_urls(text: str) -> tuple[str, ...]:
-    urls = tuple(text.split())
-    for number, url in enumerate(urls, 1):
-        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
-            raise ValueError(f"number {number} is not a URL; separate Apprise URLs by spaces, as in mailtos://...")
-    return urls
+def words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 @dataclass(frozen=True)
@@ -211,9 +210,6 @@ VARIABLES = (
     Variable("DEFAULT_MGR_ADDRESS", "address", address, ""),
     Variable("DEFAULT_MGR_USERNAME", "username", username, "admin"),
     Variable("DEFAULT_MGR_SECRET", "secret", as_bytes, b"", in_file=True),
-    Variable("DEFAULT_MGR_CLIENT_ID", "client_id", str),
-    Variable("DEFAULT_MGR_CLIENT_KEY", "client_key", as_bytes, b"", in_file=True),
-    Variable("DEFAULT_MGR_TOKEN_AUDIENCE", "token_audience", str),
     Variable("DEFAULT_MGR_CA_FILE", "ca_pem", certificates),
     Variable("DEFAULT_MGR_TLS_FINGERPRINT", "fingerprint", fingerprint),
     Variable("DEFAULT_MGR_TLS_VERIFY", "tls_verify", flag, True),
@@ -228,7 +224,7 @@ VARIABLES = (
     Variable("DATA_KEEP_DAYS", "keep_days", days, 0),
     Variable("DATA_REPORT", "report", flag, False),
     Variable("DATA_PING_URL", "ping_url", ping_url, in_file=True),
-    Variable("DATA_NOTIFY_URLS", "notify_urls", notify_urls, (), in_file=True),
+    Variable("DATA_NOTIFY_URLS", "notify_urls", words, (), in_file=True),
     Variable("DATA_LOG_LEVEL", "log_level", level, "INFO"),
     Variable("PUID", "PUID", user_number),
     Variable("PGID", "PGID", user_number),
@@ -236,8 +232,6 @@ VARIABLES = (
     Variable("TZ", "zone", zone, ZoneInfo("UTC")),
 )
 BY_NAME = {variable.name: variable for variable in VARIABLES}
-SECRETS = tuple(name for v in VARIABLES if v.in_file for name in (v.name, f"{v.name}_FILE"))
-"""The variables that hold a secret, or name a file that does."""
 
 
 def unquoted(text: str) -> str:
@@ -262,45 +256,38 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
     """Read the settings; `node` and `schedule` say what must be there. Raises SettingsError."""
     problems: list[str] = []
     values = {variable.attribute: _value(environ, variable, problems) for variable in VARIABLES}
-    names = {name for name, text in environ.items() if text}
-    owner = (values.pop("PUID"), values.pop("PGID"))
-    line = values.pop("schedule")
-    wrong = {problem.partition(":")[0] for problem in problems}
-
-    def problem(name: str, text: str) -> None:
-        if name not in wrong:
-            problems.append(f"{name}: {text}")
-
+    owner, line = (values.pop("PUID"), values.pop("PGID")), values.pop("schedule")
+    read = Reader(environ, problems)
+    client = read_client(read, node)
     if node and not values["address"]:
-        problem("DEFAULT_MGR_ADDRESS", "is missing; give the Management Node's name or IP address")
-    _check_credentials(values, names, node, problem)
+        read.problem("DEFAULT_MGR_ADDRESS", "is missing; give the Management Node's name or IP address")
+    if node and not client.given and not values["secret"] and not read.text("DEFAULT_MGR_SECRET_FILE"):
+        name = "DEFAULT_MGR_SECRET"
+        read.problem(name, f"is missing; give the password here or a file in {name}_FILE")
     if schedule and not line:
-        problem("DATA_CRON_TIME", "is missing; give five fields such as '5 0 * * *', or @daily")
+        read.problem("DATA_CRON_TIME", "is missing; give five fields such as '5 0 * * *', or @daily")
     for name in ("DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_TLS_FINGERPRINT"):
         if values[BY_NAME[name].attribute] and not values["tls_verify"]:
-            problem(name, "contradicts DEFAULT_MGR_TLS_VERIFY=false; remove one of the two")
+            read.problem(name, "contradicts DEFAULT_MGR_TLS_VERIFY=false; remove one of the two")
     if problems:
         raise SettingsError(problems)
     when = Schedule(str(line), values["zone"]) if line else None  # type: ignore[arg-type]
+    values |= {"client_id": client.id, "client_key": client.key, "token_audience": client.audience}
     return Settings(**values, owner=owner, schedule=when)  # type: ignore[arg-type]
 
 
-def _check_credentials(
-    values: Mapping[str, object], names: set[str], needed: bool, problem: Callable[[str, str], None]
-) -> None:
-    """A password or an OAuth2 client, not both, and each whole."""
-    secret, client, key = "DEFAULT_MGR_SECRET", "DEFAULT_MGR_CLIENT_ID", "DEFAULT_MGR_CLIENT_KEY_FILE"
-    if not values["client_id"]:
-        if key in names:
-            problem(client, f"is missing; give the id of the OAuth2 client that {key} belongs to")
-        elif needed and not values["secret"] and f"{secret}_FILE" not in names:
-            problem(secret, f"is missing; give the password here or a file in {secret}_FILE")
-        return
-    for name in (secret, f"{secret}_FILE", "DEFAULT_MGR_USERNAME"):
-        if name in names:
-            problem(name, f"does not go with {client}: an OAuth2 client has no password; remove one of the two")
-    if key not in names:
-        problem(key, f"is missing; give the file with the private key of {client}")
+class Reader:
+    """What variables hold, and what is wrong with them: once for each."""
+
+    def __init__(self, environ: Mapping[str, str], problems: list[str]) -> None:
+        self.environ, self.problems = environ, problems
+
+    def text(self, name: str, default: str = "") -> str:
+        return unquoted(self.environ.get(name, "")) or default
+
+    def problem(self, name: str, text: str) -> None:
+        if not any(problem.startswith(f"{name}: ") for problem in self.problems):
+            self.problems.append(f"{name}: {text}")
 
 
 def _value(environ: Mapping[str, str], variable: Variable, problems: list[str]) -> object:
@@ -331,7 +318,6 @@ def _value(environ: Mapping[str, str], variable: Variable, problems: list[str]) 
 
 SECRET_IN = {
     "DEFAULT_MGR_SECRET": "password",
-    "DEFAULT_MGR_CLIENT_KEY": "private key",
     "DATA_PING_URL": "URL of the check",
     "DATA_NOTIFY_URLS": "Apprise URLs",
 }

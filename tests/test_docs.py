@@ -182,6 +182,8 @@ def without_a_password(here: Sandbox) -> None:
     assert here.node.oauth2
     assert here.node.oauth2.tokens
     assert (here.folder / "mgr_client_key.pem").stat().st_mode & 0o777 == 0o600
+
+
 def measuring(here: Sandbox) -> None:
     secret_file(here)
     here.write("ca.pem", here.node.ca_file.read_text())

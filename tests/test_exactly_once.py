@@ -91,7 +91,7 @@ def hours(collection: Collection, number: int = 10) -> list[str]:
 
 
 def test_the_ledger_holds_its_size_over_ten_weeks(collection: Collection) -> None:
-    """Every hour of them where MODEL_EXAMPLES is set; else every 56th, and the one after it. It forgets after 30 days."""
+    """Every hour of them where MODEL_EXAMPLES is set; else every 56th, and the one after it."""
     calls_an_hour = 10
     every = 1 if os.environ.get("MODEL_EXAMPLES") else 56
     size = []
