@@ -22,7 +22,6 @@ from ..errors import CollectorError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from .page import Material
     from .queries import Period
 
 DAYS = 30
@@ -75,7 +74,10 @@ def write_report(
         _write(output, page)
     except OSError as error:
         where = error.filename or output
-        raise CollectorError(f"the report cannot be made: {where}: {error.strerror}; make it readable and writable, or name another place with --output") from error
+        raise CollectorError(
+            f"the report cannot be made: {where}: {error.strerror}; "
+            "make it readable and writable, or name another place with --output"
+        ) from error
 
 
 def _make(
@@ -92,6 +94,8 @@ def _make(
     import duckdb
 
     from . import concurrency, page, reading
+    from .blocks import counted
+    from .material import Material
     from .queries import Queries
 
     try:
@@ -108,9 +112,11 @@ def _make(
         totals_before = queries.totals()
         queries.choose(period)
         if unreadable := queries.unreadable():
-            archive.remarks.append(f"{unreadable:,} rows have no start or end that can be read, and are not counted in time.")
+            archive.remarks.append(
+                f"{counted(unreadable, 'row')} without a start and an end that can be read: not counted in any time."
+            )
         progress("drawing")
-        material = page.Material(
+        material = Material(
             db=db,
             archive=archive,
             queries=queries,
@@ -120,7 +126,7 @@ def _make(
             measures=measures,
             hide_names=hide_names,
             known=_known(list(archive.sources.values()), facts, made, oldest, latest),
-            oldest=oldest.date() if oldest else None,
+            oldest=_since(oldest, facts, zone),
             totals=queries.totals(),
             totals_before=totals_before,
         )
@@ -128,6 +134,12 @@ def _make(
     except duckdb.Error as error:
         said = str(error).partition("\n")[0]
         raise CollectorError(f"the report cannot be made: {said}") from error
+
+
+def _since(oldest: datetime | None, facts: Facts, zone: ZoneInfo) -> date | None:
+    """The local day from which on the history tells of all there was; None where it holds no record."""
+    known = [moment.astimezone(zone) for moment in (oldest, facts.complete_since) if moment]
+    return min(known).date() if oldest else None
 
 
 def _bounds(db: DuckDBPyConnection, made: datetime, zone: ZoneInfo) -> tuple[datetime | None, ...]:
@@ -176,7 +188,7 @@ def _known(
     def when(moment: datetime | None, otherwise: str) -> str:
         return f"{moment.astimezone(made.tzinfo):%Y-%m-%d %H:%M}" if moment else otherwise
 
-    lost = [f"{count:,} participants ({when(moment, 'time not known')})" for moment, count in facts.lost if count]
+    lost = [f"{count:,} participant(s) ({when(moment, 'time not known')})" for moment, count in facts.lost if count]
     gaps = [f"{when(start, '')} to {when(end, '')}" for start, end in facts.gaps]
     return [
         ("Made", f"{made:%Y-%m-%d %H:%M}"),
@@ -186,7 +198,7 @@ def _known(
         ("Complete since", when(facts.complete_since, "not known; the collector's ledger does not tell")),
         ("Compared with the node's whole list", when(facts.reconciled, "not yet")),
         ("Gaps", "; ".join(_few(gaps)) or "none known"),
-        ("Waiting for the next run", f"{facts.waiting:,} rows, not on this page" if facts.waiting else "nothing"),
+        ("Waiting for the next run", f"{facts.waiting:,} row(s), not on this page" if facts.waiting else "nothing"),
         ("Lost for good", "; ".join(_few(lost)) or "nothing known"),
     ]
 
@@ -214,7 +226,7 @@ def _database(folder: Path) -> Iterator[DuckDBPyConnection]:
     """DuckDB on disk, bounded in memory; it neither installs nor loads anything that did not come with it."""
     import duckdb
 
-    settings = {
+    settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY,
         "threads": THREADS,
         "temp_directory": str(folder / "temp"),

@@ -14,7 +14,7 @@ from ..errors import printable
 LONGEST = 120
 """Characters of a name on the page; one may have 1,000."""
 
-Cell = str | int
+Cell = str | int | float
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,6 @@ class HeatMap:
     head: Sequence[str]
     rows: Sequence[tuple[str, Sequence[tuple[str, int]]]]
     """Of each row its name, and its cells: the text, and the step of the colour."""
-
-
-Block = Table | Figure | HeatMap | Sequence[Card] | str | Sequence["Block"]
 
 
 @dataclass
@@ -109,6 +106,11 @@ def lasting(seconds: float) -> str:
     if seconds < 60:
         return f"{round(seconds)} s"
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def percent(part: float, whole: float) -> str:

@@ -31,7 +31,12 @@ class Words:
 
 
 def columns(
-    words: Words, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], unit: str, *, share: bool = False
+    words: Words,
+    labels: Sequence[str],
+    series: Sequence[tuple[str, Sequence[float]]],
+    unit: str,
+    *,
+    share: bool = False,
 ) -> Markup:
     """A column for each label, its series (a style's class, and values) stacked.
 
@@ -65,11 +70,15 @@ def columns(
             base += height
         if place == best:
             anchor = "start" if place * width < 8 else "end" if place * width > 92 else "middle"
-            parts.append(_text(place * width + width / 2, ABOVE + HEIGHT - base - 5, f"{sums[place]:,.0f}", anchor, "best"))
+            parts.append(
+                _text(place * width + width / 2, ABOVE + HEIGHT - base - 5, f"{sums[place]:,.0f}", anchor, "best")
+            )
     every = max(1, math.ceil(len(labels) / 5))
     for place in range(0, len(labels), every):
         anchor = "start" if place == 0 and width < 8 else "middle"
-        parts.append(_text(place * width + (0 if anchor == "start" else width / 2), ABOVE + HEIGHT + 17, labels[place], anchor))
+        parts.append(
+            _text(place * width + (0 if anchor == "start" else width / 2), ABOVE + HEIGHT + 17, labels[place], anchor)
+        )
     return _svg(words, ABOVE + HEIGHT + BELOW, "plot", parts)
 
 
@@ -83,8 +92,10 @@ def bars(words: Words, rows: Sequence[tuple[str, float, str]], kind: str = "s1")
         parts += [
             _text(0, y + 13, short, "start", "name"),
             _text(100, y + 13, said, "end", "name"),
-            Markup('<rect class="rail" x="0" y="{0}" width="100%" height="9" /><rect class="{1}" x="0" y="{0}" '
-                   'width="{2}%" height="9" />').format(y + 18, kind, _short(value / most * 100)),
+            Markup(
+                '<rect class="rail" x="0" y="{0}" width="100%" height="9" /><rect class="{1}" x="0" y="{0}" '
+                'width="{2}%" height="9" />'
+            ).format(y + 18, kind, _short(value / most * 100)),
         ]
     return _svg(words, max(1, len(rows)) * ROW, "list", parts)
 

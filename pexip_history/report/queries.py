@@ -186,7 +186,9 @@ class Queries:
 
     def reasons(self) -> list[tuple[str, int]]:
         """Why connections ended, most frequent first; what is rarer is put together."""
-        rows = self._all("SELECT coalesce(reason, 'none given'), count(*) AS n FROM people GROUP BY ALL ORDER BY n DESC, 1")
+        rows = self._all(
+            "SELECT coalesce(reason, 'none given'), count(*) AS n FROM people GROUP BY ALL ORDER BY n DESC, 1"
+        )
         rest = sum(count for _, count in rows[REASONS:])
         return rows[:REASONS] + ([(f"{len(rows) - REASONS} other reasons", rest)] if rest else [])
 
@@ -238,9 +240,11 @@ class Queries:
 
     def unreadable(self) -> int:
         """Rows of any time whose start or end is none, or whose end lies before the start."""
-        return int(self._one("""
+        return int(
+            self._one("""
             SELECT count(*) FROM (SELECT starts, ends FROM participant UNION ALL SELECT starts, ends FROM conference)
-            WHERE starts IS NULL OR ends IS NULL OR ends < starts""")[0])
+            WHERE starts IS NULL OR ends IS NULL OR ends < starts""")[0]
+        )
 
     def _all(self, query: str) -> list[tuple]:  # type: ignore[type-arg]
         return self.db.execute(query).fetchall()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CollectorError, printable
+from .blocks import counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -114,7 +115,9 @@ def load(db: DuckDBPyConnection, data: Path, progress: Callable[[str], None]) ->
             there = {own: (kind, places[source]) for own, (kind, source) in columns.items() if source in places}
             archive.columns.setdefault(table, set()).update(there)
             if refused := _insert(db, table, there, alike, len(header)):
-                archive.remarks.append(f"{name}: {refused} rows cannot be read and are left out.")
+                archive.remarks.append(
+                    f"{name}: {counted(refused, 'row')} left out that no program could read; the rest is here."
+                )
     return archive
 
 
@@ -176,7 +179,9 @@ def _insert(
         db.execute("ROLLBACK")
     db.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
     tolerant = f"{insert.removesuffix(_options(width))}{_options(width + SPARE)}"
-    db.execute(f"{tolerant}, strict_mode = false, null_padding = true, store_rejects = true, rejects_limit = 0)", [files])
+    db.execute(
+        f"{tolerant}, strict_mode = false, null_padding = true, store_rejects = true, rejects_limit = 0)", [files]
+    )
     row = db.execute("SELECT count(DISTINCT (file_id, line)) FROM reject_errors").fetchone()
     return int(row[0]) if row else 0
 

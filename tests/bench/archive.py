@@ -54,7 +54,9 @@ def _shapes(rng: random.Random) -> tuple[list[str], list[str]]:
     for _ in range(SHAPES):
         one, present = call(rng, LAST, participants=EACH)
         conferences.append(_line(one, {}))
-        participants += [_line(each, {"conference": "/api/admin/history/v1/conference/%(conference)s/"}) for each in present]
+        participants += [
+            _line(each, {"conference": "/api/admin/history/v1/conference/%(conference)s/"}) for each in present
+        ]
     return conferences, participants
 
 
