@@ -109,7 +109,7 @@ def hours(m: Material) -> Section:
         "Hours of the week",
         "How many participants were there on the average, by hour and weekday. Plan maintenance where it is pale.",
     )
-    mean = concurrency.presence(m.db, m.period.first, m.period.last, m.zone)
+    mean = m.presence
     most = max(mean.values(), default=0.0)
     weekdays = [day for day in range(1, 8) if any((day, hour) in mean for hour in range(24))]
     places = 1 if most < 100 else 0

@@ -47,9 +47,16 @@ class Peak:
 def local_times(db: DuckDBPyConnection, zone: ZoneInfo, first: datetime, last: datetime) -> None:
     """Make local(t), the zone's clock at a UTC time between these; by zoneinfo, as the rest of the collector does."""
     changes = _changes(zone, first - timedelta(days=1), last + timedelta(days=1))
-    cases = "".join(f" WHEN t >= TIMESTAMP '{since}' THEN {offset}" for since, offset in reversed(changes[1:]))
-    offset = f"CASE{cases} ELSE {changes[0][1]} END" if cases else f"{changes[0][1]}"
-    db.execute(f"CREATE MACRO local(t) AS t + to_seconds({offset})")
+    db.execute(f"CREATE MACRO local(t) AS t + to_seconds({_offset(changes)})")
+
+
+def _offset(changes: Sequence[tuple[datetime, int]]) -> str:
+    """The seconds ahead at t, as SQL that halves the changes: a hundred years have two hundred."""
+    if len(changes) == 1:
+        return f"{changes[0][1]}"
+    half = len(changes) // 2
+    since = f"TIMESTAMP '{changes[half][0]}'"
+    return f"CASE WHEN t >= {since} THEN {_offset(changes[half:])} ELSE {_offset(changes[:half])} END"
 
 
 def _changes(zone: ZoneInfo, first: datetime, last: datetime) -> list[tuple[datetime, int]]:
@@ -86,17 +93,21 @@ def sweep(db: DuckDBPyConnection, archive: Archive) -> list[Measure]:
         UNION ALL SELECT ends, {downs} FROM participant WHERE ends > starts
         UNION ALL SELECT starts, {held_ups} FROM conference WHERE ends > starts AND meeting(service)
         UNION ALL SELECT ends, {held_downs} FROM conference WHERE ends > starts AND meeting(service)""")
-    net = ", ".join(f"sum({column}) {column}" for column in columns)
-    before = ", ".join(
-        f"coalesce(sum({column}) OVER (ORDER BY slot ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::INTEGER "
-        f"{column}"
-        for column in columns
+    net = ", ".join(f"sum({column})::BIGINT {column}" for column in columns)
+    after = ", ".join(
+        f"sum({column}) OVER (ORDER BY slot ROWS UNBOUNDED PRECEDING)::INTEGER after_{column}" for column in columns
     )
+    before = ", ".join(f"(after_{column} - {column})::INTEGER {column}" for column in columns)
+    still = ", ".join(f"after_{column}" for column in columns)
+    somebody = " OR ".join(f"after_{column} <> 0" for column in columns)
+    # Slots in which nobody came or went are there as far as somebody stayed.
     db.execute(f"""
         CREATE TABLE slot AS
         WITH net AS (SELECT epoch_us(t) // {SLOT}000000 AS slot, {net} FROM event GROUP BY ALL),
-        every AS (SELECT unnest(range(min(slot), max(slot) + 1)) AS slot FROM net),
-        carried AS (SELECT slot, {before} FROM every LEFT JOIN net USING (slot))
+        moved AS (SELECT *, {after}, lead(slot) OVER (ORDER BY slot) AS next FROM net),
+        carried AS (SELECT slot, {before} FROM moved
+                    UNION ALL SELECT unnest(range(slot + 1, next)), {still} FROM moved
+                    WHERE next > slot + 1 AND ({somebody}))
         SELECT *, make_timestamp(slot * {SLOT}000000) AS t,
                local(t)::DATE AS day, hour(local(t)) AS hour FROM carried""")
     levels = ", ".join(
@@ -177,7 +188,8 @@ def presence(db: DuckDBPyConnection, first: date, last: date, zone: ZoneInfo) ->
     start, end = (midnight(day, zone) for day in (first, last + timedelta(days=1)))
     rows = db.execute(
         f"""
-        WITH clock AS (SELECT local(unnest(range(?::TIMESTAMP, ?::TIMESTAMP, INTERVAL {SLOT} SECOND))) AS t),
+        WITH tick AS (SELECT unnest(range(?::TIMESTAMP, ?::TIMESTAMP, INTERVAL {SLOT} SECOND)) AS t),
+        clock AS (SELECT local(t) AS t FROM tick),
         there AS (SELECT isodow(t) AS weekday, hour(t) AS hour, count(*) * {SLOT} AS seconds FROM clock GROUP BY ALL),
         hours AS (SELECT isodow(day) AS weekday, hour, sum(presence) AS presence FROM held
                   WHERE measure = 'presence' AND day BETWEEN ? AND ? GROUP BY ALL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -37,6 +38,10 @@ class Material:
     totals: Totals
     totals_before: Totals
     numbers: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def presence(self) -> dict[tuple[int, int], float]:
+        return concurrency.presence(self.db, self.period.first, self.period.last, self.zone)
 
     @property
     def span(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from . import capacity, concurrency, experience
+from . import capacity, experience
 from .blocks import Card, Section, Table, change, counted, day_text, lasting, percent, shown
 from .material import Material, peak_of
 from .queries import LEAST
@@ -73,7 +73,7 @@ def _glance(m: Material) -> Section:
                     f"{day_text(most.at.date())}, {most.at:%H:%M}; 90 % of it or more for {lasting(most.seconds)}",
                 )
             )
-    busy = concurrency.presence(m.db, m.period.first, m.period.last, m.zone)
+    busy = m.presence
     if busy and max(busy.values()) > 0:
         (weekday, hour), mean = max(busy.items(), key=lambda item: (item[1], -item[0][0], -item[0][1]))
         name = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")[weekday - 1]
