@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint image test-image test-crash-syscalls audit bench test-spreadsheet test-spark lock
+.PHONY: help demo test lint image test-image test-crash-syscalls audit bench test-spreadsheet test-spark test-browser picture lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -41,6 +41,15 @@ test-crash-syscalls: $(VENV)/ready  ## kill at every system call (needs strace)
 
 test-spreadsheet: $(VENV)/ready  ## what a spreadsheet makes of the files (needs Debian's libreoffice-calc)
 	@$(BIN)/python -m pytest tests/spreadsheet
+
+test-browser: $(VENV)/ready  ## the report in a browser (Debian's chromium; as root it is installed)
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -q && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends chromium fonts-noto-core; } || \
+	  { echo "Chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/browser
+
+picture: $(VENV)/ready  ## docs/report.png anew, from the demo's calls (needs chromium)
+	@$(BIN)/python -m tests.browser.picture
 
 .venv-spark/ready: tests/spark/requirements.txt
 	$(PYTHON) -m venv .venv-spark

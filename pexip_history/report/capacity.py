@@ -39,7 +39,7 @@ def peaks(m: Material) -> Section:
     section.blocks.append(
         Table(
             "The highest of the period",
-            ("", "peak", "first reached", "h:mm:ss at 90 % or more", "peak of the period before"),
+            ("what", "peak", "first reached", "h:mm:ss at 90 % or more", "peak of the period before"),
             summary,
         )
     )

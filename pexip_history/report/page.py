@@ -109,7 +109,7 @@ def _glance(m: Material) -> Section:
         section.blocks.append(
             Table(
                 f"Totals, against {day_text(m.before.first)} to {day_text(m.before.last)}",
-                ("", "this period", "the period before"),
+                ("total", "this period", "the period before"),
                 [(name, value, then) for name, value, _, then in rows],
                 folded=True,
             )
@@ -126,7 +126,7 @@ def _about(m: Material) -> Section:
         ("Time zone", f"{m.zone.key} (TZ); the files themselves are in UTC"),
         *m.known,
     ]
-    section.blocks.append(Table("About this page", ("", ""), rows))
+    section.blocks.append(Table("About this page", ("what", "as of this page"), rows))
     for remark in m.archive.remarks:
         section.blocks.append(remark)
     return section
