@@ -17,7 +17,7 @@ $(VENV)/ready: requirements-dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
-demo: $(VENV)/ready  ## a Management Node on loopback, a collection, the files shown
+demo: $(VENV)/ready  ## a Management Node on loopback, a collection, its files and report
 	@$(BIN)/python -m tests.demo
 
 test: $(VENV)/ready  ## all tests that need no Docker

@@ -61,7 +61,8 @@ def write_report(
     """Write the page on the files in `data` to `output`, whole or not at all.
 
     `first` and `last` are local days, both included; without them the period is the last 30 whole days up to the
-    newest record. `progress` is told each step as it begins. The file gets the process's owner and umask.
+    newest record. `progress` is told each step as it begins, and of a long one each second how far it is (from a
+    thread). The file gets the process's owner and umask.
     Raises CollectorError where a file is none of ours, or where the page cannot be made or written.
     """
     if first and last and first > last:
@@ -237,7 +238,8 @@ def _database(folder: Path) -> Iterator[DuckDBPyConnection]:
         "preserve_insertion_order": False,
     }
     with duckdb.connect(folder / "history.duckdb", config=settings) as db:
-        db.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
+        db.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+        db.execute("SET lock_configuration = true")
         yield db
 
 

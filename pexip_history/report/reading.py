@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,16 +111,37 @@ def load(db: DuckDBPyConnection, data: Path, progress: Callable[[str], None]) ->
             continue
         archive.sources[table] = name if aggregate else f"{len(paths)} dated files (there is no {name})"
         size = sum(path.stat().st_size for path in paths) / 1e6
-        progress(f"reading {archive.sources[table]}, {size:,.0f} MB")
         for header, alike in _by_header(paths, table).items():
             places = {text: f"c{place}" for place, text in reversed(list(enumerate(header)))}
             there = {own: (kind, places[source]) for own, (kind, source) in columns.items() if source in places}
             archive.columns.setdefault(table, set()).update(there)
-            if refused := _insert(db, table, there, alike, len(header)):
+            with _told(db, progress, f"reading {archive.sources[table]}, {size:,.0f} MB"):
+                refused = _insert(db, table, there, alike, len(header))
+            if refused:
                 archive.remarks.append(
                     f"{name}: {counted(refused, 'row')} left out that no program could read; the rest is here."
                 )
     return archive
+
+
+@contextmanager
+def _told(db: DuckDBPyConnection, progress: Callable[[str], None], what: str) -> Iterator[None]:
+    """Tells what is done, and while that takes longer than a second how far it is; then from a thread."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            if (percent := db.query_progress()) > 0:
+                progress(f"{what}, {percent:.0f} %")
+
+    progress(what)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _by_header(paths: Iterable[Path], table: str) -> dict[tuple[str, ...], list[Path]]:

@@ -28,8 +28,9 @@ def main() -> None:
         write_archive(data, weeks(1, date(2026, 11, 24)))
         write_report(data, data / "report.html", zone=ZoneInfo("UTC"), facts=FACTS, now=NOW)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 1350})
+        page = browser.new_page(viewport={"width": 1200, "height": 1215})
         page.goto((data / "report.html").as_uri())
+        page.evaluate("document.querySelector('#about').remove()")  # true of each page, and no picture
         TARGET.write_bytes(page.screenshot())
         browser.close()
     print(f"{TARGET}: {TARGET.stat().st_size / 1000:.0f} kB")
