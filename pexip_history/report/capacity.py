@@ -23,13 +23,7 @@ def peaks(m: Material) -> Section:
         "How many were there at once decides how many licenses are needed. A peak that lasts a few minutes in a "
         "month can be a reason to buy more, or to move one meeting.",
     )
-    kinds = [measure for measure in m.measures if measure.column.startswith("license") and measure.column != "licenses"]
-    shown_kinds = kinds if len(kinds) > 1 else []
-    found = {
-        measure: concurrency.peaks(m.db, measure, m.span, m.period.first, m.period.last)
-        for measure in m.measures
-        if measure not in kinds or measure in shown_kinds
-    }
+    found = {measure: concurrency.peaks(m.db, measure, m.span, m.period.first, m.period.last) for measure in m.measures}
     summary = []
     for measure in found:
         if most := peak_of(m, measure):
