@@ -2,8 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint image test-image test-browser test-crash-syscalls test-power-cut simulate-year audit bench \
-	test-spreadsheet test-spark hook release-notes lock
+.PHONY: help demo test lint image picture test-image test-browser test-crash-syscalls test-power-cut simulate-year audit \
+	bench test-spreadsheet test-spark hook release-notes lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -18,7 +18,7 @@ $(VENV)/ready: requirements-dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
-demo: $(VENV)/ready  ## a Management Node on loopback, a collection, the files shown
+demo: $(VENV)/ready  ## a Management Node on loopback, a collection, its files and report
 	@$(BIN)/python -m tests.demo
 
 test: $(VENV)/ready  ## all tests that need no Docker
@@ -48,11 +48,17 @@ simulate-year: $(VENV)/ready  ## a year of misfortunes, compared id by id: make 
 test-power-cut: $(VENV)/ready  ## cut the power after every change of a run (needs strace)
 	@$(BIN)/python -m tests.power_cut
 
-test-browser: $(VENV)/ready  ## the report's page in a real browser (needs Chromium)
-	@$(BIN)/python -m pytest tests/browser
-
 test-spreadsheet: $(VENV)/ready  ## what a spreadsheet makes of the files (needs Debian's libreoffice-calc)
 	@$(BIN)/python -m pytest tests/spreadsheet
+
+test-browser: $(VENV)/ready  ## the report in a browser (Debian's chromium; as root it is installed)
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -q && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends chromium fonts-noto-core; } || \
+	  { echo "Chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/browser
+
+picture: $(VENV)/ready  ## docs/report.png anew, from the demo's calls (needs chromium)
+	@$(BIN)/python -m tests.browser.picture
 
 .venv-spark/ready: tests/spark/requirements.txt
 	$(PYTHON) -m venv .venv-spark

@@ -1,6 +1,6 @@
 """What the collector does, shown on this machine: python -m tests.demo (make demo).
 
-A Management Node (tests/management_node) with yesterday's calls answers on the loopback, and
+A Management Node (tests/management_node) with two months of a company's calls answers on the loopback, and
 collector.py is run against it as a user would run it, over verified TLS.
 """
 
@@ -19,6 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pexip_history.report import Facts, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "demo-data"
@@ -28,6 +31,7 @@ COLUMNS = {
     "pexHistoryPart.csv": ["end_time", "display_name", "protocol", "call_quality", "conference_name"],
 }
 ROWS = 6
+DAYS = 60
 
 
 def main() -> int:
@@ -37,7 +41,8 @@ def main() -> int:
     shutil.rmtree(DATA, ignore_errors=True)
     DATA.mkdir(exist_ok=True)
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
-    title("A Management Node with yesterday's calls")
+    first = yesterday - timedelta(days=DAYS - 1)
+    title("A Management Node with two months of calls")
     with tempfile.TemporaryDirectory(prefix="demo-") as folder, management_node(Path(folder)) as address:
         print(f"https://{address}, certificate of a company's own CA")
         settings = {
@@ -45,14 +50,16 @@ def main() -> int:
             "DEFAULT_MGR_SECRET": PASSWORD,
             "DEFAULT_MGR_CA_FILE": f"{folder}/ca.pem",
             "DATA_DIR": relative(DATA),
+            "DATA_MEDIA_STREAMS": "true",
         }
         title("The collector")
         for name, value in settings.items():
             print(f"$ export {name}={shlex.quote(value)}")
-        for command in (["check"], ["collect", "--from", f"{yesterday}", "--to", f"{yesterday + timedelta(days=1)}"]):
+        for command in (["check"], ["collect", "--from", f"{first}", "--to", f"{yesterday + timedelta(days=1)}"]):
             if code := collector(command, settings):
                 print(f"\n{command[0]} ended with {code}, which is not how it should be.", file=sys.stderr)
                 return code
+        report(settings)
     title("What was written")
     show_files()
     for name, columns in COLUMNS.items():
@@ -60,6 +67,7 @@ def main() -> int:
         show_table(DATA / name, columns)
     title("Where to go next")
     print(f"The files are in {relative(DATA)}; any spreadsheet opens them, and so does pandas or DuckDB.")
+    print(f"What they say is in {relative(DATA / 'report.html')}; open it in a browser.")
     print("README.md has the three ways to collect from your own Management Node, on a schedule.")
     return 0
 
@@ -70,7 +78,7 @@ def management_node(folder: Path) -> Iterator[str]:
     secret = folder / "secret"
     secret.write_text(PASSWORD)
     command = [sys.executable, "-m", "tests.management_node", "--tls", str(folder)]
-    command += ["--secret-file", str(secret), "--calls", "yesterday"]
+    command += ["--secret-file", str(secret), "--weeks", "yesterday"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8") as node:
         try:
             address = node.stdout.readline().strip() if node.stdout else ""
@@ -90,6 +98,11 @@ def collector(command: list[str], settings: dict[str, str]) -> int:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     done = subprocess.run([sys.executable, "collector.py", *command], cwd=ROOT, env=kept | settings)
     return done.returncode
+
+
+def report(settings: dict[str, str]) -> None:
+    """The page. Once `collector.py report` is there, this is: collector(["report"], settings)."""
+    write_report(DATA, DATA / "report.html", zone=ZoneInfo("UTC"), facts=Facts("demo"))
 
 
 def show_files() -> None:

@@ -273,6 +273,10 @@ def scheduled_elsewhere(here: Sandbox) -> None:
         assert here.rows(f"{folder}/pexHistoryConf.csv"), folder
 
 
+def reported(here: Sandbox) -> None:
+    assert "At a glance" in (here.data / "report.html").read_text(encoding="utf-8")
+
+
 def once(here: Sandbox) -> None:
     """Nothing was written twice, whatever was restored, moved or rebuilt."""
     found = [
@@ -299,6 +303,7 @@ AROUND: dict[str, tuple[Step | None, Step | None]] = {
     "other-schedulers.md": (secret_file, scheduled_elsewhere),
     "backup-and-moving.md": (running, once),
     "upgrading.md": (running, once),
+    "reading-the-report.md": (running, reported),
 }
 
 

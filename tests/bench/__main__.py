@@ -5,8 +5,8 @@ Side by side, as whole processes against a node whose pages are ready made:
   b   the plain pipeline: requests, json.loads, csv.writer, no promise kept
   c   the collector, whole
 
-Then the collector with a long history already there, against a node that takes its time, and its
-`health`. Figures are medians of interleaved runs.
+Then the collector with a long history already there, against a node that takes its time, its `health`, and
+the report on histories of three sizes. Figures are medians of interleaved runs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import stage
-from tests.bench.measure import Cost, FailedError
+from tests.bench import archive, stage
+from tests.bench.measure import Cost, FailedError, run
 
 LARGE = 300_000
 """Participants from which on a size is measured `--large-repeat` times."""
 BYTES_EACH = 10_000
 """Of disk for each participant: the node's records, a client's files, staged and published."""
+ARCHIVE_BYTES_EACH = 2_500
+"""Of disk for each participant that the report reads: its row, and DuckDB's tables and what it spills."""
+REPORT_SECONDS = {100_000: 2, 1_000_000: 8, 5_000_000: 40}
+"""What the report may take by the participants that the history holds."""
 DELAY = 0.001
 MB = 10**6
 CLIENTS = {"a": "floor", "raw": "floor, raw", "b": "plain", "c": "collector"}
@@ -44,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.compare_only:
             return
         failed = False
-        for part in (history, slow_node, health):
+        for part in (report,) if options.report_only else (history, slow_node, health, report):
             try:
                 with tempfile.TemporaryDirectory(dir=folder) as own:
                     part(Path(own), options)
@@ -66,6 +70,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--large-repeat", type=int, default=1, help=f"the same from {LARGE:,} participants on")
     parser.add_argument("--page", type=int, default=1000, help="the node's largest page")
     parser.add_argument("--history", type=int, default=5000, metavar="MB", help="size of the long aggregate")
+    parser.add_argument("--report", type=int, nargs="*", default=list(REPORT_SECONDS), metavar="N", help="its archives")
+    parser.add_argument("--report-repeat", type=int, default=3, metavar="N", help="runs of each report")
+    parser.add_argument("--report-only", action="store_true", help="the report and no more")
     parser.add_argument("--folder", type=Path, help="where the files go (a temporary folder)")
     parser.add_argument(
         "--collector",
@@ -78,6 +85,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.quick:
         options.participants, options.repeat, options.history = [10_000], 3, 200
+        options.report = [100_000]
+    if options.report_only:
+        options.participants = []
     return options
 
 
@@ -192,6 +202,26 @@ def health(folder: Path, options: argparse.Namespace) -> None:
         f"\nhealth: {statistics.median(walls) * 1000:.0f} ms,"
         f" {min(walls) * 1000:.0f} to {max(walls) * 1000:.0f} (under 150)"
     )
+
+
+def report(folder: Path, options: argparse.Namespace) -> None:
+    """The page on archives of several sizes, as a process of its own."""
+    say(f"\nThe report, median of {options.report_repeat}")
+    for participants in options.report:
+        if not enough(folder, participants * ARCHIVE_BYTES_EACH, f"a report on {participants:,} participants"):
+            continue
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            data = Path(name)
+            archive.write(data, participants)
+            command = [sys.executable, "-m", "tests.bench.client_report", str(data)]
+            each = [run(command, {"PYTHONPATH": str(stage.ROOT)}) for _ in range(options.report_repeat)]
+            size = (data / "report.html").stat().st_size / 1000
+        cost = Cost.median(each)
+        wanted = REPORT_SECONDS.get(participants)
+        say(
+            f"  {participants:9,} participants: wall {cost.wall:.1f} s{f' (at most {wanted})' if wanted else ''},"
+            f" CPU {cost.cpu:.1f} s, peak {cost.peak:.0f} MB (at most 400), page {size:.0f} kB (at most 500)"
+        )
 
 
 def enough(folder: Path, needed: int, what: str) -> bool:

@@ -18,6 +18,7 @@ from .behaviour import Behaviour
 from .calls import call, calls
 from .node import ManagementNode
 from .oauth import OAuth2
+from .weeks import weeks
 
 
 def main() -> None:
@@ -45,6 +46,8 @@ def main() -> None:
     with node:
         for day in options.calls:
             node.load(calls(options.seed, day, options.conferences))
+        if options.weeks:
+            node.load(weeks(options.seed, options.weeks))
         if options.tls:
             options.tls.mkdir(parents=True, exist_ok=True)
             (options.tls / "ca.pem").write_bytes(node.ca_file.read_bytes())
@@ -82,6 +85,7 @@ def _options() -> argparse.Namespace:
         default=[],
         help="a day to fill with calls, yesterday or YYYY-MM-DD (UTC); may be repeated",
     )
+    parser.add_argument("--weeks", type=_day, help="the last of sixty days, to fill with a company's calls")
     parser.add_argument("--conferences", type=int, default=300, help="for each day")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(

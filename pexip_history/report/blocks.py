@@ -1,0 +1,125 @@
+"""What a page is made of, and how its values are written. No markup: the template has that."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from markupsafe import Markup
+
+from ..errors import printable
+
+LONGEST = 120
+"""Characters of a name on the page; one may have 1,000."""
+
+Cell = str | int | float
+
+
+@dataclass(frozen=True)
+class Table:
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    folded: bool = False
+    """Shown on a click: a picture beside it says the same."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    caption: str
+    picture: Markup
+    legend: Sequence[tuple[str, str]] = ()
+    """Style's class and name of each series, where there is more than one."""
+
+
+@dataclass(frozen=True)
+class Card:
+    name: str
+    value: str
+    more: str = ""
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[str, int]]]]
+    """Of each row its name, and its cells: the text, and the step of the colour."""
+
+
+@dataclass
+class Section:
+    ident: str
+    title: str
+    lead: str = ""
+    blocks: list[object] = field(default_factory=list)
+    """Of Table, Figure, HeatMap; a list of Cards; a list of blocks (side by side); a sentence."""
+
+
+def shown(text: str) -> str:
+    """A text of the history as it may stand on a page: short, and nothing in it that acts on what is around it."""
+    kept, marks = [], 0
+    for character in printable(" ".join(text.splitlines()))[: LONGEST + 1]:
+        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
+        if marks <= 2 and (unicodedata.category(character) != "Cf" or character == "\u200d"):
+            kept.append(character)
+    short = "".join(kept)
+    return short[: LONGEST - 1] + "…" if len(short) > LONGEST or len(text) > LONGEST + 1 else short
+
+
+def day_text(day: date) -> str:
+    return f"{day:%a} {day.day} {day:%b %Y}"
+
+
+def moment_text(moment: datetime) -> str:
+    """To the minute, as a spreadsheet reads it too."""
+    return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def span_text(since: date, span: str) -> str:
+    """How a day, a week, a month or a year is called below a picture."""
+    return {"day": f"{since.day} {since:%b}", "week": f"{since.day} {since:%b %y}", "month": f"{since:%b %Y}"}.get(
+        span, f"{since:%Y}"
+    )
+
+
+def span_cell(since: date, span: str) -> str:
+    """The same in a table: sortable, and with the weekday where it tells something."""
+    return {
+        "day": f"{since} {since:%a}",
+        "week": f"{since} (week {since.isocalendar().week})",
+        "month": f"{since:%Y-%m}",
+    }.get(span, f"{since:%Y}")
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss, which needs no decimal sign and which every spreadsheet takes for a time."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def lasting(seconds: float) -> str:
+    """In words for a sentence."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def percent(part: float, whole: float) -> str:
+    return f"{part / whole * 100:.1f} %" if whole else "–"
+
+
+def change(now: float, before: float) -> str:
+    """Against the period before, in words."""
+    if not before:
+        return "none in the period before" if now else ""
+    difference = (now - before) / before * 100
+    return f"{difference:+.0f} % against the period before" if abs(difference) >= 0.5 else "as in the period before"

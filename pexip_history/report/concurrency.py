@@ -1,0 +1,218 @@
+"""How many were there at the same time: a sweep over all joins and leaves, in DuckDB.
+
+A connection is there from its start until just before its end, [start, end): who leaves at the moment in which
+another joins is not counted together with them, and one that lasted no time never was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from .reading import Archive
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+KINDS = 5
+"""License types with a peak of their own; what is beyond the most used ones is put together."""
+OTHERS = "other types"
+RUNNING = "PARTITION BY slot ORDER BY t ROWS UNBOUNDED PRECEDING"
+WIDE = 1 << 26
+"""More than there are at one time of anything; two such numbers fit into the 53 bits of a DOUBLE."""
+COUNT = "least(greatest(coalesce(licenses, 0), 0), 9999)"
+"""Of a connection's licenses; what is beyond is a slip of an edit."""
+SLOT = 900
+"""Seconds. Each quarter of an hour is swept by itself; local hours and days of every zone begin with one."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is counted: its column in the sweep, and its words."""
+
+    column: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most at one time within a span of days."""
+
+    since: date
+    most: int
+    at: datetime
+    """When that was first reached, local."""
+    seconds: int
+    """How long it stayed at 90 % of it or more, all times together."""
+
+
+def local_times(db: DuckDBPyConnection, zone: ZoneInfo, first: datetime, last: datetime) -> None:
+    """Make local(t), the zone's clock at a UTC time between these; by zoneinfo, as the rest of the collector does."""
+    changes = _changes(zone, first - timedelta(days=1), last + timedelta(days=1))
+    db.execute(f"CREATE MACRO local(t) AS t + to_seconds({_offset(changes)})")
+
+
+def _offset(changes: Sequence[tuple[datetime, int]]) -> str:
+    """The seconds ahead at t, as SQL that halves the changes: a hundred years have two hundred."""
+    if len(changes) == 1:
+        return f"{changes[0][1]}"
+    half = len(changes) // 2
+    since = f"TIMESTAMP '{changes[half][0]}'"
+    return f"CASE WHEN t >= {since} THEN {_offset(changes[half:])} ELSE {_offset(changes[:half])} END"
+
+
+def _changes(zone: ZoneInfo, first: datetime, last: datetime) -> list[tuple[datetime, int]]:
+    """From when on (naive, UTC) the zone is how many seconds ahead, beginning before `first`."""
+
+    def offset(moment: datetime) -> int:
+        ahead = zone.utcoffset(moment.replace(tzinfo=UTC).astimezone(zone))
+        return int(ahead.total_seconds()) if ahead else 0
+
+    found = [(first, offset(first))]
+    while first < last:
+        after = first + timedelta(days=1)
+        if offset(after) != offset(first):
+            low, high = first, after
+            while high - low > timedelta(seconds=1):
+                middle = low + (high - low) / 2
+                low, high = (middle, high) if offset(middle) == offset(first) else (low, middle)
+            found.append((high.replace(microsecond=0), offset(after)))
+        first = after
+    return found
+
+
+def sweep(db: DuckDBPyConnection, archive: Archive) -> list[Measure]:
+    """Make `held`: for each day and measure how long (seconds) each level was held, and when first."""
+    measures, deltas = _measures(db, archive)
+    columns = [measure.column for measure in measures]
+    ups = ", ".join(f"({deltas[column][0]})::INTEGER {column}" for column in columns)
+    downs = ", ".join(f"-({deltas[column][0]})::INTEGER {column}" for column in columns)
+    held_ups = ", ".join(f"{deltas[column][1]}::INTEGER {column}" for column in columns)
+    held_downs = ", ".join(f"-{deltas[column][1]}::INTEGER {column}" for column in columns)
+    db.execute(f"""
+        CREATE VIEW event AS
+        SELECT starts AS t, {ups} FROM participant WHERE ends > starts
+        UNION ALL SELECT ends, {downs} FROM participant WHERE ends > starts
+        UNION ALL SELECT starts, {held_ups} FROM conference WHERE ends > starts AND meeting(service)
+        UNION ALL SELECT ends, {held_downs} FROM conference WHERE ends > starts AND meeting(service)""")
+    net = ", ".join(f"sum({column})::BIGINT {column}" for column in columns)
+    after = ", ".join(
+        f"sum({column}) OVER (ORDER BY slot ROWS UNBOUNDED PRECEDING)::INTEGER after_{column}" for column in columns
+    )
+    before = ", ".join(f"(after_{column} - {column})::INTEGER {column}" for column in columns)
+    still = ", ".join(f"after_{column}" for column in columns)
+    somebody = " OR ".join(f"after_{column} <> 0" for column in columns)
+    # Slots in which nobody came or went are there as far as somebody stayed.
+    db.execute(f"""
+        CREATE TABLE slot AS
+        WITH net AS (SELECT epoch_us(t) // {SLOT}000000 AS slot, {net} FROM event GROUP BY ALL),
+        moved AS (SELECT *, {after}, lead(slot) OVER (ORDER BY slot) AS next FROM net),
+        carried AS (SELECT slot, {before} FROM moved
+                    UNION ALL SELECT unnest(range(slot + 1, next)), {still} FROM moved
+                    WHERE next > slot + 1 AND ({somebody}))
+        SELECT *, make_timestamp(slot * {SLOT}000000) AS t,
+               local(t)::DATE AS day, hour(local(t)) AS hour FROM carried""")
+    # Two levels in one sum, and that a DOUBLE: it is the sums that take the time.
+    pairs = list(zip_longest(columns[::2], columns[1::2], fillvalue="0"))
+    sums = ", ".join(
+        f"sum({one} + {other} * {WIDE}::DOUBLE) OVER ({RUNNING}) pair{place}"
+        for place, (one, other) in enumerate(pairs)
+    )
+    apart = ", ".join(
+        f"pair{place // 2}::BIGINT {'//' if place % 2 else '%'} {WIDE} AS {column}"
+        for place, column in enumerate(columns)
+    )
+    sets = ", ".join(f"(day, {column})" for column in columns)
+    whose = " ".join(f"WHEN grouping({column}) = 0 THEN '{column}'" for column in columns)
+    level = ", ".join(f"CASE WHEN grouping({column}) = 0 THEN {column} END" for column in columns)
+    # At one moment several come and go: of these rows the last alone lasts, and its levels are none below zero.
+    db.execute(f"""
+        CREATE TABLE held AS
+        WITH step AS (SELECT epoch_us(t) // {SLOT}000000 AS slot, t, {", ".join(columns)} FROM event
+                      UNION ALL SELECT slot, t, {", ".join(columns)} FROM slot),
+        summed AS (SELECT slot, t, epoch_us(coalesce(lead(t) OVER (PARTITION BY slot ORDER BY t),
+                       make_timestamp((slot + 1) * {SLOT}000000))) - epoch_us(t) AS lasted, {sums} FROM step),
+        level AS (SELECT slot, t, lasted, {apart} FROM summed WHERE lasted > 0)
+        SELECT day, hour, CASE {whose} ELSE 'presence' END AS measure, coalesce({level}) AS level,
+               min(level.t) AS reached, sum(lasted) / 1e6 AS seconds, sum(lasted * level.participants) / 1e6 AS presence
+        FROM level JOIN (SELECT slot, day, hour FROM slot) USING (slot)
+        GROUP BY GROUPING SETS ((day, hour), {sets})""")
+    return measures
+
+
+def _measures(db: DuckDBPyConnection, archive: Archive) -> tuple[list[Measure], dict[str, tuple[str, str]]]:
+    """What is counted, and of each how much a connection and a conference add."""
+    measures = [Measure("participants", "participants"), Measure("conferences", "conferences")]
+    deltas = {"participants": ("person(protocol, service)", "0"), "conferences": ("0", "1")}
+    if archive.has("participant", "licenses"):
+        measures.append(Measure("licenses", "licenses"))
+        deltas["licenses"] = (COUNT, "0")
+    if archive.has("participant", "licenses", "license"):
+        kinds = db.execute(
+            "SELECT coalesce(license, 'no type'), sum(licenses) AS n FROM participant WHERE licenses > 0"
+            " GROUP BY ALL ORDER BY n DESC, 1"
+        ).fetchall()
+        if len(kinds) == 1:
+            return measures, deltas  # the same as all licenses
+        alone = [kind for kind, _ in kinds[: KINDS if len(kinds) > KINDS + 1 else len(kinds)]]
+        listed = ", ".join(_quoted(kind) for kind in alone)
+        for number, kind in enumerate(alone):
+            measures.append(Measure(f"license{number}", kind))
+            mine = f"coalesce(license, 'no type') = {_quoted(kind)}"
+            deltas[f"license{number}"] = (f"CASE WHEN {mine} THEN {COUNT} ELSE 0 END", "0")
+        if len(alone) < len(kinds):
+            measures.append(Measure("license_others", OTHERS))
+            rest = f"CASE WHEN coalesce(license, 'no type') IN ({listed}) THEN 0 ELSE {COUNT} END"
+            deltas["license_others"] = (rest, "0")
+    return measures, deltas
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def peaks(db: DuckDBPyConnection, measure: Measure, span: str, first: date, last: date) -> Sequence[Peak]:
+    """By `span` (day, week, month, year; without one: once) the peaks of the days from first to last."""
+    since = f"date_trunc('{span}', day)::DATE" if span else "DATE '2000-01-01'"
+    rows = db.execute(
+        f"""
+        WITH mine AS (SELECT {since} AS since, level, min(reached) AS reached, sum(seconds) AS seconds
+                      FROM held WHERE measure = ? AND day BETWEEN ? AND ? GROUP BY ALL),
+        most AS (SELECT since, max(level) AS most FROM mine GROUP BY ALL)
+        SELECT since, most, local(min(reached) FILTER (level = most)),
+               round(sum(seconds) FILTER (level * 10 >= most * 9))::BIGINT
+        FROM mine JOIN most USING (since) WHERE most > 0 GROUP BY since, most ORDER BY since""",
+        [measure.column, first, last],
+    ).fetchall()
+    return [Peak(*row) for row in rows]
+
+
+def peak(db: DuckDBPyConnection, measure: Measure, first: date, last: date) -> Peak | None:
+    """The peak of all these days together."""
+    found = peaks(db, measure, "", first, last)
+    return found[0] if found else None
+
+
+def presence(db: DuckDBPyConnection, first: date, last: date, zone: ZoneInfo) -> dict[tuple[int, int], float]:
+    """By weekday (Monday 1) and hour how many participants were there on the average."""
+    start, end = (midnight(day, zone) for day in (first, last + timedelta(days=1)))
+    rows = db.execute(
+        f"""
+        WITH tick AS (SELECT unnest(range(?::TIMESTAMP, ?::TIMESTAMP, INTERVAL {SLOT} SECOND)) AS t),
+        clock AS (SELECT local(t) AS t FROM tick),
+        there AS (SELECT isodow(t) AS weekday, hour(t) AS hour, count(*) * {SLOT} AS seconds FROM clock GROUP BY ALL),
+        hours AS (SELECT isodow(day) AS weekday, hour, sum(presence) AS presence FROM held
+                  WHERE measure = 'presence' AND day BETWEEN ? AND ? GROUP BY ALL)
+        SELECT weekday, hour, coalesce(presence, 0) / seconds FROM there LEFT JOIN hours USING (weekday, hour)""",
+        [start, end, first, last],
+    ).fetchall()
+    return {(weekday, hour): mean for weekday, hour, mean in rows}
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """When that day begins in the zone; naive, UTC."""
+    return datetime.combine(day, time(), zone).astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,113 @@
+"""A report read back, and archives to make one of: for tests/test_report.py and tests/browser."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pexip_history.report import Facts, write_report
+from tests.management_node.calls import Call, Record
+
+OSLO = ZoneInfo("Europe/Oslo")
+NOW = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
+FACTS = Facts("1.1.0")
+NOT_LISTED = ("bucketed_call_quality", "historic_call_quality")
+
+
+class Reader(HTMLParser):
+    """Tables by caption, each a list of rows of text; all text; and what the elements are."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.headings: list[str] = []
+        self._caption = ""
+        self._row: list[str] = []
+        self._cell: list[str] | None = None
+        self.feed(page)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("caption", "td", "th", "h2"):
+            self._cell = []
+        elif tag == "tr":
+            self._row = []
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "caption":
+            self._caption = "".join(self._cell or [])
+            self.tables[self._caption] = []
+        elif tag == "h2":
+            self.headings.append("".join(self._cell or []))
+            self._cell = None
+        elif tag in ("td", "th"):
+            self._row.append("".join(self._cell or []))
+            self._cell = None
+        elif tag == "tr":
+            self.tables[self._caption].append(self._row)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self._cell is not None:
+            self._cell.append(data)
+
+    def table(self, caption: str) -> list[list[str]]:
+        """Its rows without the header."""
+        return self.tables[caption][1:]
+
+    def about(self, name: str) -> str:
+        return {row[0]: row[1] for row in self.table("About this page")}[name]
+
+
+def write_archive(data: Path, calls: Iterable[Call], *, guard: bool = True) -> None:
+    """The three aggregates, as the collector writes them."""
+    data.mkdir(exist_ok=True)
+    conferences: list[Record] = []
+    participants: list[Record] = []
+    for held, present in calls:
+        conferences.append(held)
+        participants += present
+    streams = [{"participant_id": one["id"], **stream} for one in participants for stream in one["media_streams"]]
+    for name, records in (("Conf", conferences), ("Part", participants), ("Stream", streams)):
+        if records:
+            write_csv(data / f"pexHistory{name}.csv", records, guard=guard)
+
+
+def write_csv(path: Path, records: Iterable[Mapping[str, object]], *, guard: bool = True) -> None:
+    rows = [{name: value for name, value in record.items() if name not in NOT_LISTED} for record in records]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(rows[0])
+        for row in rows:
+            writer.writerow("" if cell is None else _cell(cell, guard) for cell in row.values())
+
+
+def _cell(value: object, guard: bool) -> str:
+    text = str(value)
+    return f"'{text}" if guard and isinstance(value, str) and text[:1] in ("=", "@", "\t", "\r") else text
+
+
+def report(
+    data: Path,
+    *,
+    first: date | None = None,
+    last: date | None = None,
+    zone: ZoneInfo = OSLO,
+    hide_names: bool = False,
+    facts: Facts = FACTS,
+    now: datetime = NOW,
+) -> Reader:
+    """Make the report of that folder beside it, and read it."""
+    output = data.parent / f"{data.name}.html"
+    write_report(data, output, zone=zone, first=first, last=last, hide_names=hide_names, facts=facts, now=now)
+    return Reader(output.read_text(encoding="utf-8"))
