@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from operator import le
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 from zoneinfo import ZoneInfo
@@ -457,7 +458,7 @@ def _unrecorded(settings: Settings, now: datetime, message: str) -> Sequence[Map
 
     row = {"started": format_time(now), "outcome": "failed", "message": message}
     with suppress(CollectorError, OSError, sqlite3.Error):
-        return [row, *peek(settings)["runs"]]  # type: ignore[misc]
+        return [row, *peek(settings)["runs"]]
     before = settings.schedule.last(now - timedelta(minutes=1)) if settings.schedule else None
     return unrecorded(format_time(now), message, format_time(before) if before else None)
 
@@ -513,10 +514,24 @@ def _collect_locked(
             with suppress(sqlite3.Error, OSError):
                 archive.discard(ledger)
                 ledger.note_run(number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
+        if settings.report and outcome == "done" and run and any(run.taken.values()):
+            _report_after(settings)
         told = Told(DONE if outcome == "done" else FAILED, [], run.lost if run else 0)
         with suppress(sqlite3.Error):
             told.runs = ledger.runs(RUNS_KEPT)
         return told
+
+
+def _report_after(settings: Settings) -> None:
+    """Write the report anew; that it cannot be is no reason for a run to fail."""
+    from pexip_history.operate import report
+
+    try:
+        report(settings)
+    except Stopped:
+        log.warning("stopped on request while the report was written; the rows are collected, and the old page stays")
+    except Exception as error:  # noqa: BLE001
+        log.warning("report.html was not written: %s", explain(error, settings.data_dir))
 
 
 def this_minute(moment: datetime) -> datetime:
@@ -549,6 +564,7 @@ COMMANDS = {
     "collect": "collect once, what the last run left to collect or a time of your choice (this is what cron runs)",
     "check": "say of each thing that must hold whether it does, or how to fix it",
     "status": "say what the last runs did, when the next one is, and how complete the history is",
+    "report": "write report.html: when you are busiest, how many licenses you need, which rooms have bad calls",
     "health": "say in one line whether collection works; exit 1 where it does not (for HEALTHCHECK)",
     "crontab": "print the crontab that DATA_CRON_TIME stands for",
 }
@@ -586,6 +602,12 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
         "--if-due", action="store_true", help="collect only if the last scheduled time was missed"
     )
     of["check"].add_argument("--notify", action="store_true", help="also send a test to those who are told of failures")
+    for name, word in (("--from", "first"), ("--to", "last")):
+        of["report"].add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, in TZ")
+    of["report"].add_argument(
+        "--output", type=Path, metavar="FILE", help="elsewhere than report.html in the data folder"
+    )
+    of["report"].add_argument("--hide-names", action="store_true", help="number the rooms instead of naming them")
     of["status"].add_argument("--json", action="store_true", help="for a program to read")
     return parser.parse_args(arguments)
 
@@ -605,6 +627,13 @@ def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
 
     return parse
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date; give one such as 2026-11-23") from None
 
 
 def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
@@ -638,6 +667,11 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
 
         if asked.command == "status":
             return operate.status(settings, asked.json)
+        if asked.command == "report":
+            progress = print if sys.stdout.isatty() else lambda text: None
+            os.umask(settings.umask)
+            print(operate.report(settings, asked.first, asked.last, asked.output, asked.hide_names, progress))
+            return DONE
         if asked.command == "check":
             return operate.check(settings, asked.notify)
         command: Callable[[Settings], int] = getattr(operate, asked.command)

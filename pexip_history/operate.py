@@ -9,8 +9,9 @@ import sqlite3
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from . import __version__
@@ -146,7 +147,7 @@ def status(settings: Settings, as_json: bool) -> int:
     """Last runs, next run, the files, how complete they are, and what waits."""
     archive, found = Archive(settings), peek(settings)
     files = []
-    for resource, rows, mark in found.pop("resources"):  # type: ignore[attr-defined]
+    for resource, rows, mark in found.pop("resources"):
         path = archive.aggregate(resource)
         size = path.stat().st_size if path.exists() else None
         if size is not None or rows:
@@ -157,7 +158,7 @@ def status(settings: Settings, as_json: bool) -> int:
         print(json.dumps(report, indent=2))
         return DONE
     say("Last runs, newest first (UTC):")
-    for run in report["runs"][:10]:  # type: ignore[index]
+    for run in report["runs"][:10]:
         say(f"  {str(run['started'])[:19]}  {run['outcome']:<8} {run['message'] or ''}")
         if run["window_start"]:
             say(f"  {'':19}  window   {run['window_start']} to {run['window_end']}")
@@ -192,11 +193,11 @@ def completeness(report: Mapping[str, object]) -> str:
     return text
 
 
-def peek(settings: Settings) -> dict[str, object]:
+def peek(settings: Settings) -> dict[str, Any]:
     """What the ledger says, read without changing it. Raises CollectorError, sqlite3.Error."""
     archive = Archive(settings)
     path = archive.folder / "ledger.sqlite"
-    found: dict[str, object] = {"runs": [], "resources": [], "staged": 0, "expected": 0, "complete_since": None}
+    found: dict[str, Any] = {"runs": [], "resources": [], "staged": 0, "expected": 0, "complete_since": None}
     found |= {"reconciled": None, "lost": 0, "lost_from": None, "lost_to": None}
     if not path.exists():
         return found
@@ -228,6 +229,38 @@ def peek(settings: Settings) -> dict[str, object]:
     return found
 
 
+def report(
+    settings: Settings,
+    first: date | None = None,
+    last: date | None = None,
+    output: Path | None = None,
+    hide_names: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Write the page on the history and tell where. Raises CollectorError, sqlite3.Error."""
+    from .report import Facts, write_report
+
+    found, target = peek(settings), output or settings.data_dir / "report.html"
+    facts = Facts(
+        version=__version__,
+        complete_since=parse_time(found["complete_since"]),
+        reconciled=parse_time(found["reconciled"]),
+        waiting=found["staged"],
+        lost=[(parse_time(found["lost_to"]), found["lost"])] if found["lost"] else [],
+    )
+    write_report(
+        settings.data_dir,
+        target,
+        zone=settings.zone,
+        first=first,
+        last=last,
+        hide_names=hide_names,
+        facts=facts,
+        progress=progress,
+    )
+    return target
+
+
 class Writing(CollectorError):
     """A run is at its commit point."""
 
@@ -246,7 +279,7 @@ def health(settings: Settings) -> int:
 
 def _health(settings: Settings) -> tuple[bool, str]:
     now = datetime.now(UTC)
-    runs: Sequence[dict[str, object]] = peek(settings)["runs"]  # type: ignore[assignment]
+    runs: Sequence[dict[str, object]] = peek(settings)["runs"]
     last = runs[0] if runs else None
     if last and last["outcome"] == "running":
         since = f"the run of {last['started']} UTC"

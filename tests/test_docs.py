@@ -36,6 +36,7 @@ FILES = (
     "compose.demo.yaml",
     ".env.example",
     "collector.py",
+    "pexip_history",
     "entrypoint.sh",
     "requirements.txt",
 )
