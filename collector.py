@@ -238,7 +238,7 @@ class Run:
                     swept = replace(self._sweep_once(query), waiting=left)
                 if swept.still:
                     return swept
-                log.info("the %s records moved while they were read; reading them again", query.resource)
+                log.info("the %s records changed while they were read; reading them again", query.resource)
         log.info("the %s records did not hold still in %d readings; what came is kept", query.resource, SWEEPS)
         return replace(swept, still=False)
 
@@ -285,8 +285,8 @@ class Run:
             )
         if swept.still and received != total:
             raise NodeError(
-                f"{node.address} ({resource}/) counts {total} records and sent {received};"
-                " the next run tries again, and if it stays so ask Pexip's support"
+                f"{node.address} ({resource}/) counts {total} records but sent {received};"
+                " the next run tries again, and if this continues, ask Pexip's support"
             )
         swept.still = swept.still and ledger.swept(resource) == total
         if swept.chosen:
@@ -350,7 +350,7 @@ class Run:
             self.lost += count
             log.warning(
                 "%d participants of conference %s are gone: the node forgot the conference before it"
-                " showed them; a more frequent DATA_CRON_TIME leaves it less time to",
+                " showed them; schedule runs more often (DATA_CRON_TIME) to avoid this",
                 count,
                 conference,
             )
@@ -407,7 +407,7 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
     open_log(settings, to_file=False)
     if start and start >= (end or this_minute(now)):
         log.error(
-            "--from %s UTC is not before the end, %s UTC; give an earlier one",
+            "--from %s UTC is not before the end, %s UTC; give an earlier start",
             format_time(start),
             format_time(end or this_minute(now)),
         )
@@ -475,7 +475,7 @@ def _collect_locked(
     ledger = archive.open_ledger(now)
     with closing(ledger.db):
         if if_due and settings.schedule and _served(ledger, settings.schedule.last(now)):
-            log.info("the last scheduled time was served; nothing to collect at the start")
+            log.info("the last scheduled run was done; nothing to collect at the start")
             return Told(DONE)
         number, progress, run = ledger.begin_run(now), Progress(), None
         if pings:
@@ -489,7 +489,7 @@ def _collect_locked(
             ledger.note_run(number, window_start=format_time(window.start), window_end=format_time(window.end))
             log.info("collecting %s from %s", window, settings.address)
             if not settings.tls_verify:
-                log.warning("DEFAULT_MGR_TLS_VERIFY=false: whoever is on the way can read the password")
+                log.warning("DEFAULT_MGR_TLS_VERIFY=false: anyone in between can read the password")
             run = Run(settings, ledger, archive, number, now, progress)
             summary = run.collect(window)
             archive.publish(ledger)
@@ -523,7 +523,7 @@ def _collect_locked(
 
 
 def _report_after(settings: Settings) -> None:
-    """Write the report anew; that it cannot be is no reason for a run to fail."""
+    """Write the report again; that it cannot be is no reason for a run to fail."""
     from pexip_history.operate import report
 
     try:
@@ -561,8 +561,8 @@ def _served(ledger: Ledger, moment: datetime) -> bool:
 # --- The commands ---------------------------------------------------------------------------------
 
 COMMANDS = {
-    "collect": "collect once, what the last run left to collect or a time of your choice (this is what cron runs)",
-    "check": "say of each thing that must hold whether it does, or how to fix it",
+    "collect": "collect once: what is new since the last run, or a time of your choice (this is what cron runs)",
+    "check": "show for each requirement whether it is met, or how to fix it",
     "status": "say what the last runs did, when the next one is, and how complete the history is",
     "report": "write report.html: when you are busiest, how many licenses you need, which rooms have bad calls",
     "health": "say in one line whether collection works; exit 1 where it does not (for HEALTHCHECK)",
@@ -637,7 +637,7 @@ def _day(text: str) -> date:
 
 
 def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
-    """Carry out one command and tell the exit code."""
+    """Run one command and return the exit code."""
     try:
         zone = read_variable(environ, "TZ")
     except SettingsError:  # said below, with all the others

@@ -63,7 +63,7 @@ class Archive:
                         continue
                     file.seek(0)
                     pid = printable(file.read(20).strip()) or "unknown"
-                    raise Busy(f"another run is under way (process {pid}); let it end") from None
+                    raise Busy(f"another run is under way (process {pid}); wait until it has ended") from None
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -88,10 +88,10 @@ class Archive:
             journal = path.with_name(f"{path.name}-journal")
             if journal.exists():
                 self.set_aside(journal, "belongs to a damaged ledger")
-            self.set_aside(path, "is damaged or no ledger")
+            self.set_aside(path, "is damaged or is not a ledger")
             ledger = open_ledger(self.folder)
             if ledger is None:
-                raise CollectorError(f"{path} cannot be made again; move {self.folder} away and run again")
+                raise CollectorError(f"{path} cannot be created again; move {self.folder} away and start another run")
         if ledger.version < SCHEMA_VERSION:
             version = ledger.version
             staged = [file for files in ledger.staged() for file in files] if version else []
@@ -170,7 +170,7 @@ class Archive:
         Can be cut anywhere and repeated. The order is what makes it so:
         1. the aggregates are made ready, which changes none of their rows;
         2. the ledger notes their sizes;
-        3. the rows are appended and synced. Whoever comes here again finds, behind the noted
+        3. the rows are appended and synced. A repetition finds, after the noted
            size, the beginning of the same rows, and writes the rest;
         4. the waiting files are renamed to dated files: one that is gone was appended before;
         5. the ledger forgets them.
@@ -182,7 +182,9 @@ class Archive:
                 for file in there:
                     self._prepare(file)
                 for file in set(files) - set(there):
-                    log.warning("%s is gone, and %d rows with it; who removed it?", self.waiting(file), file.rows)
+                    log.warning(
+                        "%s is gone, and %d rows with it; restore it from a backup", self.waiting(file), file.rows
+                    )
                 sizes = self._note_sizes(ledger, there)
             for file in there:
                 if not self._append(file, sizes[file]):
@@ -292,7 +294,7 @@ class Archive:
                 break
         path.rename(other)
         sync_folder(path.parent)
-        log.warning("%s %s; it is kept as %s and a new one starts", path.name, why, other.name)
+        log.warning("%s %s; it was renamed to %s and a new one is started", path.name, why, other.name)
 
     def expire(self, now: datetime) -> None:
         """Remove dated files older than DATA_KEEP_DAYS."""
@@ -305,7 +307,7 @@ class Archive:
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:
-                    log.warning("%s cannot be removed (%s); DATA_KEEP_DAYS wants it gone", path.name, error.strerror)
+                    log.warning("%s cannot be removed (%s); DATA_KEEP_DAYS asks for it", path.name, error.strerror)
 
 
 def _wall(moment: datetime, zone: object) -> datetime:

@@ -43,24 +43,24 @@ BROKEN: tuple[tuple[set[str], type[NodeError], str], ...] = (
     (
         {"NewConnectionError"},
         Passing,
-        "no connection ({detail}); check DEFAULT_MGR_ADDRESS and the network between here and the node",
+        "no connection ({detail}); check DEFAULT_MGR_ADDRESS and the network in between",
     ),
     (
         {"ConnectTimeout", "ConnectTimeoutError"},
         Passing,
-        "no connection within {connect:.0f} s; check DEFAULT_MGR_ADDRESS and the firewall between here and the node",
+        "no connection within {connect:.0f} s; check DEFAULT_MGR_ADDRESS and the firewall in between",
     ),
     (
         {"ReadTimeout", "ReadTimeoutError", "TimeoutError"},
         Passing,
-        "no answer within {read:.0f} s; is the node overloaded?",
+        "no answer within {read:.0f} s; check whether the node is overloaded",
     ),
     (
         {"IncompleteRead", "InvalidChunkLength"},
         Passing,
-        "the answer was cut short; is a proxy on the way, or the node restarting?",
+        "the answer was cut short; check whether a proxy is in between or the node is restarting",
     ),
-    (set(), Passing, "the connection broke ({detail}); is the node restarting?"),
+    (set(), Passing, "the connection broke ({detail}); check whether the node is restarting"),
 )
 
 
@@ -199,7 +199,7 @@ class Watch:
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
-    """The settings and the system's authorities; not what SSL_CERT_FILE or its kin name."""
+    """The settings and the system's authorities; not what SSL_CERT_FILE and SSL_CERT_DIR name."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
         os.environ.pop(name, None)
     context = ssl.create_default_context(cadata=settings.ca_pem)
@@ -229,7 +229,7 @@ def connection_error(error: Exception, settings: Settings) -> NodeError:
 
 
 def certificate_error(error: BaseException, settings: Settings) -> NodeError:
-    """What is wrong with the certificate, which one it is, and the ways on, safest first."""
+    """What is wrong with the certificate, which one it is, and how to fix it, safest first."""
     from cryptography.x509 import DNSName, IPAddress, SubjectAlternativeName
 
     shown, listed = "it could not be read", ["none"]
@@ -239,25 +239,25 @@ def certificate_error(error: BaseException, settings: Settings) -> NodeError:
         shown = describe(certificate)
         names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
         listed = [*names.get_values_for_type(DNSName), *map(str, names.get_values_for_type(IPAddress))]
-    pin = "DEFAULT_MGR_TLS_FINGERPRINT=that fingerprint, once compared with the node's own"
-    off = "DEFAULT_MGR_TLS_VERIFY=false, which anyone on the way can abuse"
+    pin = "DEFAULT_MGR_TLS_FINGERPRINT=that fingerprint, after you have compared it with the node's own"
+    off = "DEFAULT_MGR_TLS_VERIFY=false, which lets anyone between here and the node read the password"
     if not isinstance(error, ssl.SSLCertVerificationError):
         return NodeError(
             f"{settings.address}: the certificate is not the one that DEFAULT_MGR_TLS_FINGERPRINT names."
             f" Presented: {shown}. If the node's certificate was renewed, compare and set the new fingerprint;"
-            " if it was not, someone is in between"
+            " if it was not, someone may be intercepting the connection"
         )
     reason, ca = error.verify_message.rstrip("."), "DEFAULT_MGR_CA_FILE=a PEM file with the CA that signed it"
     name = f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({printable(', '.join(listed))})"
     first = {
-        18: "DEFAULT_MGR_CA_FILE=a PEM file with that certificate, once compared with the node's own",
+        18: "DEFAULT_MGR_CA_FILE=a PEM file with that certificate, after you have compared it with the node's own",
         10: "renew the node's certificate, it has expired",
         62: name,
         64: name,
     }.get(error.verify_code, ca)
     return NodeError(
         f"{settings.address}: the certificate does not verify ({reason}). Presented: {shown}."
-        f" Ways on, safest first: (1) {first}; (2) {pin}; (3) {off}"
+        f" To fix it, safest first: (1) {first}; (2) {pin}; (3) {off}"
     )
 
 

@@ -20,7 +20,7 @@ from .records import KEYS, MOST_FIELDS, Columns, decode
 csv.field_size_limit(2**31 - 1)
 
 BOM = b"\xef\xbb\xbf"
-CHUNK = 250  # rows made at once; more memory than this is given back and faulted in anew
+CHUNK = 250  # rows made at once; with more, the allocator returns memory and pages it in again
 UNGUARDED = frozenset(name for names in KEYS.values() for name in names)
 """Keys are compared: they stay what they are."""
 

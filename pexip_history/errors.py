@@ -74,15 +74,15 @@ def explain(error: Exception, folder: Path) -> str:
             return f"{where}: the disk is full; free some space"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return (
-                f"{where}: {error.strerror}; close the program that holds it, and let user"
-                f" {os.geteuid()} (PUID) write the data folder"
+                f"{where}: {error.strerror}; close the program that has it open, and allow user"
+                f" {os.geteuid()} (PUID) to write to the data folder"
             )
-        return f"{where}: {error.strerror or error}; is DATA_DIR ({folder}) a folder on a working disk?"
+        return f"{where}: {error.strerror or error}; check DATA_DIR ({folder}) and the disk that it is on"
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
     place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "nowhere"
-    return f"unexpected {type(error).__name__} at {place} of this version ({__version__}); please report it"
+    return f"unexpected {type(error).__name__} at {place} of version {__version__}; please report it with the log"
 
 
 def printable(text: str) -> str:

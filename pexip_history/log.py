@@ -63,8 +63,8 @@ def open_log(settings: Settings, to_file: bool) -> None:
     log.setLevel(settings.log_level)
     if trouble:
         log.warning(
-            "data_collector.log cannot be written (%s); the run goes on, and its lines are here alone. Let the user"
-            " who collects (PUID) write the file",
+            "data_collector.log cannot be written (%s); the run continues, and its lines are only here. Allow the user"
+            " that collects (PUID) to write to the file",
             trouble,
         )
 

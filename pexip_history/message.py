@@ -28,7 +28,7 @@ def due(runs: Sequence[Row], address: str, zone: ZoneInfo, lost: int = 0) -> Mes
 
     A run that fails says so where none failed since the last good one, or none today (in `zone`). A good one says so
     where others failed or were killed before it, or `lost` participants were gone from the node. Runs that were
-    stopped count for nothing: whoever stopped them knows.
+    stopped count for nothing: the one who stopped them knows.
     """
     if not runs or was_stopped(runs[0]):
         return None
@@ -61,7 +61,7 @@ def _failing(run: Row, series: Sequence[Row], good: Row | None, address: str, zo
     before = f"the last one that went well was that of {_at(good, zone)}" if good else "none before went well"
     return Message(
         f"{printable(address)}: collecting the Pexip history fails",
-        f"{_line(run)}\n\n{since}; {before}. Each run makes up for those before it. But the node keeps its newest"
+        f"{_line(run)}\n\n{since}; {before}. Each run covers the time of those before it. But the node keeps its newest"
         " 10,000 conferences only: what it forgets until then is lost.",
     )
 
@@ -73,8 +73,8 @@ def _working(run: Row, series: Sequence[Row], address: str, zone: ZoneInfo, lost
         span = _started(run, zone) - _started(series[-1], zone)
         how_many = "1 run" if len(series) == 1 else f"{len(series)} runs"
         body.append(
-            f"{how_many} did not go well, the first {_long(span)} before this one, at {_at(series[-1], zone)}. That is"
-            f" made up for: this run collected {run['window_start']} to {run['window_end']} UTC,"
+            f"{how_many} did not go well, the first {_long(span)} before this one, at {_at(series[-1], zone)}."
+            f" This run covered their time: it collected {run['window_start']} to {run['window_end']} UTC,"
             f" {run['conferences']} conferences and {run['participants']} participants."
         )
     if lost:

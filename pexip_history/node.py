@@ -128,7 +128,7 @@ class Node:
             kind = printable(answer.headers.get("Content-Type", "no Content-Type"))
             if "json" in kind:
                 raise Passing(
-                    f"{self._name(url)} answered JSON that is cut or damaged; is a proxy on the way?"
+                    f"{self._name(url)} answered JSON that is cut or damaged; check what a proxy on the way does"
                 ) from None
             raise Passing(f"{self._name(url)} answered {kind} instead of JSON; {IS_IT_A_NODE}") from None
 
@@ -164,13 +164,13 @@ class Node:
             stays = False
         if not stays:
             raise NodeError(
-                f"{self._name(url)} names a next page elsewhere ({printable(following)}): that is not followed, it"
-                " would get the password; look at what answers at DEFAULT_MGR_ADDRESS"
+                f"{self._name(url)} names a next page elsewhere ({printable(following)}), which is not followed: it"
+                " would get the password; check what answers at DEFAULT_MGR_ADDRESS"
             )
         if not filled or target == url:
             raise NodeError(
-                f"{self._name(url)} names a next page that never comes ({printable(following)}); is a proxy on the way"
-                " that changes what is asked?"
+                f"{self._name(url)} names a next page that has nothing new ({printable(following)}); check"
+                " whether a proxy on the way changes the query"
             )
         return target
 
@@ -247,7 +247,7 @@ class Node:
         wait = max(seconds_ahead(answer.headers.get("Retry-After")) or 0.0, 0.0)
         patience = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
         if code == 400:
-            return Refused(f"{said}: it does not know the query; is it Pexip Infinity with its History API?")
+            return Refused(f"{said}: it does not accept the query; is it Pexip Infinity with its History API?")
         if code in (401, 403):
             return NodeError(f"{said}: {self._credentials.refusal(code, answer.headers)}")
         if code == 404:
@@ -259,7 +259,7 @@ class Node:
                 " only; give the address that answers itself"
             )
         if code == 429:
-            return TooMany(f"{said}: too many requests{patience}; what else calls this node's API so often?", wait)
+            return TooMany(f"{said}: too many requests{patience}; check what else calls this node's API", wait)
         if code >= 500:
             return Passing(f"{said}: the node has a problem of its own{patience}; look at its status page", wait)
         return NodeError(f"{said}, which the History API never does; {IS_IT_A_NODE}")

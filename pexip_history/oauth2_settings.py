@@ -60,7 +60,7 @@ def read_client(read: Reader, needed: bool) -> Client:
     if not path:
         read.problem(KEY_FILE, f"is missing, {ID} is set; give the file that holds the client's private key")
     if audience and not re.fullmatch("[!-~]{1,2000}", audience):
-        read.problem(AUDIENCE, f"{audience!r} is no name and no URL; give one such as {token_url('mgr.example.com')}")
+        read.problem(AUDIENCE, f"{audience!r} is neither name nor URL; give one such as {token_url('mgr.example.com')}")
     return Client(True, name or None, _read_file(read, path) if path and needed else b"", audience or None)
 
 

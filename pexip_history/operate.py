@@ -118,7 +118,7 @@ def _check_folder(settings: Settings) -> str:
     probe.write_bytes(b"")
     probe.unlink()
     stat, usage = folder.stat(), shutil.disk_usage(folder)
-    mount = "" if is_mount(folder) else "; NOT a mount, the files go with the container"
+    mount = "" if is_mount(folder) else "; NOT a mount: the files are deleted with the container"
     return f"{folder}, owner {stat.st_uid}:{stat.st_gid}, {usage.free / 1e9:.1f} GB free{mount}"
 
 
@@ -135,7 +135,7 @@ def is_mount(folder: Path) -> bool:
 
 def _check_schedule(settings: Settings) -> str:
     if settings.schedule is None:
-        return "none (DATA_CRON_TIME is not set); fine where something else starts the runs"
+        return "none (DATA_CRON_TIME is not set), which is right if another scheduler starts the runs"
     times, moment = [], datetime.now(UTC)
     for _ in range(3):
         moment = settings.schedule.next(moment)
@@ -172,7 +172,7 @@ def status(settings: Settings, as_json: bool) -> int:
         say(f"  {file['file']:<22} {file['rows']:>10} rows collected, {held}{until}")
     say(f"History: {completeness(report)}")
     say(f"Waiting to be written: {report['staged']} rows")
-    say(f"Participants expected of collected conferences: {report['expected']}")
+    say(f"Participants still missing from collected conferences: {report['expected']}")
     return DONE
 
 
@@ -224,7 +224,7 @@ def peek(settings: Settings) -> dict[str, Any]:
         if archive.locked():
             raise Writing("a run is under way and writes the ledger; ask again in a moment") from None
         raise CollectorError(
-            "the last run was killed while it wrote the ledger; nothing is lost, the next run makes it right"
+            "the last run was killed while it wrote the ledger; nothing is lost, the next run repairs it"
         ) from None
     return found
 
@@ -284,9 +284,9 @@ def _health(settings: Settings) -> tuple[bool, str]:
     if last and last["outcome"] == "running":
         since = f"the run of {last['started']} UTC"
         if not Archive(settings).locked():
-            return False, f"{since} was killed before its end; the next one makes up for it"
+            return False, f"{since} was killed before it ended; the next run covers its window"
         if now - (parse_time(str(last["started"])) or now) > LONGEST_RUN:
-            return False, f"{since} has not ended; restart the container, nothing is lost"
+            return False, f"{since} has not ended; restart the container, no data is lost"
         return True, f"a run is under way since {last['started']} UTC"
     if last and last["outcome"] != "done":
         return False, f"the run of {last['started']} UTC failed: {last['message']}"
@@ -295,7 +295,7 @@ def _health(settings: Settings) -> tuple[bool, str]:
         due = settings.schedule.last(now - GRACE)
         ended = parse_time(str(last["finished"])) if last else None
         if due > since_start and (ended is None or ended < due):
-            return False, f"the run of {due:%Y-%m-%d %H:%M} UTC did not happen; look at the container's log"
+            return False, f"the run of {due:%Y-%m-%d %H:%M} UTC did not happen; check the container's log"
     return True, f"{last['message']} at {last['started']} UTC" if last else "no run was due yet"
 
 
@@ -317,7 +317,7 @@ def crontab(settings: Settings) -> int:
     print(f"{settings.schedule.in_words()} ({settings.zone}), next {due:%Y-%m-%d %H:%M}, {who}", file=sys.stderr)
     if not is_mount(settings.data_dir):
         print(
-            f"WARNING {settings.data_dir} is not a mount: the files go when the container goes;"
+            f"WARNING {settings.data_dir} is not a mount: the files are deleted with the container;"
             f" start it with -v ./data:{settings.data_dir}",
             file=sys.stderr,
         )

@@ -59,9 +59,9 @@ def five_fields(value: str) -> str:
     fields = ALIASES.get(value.lower(), value).split()
     if value.startswith("@") and len(fields) != 5:
         hint = "; DATA_RUN_ON_START=true collects at the start" if value == "@reboot" else ""
-        raise ValueError(f"{value!r} is none of {', '.join(ALIASES)}{hint}")
+        raise ValueError(f"{value!r} is not one of {', '.join(ALIASES)}{hint}")
     if len(fields) != 5:
-        raise ValueError(f"{value!r} is not five fields such as '5 0 * * *', nor @daily")
+        raise ValueError(f"{value!r} is neither five fields such as '5 0 * * *' nor @daily")
     for (title, most), given in zip(FIELDS.items(), fields, strict=True):
         # What cronsim knows and Debian's cron does not: last days, n-th weekdays, steps from a number.
         steps = map(int, re.findall(r"/(\d+)", given))
@@ -71,5 +71,5 @@ def five_fields(value: str) -> str:
         CronSim(" ".join(fields), datetime(2026, 1, 1))
     except CronSimError as error:
         wrong = str(error).removeprefix("Bad ")
-        raise ValueError(f"{value!r}: the field {wrong} is wrong; give five fields such as '5 0 * * *'") from None
+        raise ValueError(f"{value!r}: the field {wrong} is not valid; give five fields such as '5 0 * * *'") from None
     return " ".join(fields)

@@ -69,9 +69,9 @@ def address(text: str) -> str:
         rest = f"[{rest}]"  # an IPv6 address
     host, colon, port = re.fullmatch(r"(\[.*\]|[^:]*)(:?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
     if set("/@?#") & set(rest):
-        raise ValueError(f"{text!r} is more than a name; give the name alone, as in mgr.example.com")
+        raise ValueError(f"{text!r} contains more than a name; give only the name, such as mgr.example.com")
     if not (_is_ipv6(host[1:-1]) if host.startswith("[") else HOST.fullmatch(host)):
-        raise ValueError(f"{text!r} is no name or IP address; give one such as mgr.example.com")
+        raise ValueError(f"{text!r} is not a name or an IP address; give one such as mgr.example.com")
     if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f"{text!r} has no valid port; give one from 1 to 65535 or none")
     return rest
@@ -106,14 +106,14 @@ def count(text: str) -> int:
 
 def days(text: str) -> int:
     if count(text) > 36500:
-        raise ValueError(f"{text!r} is more than a hundred years; 0 keeps the files for ever")
+        raise ValueError(f"{text!r} is more than a hundred years; give 0 to keep the files forever")
     return count(text)
 
 
 def user_number(text: str) -> int:
     """What the kernel takes, written as it writes it: -1 or another zero would be another user."""
     if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > LARGEST_ID:
-        raise ValueError(f"{text!r} is not a number of a user; give one from 0 to {LARGEST_ID} without zeros before it")
+        raise ValueError(f"{text!r} is not a user number; give one from 0 to {LARGEST_ID} without zeros before it")
     return int(text)
 
 
@@ -135,13 +135,13 @@ def zone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text.removeprefix(":"))
     except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError(f"{text!r} is no known zone; give one such as Europe/Oslo") from None
+        raise ValueError(f"{text!r} is not a known time zone; give one such as Europe/Oslo") from None
 
 
 def fingerprint(text: str) -> str:
     digits = re.sub("^sha-?256[^=:]*[=:]|[: ]", "", text, flags=re.IGNORECASE).lower()
     if not re.fullmatch("[0-9a-f]{64}", digits):
-        raise ValueError(f"{text!r} is no SHA-256 fingerprint; give its 64 hexadecimal digits")
+        raise ValueError(f"{text!r} is not a SHA-256 fingerprint; give its 64 hexadecimal digits")
     return digits
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
+from pexip_history.settings import VARIABLES
 from tests.conftest import COLLECTOR, ROOT
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
@@ -22,6 +23,9 @@ RAISED = {
     "Passing": 0,
     "Refused": 0,
     "NotFound": 0,
+    "TooMany": 0,
+    "TooLarge": 0,
+    "Writing": 0,
     "CollectorError": 0,
     "Busy": 0,
     "ArgumentTypeError": 0,
@@ -31,7 +35,14 @@ RAISED = {
     "set_aside": 1,
 }
 RETURNED = {"explain", "_why_not_ours", "refusal", "_unknown"}
-PRINTED = ("unhealthy: ", "WARNING ")
+PRINTED = ("WARNING ",)
+UNHEALTHY = "_health"
+"""Returns (False, why), which is printed after `unhealthy: `."""
+OF_A_SETTING = {"read_key": f"DEFAULT_MGR_CLIENT_KEY_FILE: {GAP} "}
+"""What is printed before a ValueError of a function that reads a setting."""
+for variable in VARIABLES:
+    same = {other.name for other in VARIABLES if other.read == variable.read}
+    OF_A_SETTING[variable.read.__name__] = f"{variable.name if len(same) == 1 else GAP}: "
 EXITS = {"exit"}  # sys.exit with a sentence
 # What is no message of its own: it is caught, or wraps another.
 PASSED_ON = {
@@ -60,31 +71,53 @@ class Gatherer(ast.NodeVisitor):
             for node in ast.walk(function):
                 if isinstance(node, ast.Return) and node.value:
                     self.add(node.value, around=function.name != "explain")
+        if function.name == UNHEALTHY:
+            for node in ast.walk(function):
+                if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+                    good, text = node.value.elts
+                    if isinstance(good, ast.Constant) and good.value is False:
+                        self.note(f"unhealthy: {self.text(text)}", node.lineno)
         self.generic_visit(function)
         self.scopes.pop()
+
+    def visit_Tuple(self, entry: ast.Tuple) -> None:
+        """An entry of a table: (what happened, the exception, the sentence)."""
+        match entry.elts:
+            case [_, ast.Name(id=kind), ast.Constant(value=str(sentence))] if kind in RAISED:
+                self.note(f"{GAP}: {re.sub(r'{[^}]*}', GAP, sentence)}", entry.lineno)
+        self.generic_visit(entry)
 
     def visit_Call(self, call: ast.Call) -> None:
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         first = self.text(call.args[0]) if call.args else ""
         if name in RAISED and len(call.args) > RAISED[name]:
-            self.add(call.args[RAISED[name]], before=name == "ValueError", around=name == "set_aside")
+            self.add(call.args[RAISED[name]], before=self.setting(name), around=name == "set_aside")
             if first == "%s" and isinstance(call.args[-1], ast.Name):
                 for value, added in self.assigned(call.args[-1].id):
-                    self.add(value, before=added)
+                    self.add(value, before=GAP if added else "")
+        elif name == "append" and ast.unparse(call.func) == "problems.append":
+            self.add(call.args[0])
         elif name == "problem" and len(call.args) > 1:
             self.note(": ".join(self.text(argument) for argument in call.args), call.lineno)
         elif (name == "print" and first.startswith(PRINTED)) or (name in EXITS and " " in first):
             self.note(first, call.lineno)
         self.generic_visit(call)
 
-    def add(self, value: ast.expr, *, before: bool = False, around: bool = False) -> None:
+    def setting(self, raised: str) -> str:
+        """What stands before a message that is raised here."""
+        if raised != "ValueError":
+            return ""
+        inner = self.scopes[-1]
+        return OF_A_SETTING.get(inner.name, GAP) if isinstance(inner, ast.FunctionDef) else GAP
+
+    def add(self, value: ast.expr, *, before: str = "", around: bool = False) -> None:
         if isinstance(value, ast.IfExp):
             self.add(value.body, before=before, around=around)
             value = value.orelse
         text = self.text(value)
         if around:
             text = f"{GAP} {text}{GAP}"
-        self.note(GAP + text if before else text, value.lineno)
+        self.note(before + text, value.lineno)
 
     def note(self, text: str, line: int) -> None:
         text = re.sub(r"%[-.0-9]*[sdf]", GAP, text)
@@ -106,6 +139,8 @@ class Gatherer(ast.NodeVisitor):
             match list(self.assigned(value.id)):
                 case [(ast.Constant() | ast.JoinedStr() as only, False)]:
                     return self.text(only)
+                case []:
+                    return constants().get(value.id, GAP)
         return GAP
 
     def assigned(self, name: str) -> Iterator[tuple[ast.expr, bool]]:
@@ -122,6 +157,8 @@ def _assignments(scope: Scope, name: str) -> Iterator[tuple[ast.expr, bool]]:
     for node in nodes:
         if isinstance(node, ast.AugAssign) and getattr(node.target, "id", "") == name:
             yield node.value, True
+        elif isinstance(node, ast.For) and getattr(node.target, "id", "") == name:
+            yield ast.Constant(None), False
         elif isinstance(node, ast.Assign):
             for target in node.targets:
                 if getattr(target, "id", "") == name:
@@ -140,6 +177,18 @@ def entrypoint_messages() -> dict[str, int]:
         text = re.sub(r"\$\{[^}]*\}|\$\w+", GAP, match[1][1:-1])
         if text != GAP:
             found["entrypoint: " + re.sub(r"\s+", " ", text)] = script[: match.start()].count("\n") + 1
+    return found
+
+
+@cache
+def constants() -> dict[str, str]:
+    """The texts that the rooms name for each other."""
+    found = {}
+    for file in (ROOT / "pexip_history").rglob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))):
+                    found[name] = text
     return found
 
 
@@ -180,7 +229,7 @@ def as_item(text: str) -> str:
 def test_the_page_has_every_message_that_the_code_has() -> None:
     there = set(map(said_by, documented()))
     lacking = [f"{as_item(text)}    ({where})" for text, where in messages().items() if text not in there]
-    assert not lacking, listed(f"add to {PAGE.relative_to(ROOT)}, with cause and mend:", lacking)
+    assert not lacking, listed(f"add to {PAGE.relative_to(ROOT)}, with its cause and its fix:", lacking)
 
 
 def test_the_page_has_no_message_that_the_code_lacks() -> None:
@@ -188,7 +237,7 @@ def test_the_page_has_no_message_that_the_code_lacks() -> None:
     assert not extra, listed(f"no code says this any more; remove from {PAGE.relative_to(ROOT)}:", extra)
 
 
-def test_each_message_on_the_page_is_there_once_and_has_a_cause_and_a_mend() -> None:
+def test_each_message_on_the_page_is_there_once_and_has_a_cause_and_a_fix() -> None:
     assert len(set(documented())) == len(documented())
     page = PAGE.read_text(encoding="utf-8")
     unexplained = re.findall(r"^- (`+.+`+)\n+(?=#|\Z)", page, re.MULTILINE)
