@@ -61,7 +61,7 @@ def five_fields(value: str) -> str:
         hint = "; DATA_RUN_ON_START=true collects at the start" if value == "@reboot" else ""
         raise ValueError(f"{value!r} is not one of {', '.join(ALIASES)}{hint}")
     if len(fields) != 5:
-        raise ValueError(f"{value!r} is neither five fields such as '5 0 * * *' nor @daily")
+        raise ValueError(f"{value!r} is not five fields such as '5 0 * * *', nor @daily")
     for (title, most), given in zip(FIELDS.items(), fields, strict=True):
         # What cronsim knows and Debian's cron does not: last days, n-th weekdays, steps from a number.
         steps = map(int, re.findall(r"/(\d+)", given))

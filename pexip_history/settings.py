@@ -69,7 +69,7 @@ def address(text: str) -> str:
         rest = f"[{rest}]"  # an IPv6 address
     host, colon, port = re.fullmatch(r"(\[.*\]|[^:]*)(:?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
     if set("/@?#") & set(rest):
-        raise ValueError(f"{text!r} contains more than a name; give only the name, such as mgr.example.com")
+        raise ValueError(f"{text!r} is more than a name; give the name alone, as in mgr.example.com")
     if not (_is_ipv6(host[1:-1]) if host.startswith("[") else HOST.fullmatch(host)):
         raise ValueError(f"{text!r} is not a name or an IP address; give one such as mgr.example.com")
     if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
@@ -113,7 +113,7 @@ def days(text: str) -> int:
 def user_number(text: str) -> int:
     """What the kernel takes, written as it writes it: -1 or another zero would be another user."""
     if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > LARGEST_ID:
-        raise ValueError(f"{text!r} is not a user number; give one from 0 to {LARGEST_ID} without zeros before it")
+        raise ValueError(f"{text!r} is not a number of a user; give one from 0 to {LARGEST_ID} without zeros before it")
     return int(text)
 
 
