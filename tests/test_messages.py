@@ -34,7 +34,7 @@ RAISED = {
     "ValueError": 0,
     "set_aside": 1,
 }
-RETURNED = {"explain", "_why_not_ours", "refusal", "_unknown"}
+RETURNED = {"explain", "_why_not_ours", "_why_not", "refusal", "_unknown"}
 PRINTED = ("WARNING ",)
 UNHEALTHY = "_health"
 """Returns (False, why), which is printed after `unhealthy: `."""
@@ -44,6 +44,8 @@ for variable in VARIABLES:
     same = {other.name for other in VARIABLES if other.read == variable.read}
     OF_A_SETTING[variable.read.__name__] = f"{variable.name if len(same) == 1 else GAP}: "
 EXITS = {"exit"}  # sys.exit with a sentence
+WRAPPED = {"records.py"}
+"""Rooms whose messages are completed by those that call them."""
 # What is no message of its own: it is caught, or wraps another.
 PASSED_ON = {
     "pinned",
@@ -51,7 +53,8 @@ PASSED_ON = {
     "…nested too deep",
     "answered JSON that is not the History API's",
     "… …; is DEFAULT_MGR_ADDRESS a Management Node?",
-    "… …; it is kept as … and a new one starts",
+    "… …; it was renamed to … and a new one is started",
+    "… …",
 }
 
 Scope = ast.FunctionDef | ast.Module
@@ -96,7 +99,7 @@ class Gatherer(ast.NodeVisitor):
                 for value, added in self.assigned(call.args[-1].id):
                     self.add(value, before=GAP if added else "")
         elif name == "append" and ast.unparse(call.func) == "problems.append":
-            self.add(call.args[0])
+            self.add(call.args[0], before=GAP)
         elif name == "problem" and len(call.args) > 1:
             self.note(": ".join(self.text(argument) for argument in call.args), call.lineno)
         elif (name == "print" and first.startswith(PRINTED)) or (name in EXITS and " " in first):
@@ -198,7 +201,11 @@ def messages() -> dict[str, str]:
     found = {}
     for file in (*(ROOT / "pexip_history").rglob("*.py"), COLLECTOR):
         program = Gatherer(ast.parse(file.read_text(encoding="utf-8"))).messages
-        found |= {text: f"{file.relative_to(ROOT)}:{line}" for text, line in program.items()}
+        wrapped = file.name in WRAPPED
+        found |= {
+            f"{GAP} {text}{GAP}" if wrapped else text: f"{file.relative_to(ROOT)}:{line}"
+            for text, line in program.items()
+        }
     return found | {text: f"entrypoint.sh:{line}" for text, line in entrypoint_messages().items()}
 
 
@@ -252,7 +259,7 @@ def test_messages_are_found_in_the_code() -> None:
         "the connection was refused",
         "DATA_CRON_TIME: is missing",
         "unhealthy: the run of",
-        "did not hold still",
+        "participants of conference",
         "the disk is full",
         "entrypoint: cron needs root",
         "stopped on request while publishing",
