@@ -150,7 +150,11 @@ class Run:
         new = not any(map(self.ledger.mark, (CONFERENCE, PARTICIPANT)))
         first = window.start if window.by_hand else self.ledger.first(window.start)
         swept = {CONFERENCE: self._sweep_window(CONFERENCE, window, first)}
-        if not window.by_hand and self.now > window.end:  # the node's clock is ahead of ours, and so are its records
+        if not window.by_hand and new and not self.node.clocks_agree:
+            window = Window(self.now - FIRST_WINDOW, self.now)
+            first = self.ledger.first(window.start, known=True)
+            swept[CONFERENCE] = self._sweep_window(CONFERENCE, window, first)
+        elif not window.by_hand and self.now > window.end:  # the node's clock is ahead, and so are its records
             window = replace(window, end=self.now)
             swept[CONFERENCE] = self._sweep_window(CONFERENCE, window, first)
         swept[PARTICIPANT] = self._sweep_window(PARTICIPANT, window, first)

@@ -220,9 +220,11 @@ class Archive:
             return
         with path.open("r+b") as target:
             has_bom = target.read(3) == BOM
-            target.seek(-1, os.SEEK_END)
-            if (last := target.read(1)) != b"\n":
-                target.write(b"\n" if last == b"\r" else b"\r\n")
+            place = target.seek(-2, os.SEEK_END)
+            last = target.read().rstrip(b"\0")  # zeros: the line end that is written here, lost in a power cut
+            if not last.endswith(b"\n"):
+                target.seek(place + len(last))
+                target.write(b"\n" if last.endswith(b"\r") else b"\r\n")
                 target.flush()
                 os.fsync(target.fileno())
         new = [name for name in columns if name not in header]
@@ -252,6 +254,8 @@ class Archive:
             target.seek(size)
             if end < size or not _is_prefix(target, rows):
                 return False
+            rows.seek(start)  # from the beginning: of what is there a power cut may have lost parts
+            target.seek(size)
             try:
                 while piece := memoryview(rows.read(1 << 20)):
                     while piece:
@@ -359,9 +363,12 @@ def _whole_keys(path: Path, resource: str) -> Iterator[tuple[str, ...]]:
 
 
 def _is_prefix(target: IO[bytes], rows: IO[bytes]) -> bool:
-    """Whether the rest of `target` begins `rows`; both are left where it ended."""
+    """Whether the rest of `target` begins `rows`. Bytes that a power cut lost are zeros there: they count as equal."""
     while piece := target.read(1 << 20):
-        if rows.read(len(piece)) != piece:
+        wanted = rows.read(len(piece))
+        if len(wanted) < len(piece) or (
+            wanted != piece and any(byte not in (0, right) for byte, right in zip(piece, wanted, strict=True))
+        ):
             return False
     return True
 

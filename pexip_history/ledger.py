@@ -126,12 +126,16 @@ class Ledger:
         row = self.db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
         return parse_time(row[0]) if row else None
 
-    def first(self, start: datetime) -> datetime:
-        """Where collection began: where the first window started when it was first tried."""
-        with self.transaction() as db:
-            for name in ("first", "complete"):
-                db.execute("INSERT OR IGNORE INTO fact VALUES (?, ?)", (name, format_time(start)))
-        return self.fact("first") or start
+    def first(self, start: datetime, *, known: bool = False) -> datetime:
+        """Where collection began: where the first window started when it was first tried; there now, if `known`."""
+        begun = self.fact("first")
+        # A start that lies ahead of a first window was written while the clock was ahead.
+        if begun is None or known or (start < begun and not self.mark(CONFERENCE) and not self.mark(PARTICIPANT)):
+            with self.transaction() as db:
+                for name in ("first", "complete"):
+                    db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, format_time(start)))
+            return start
+        return begun
 
     # What this run sees
 
@@ -221,7 +225,9 @@ class Ledger:
                 " JOIN listing ON listing.id = conference"
                 " WHERE NOT EXISTS (SELECT 1 FROM seen_participant WHERE id = participant AND taken)"
                 " AND NOT EXISTS (SELECT 1 FROM main.participant WHERE id = participant)"
-                " ON CONFLICT DO UPDATE SET started = excluded.started, ended = excluded.ended"
+                # One that was lost with its conference may be listed by another, to which it was transferred.
+                " ON CONFLICT DO UPDATE SET conference = excluded.conference, started = excluded.started,"
+                " ended = excluded.ended, asked = iif(lost IS NULL, asked, NULL), lost = NULL"
             )
             db.execute("DELETE FROM missing WHERE participant IN (SELECT id FROM seen_participant WHERE taken)")
 

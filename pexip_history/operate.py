@@ -47,7 +47,7 @@ def check(settings: Settings, notify: bool = False) -> int:
         ("clock", lambda: _check_clock(node)),
         ("data folder", lambda: _check_folder(settings)),
         ("schedule", lambda: _check_schedule(settings)),
-        ("told of failures", lambda: described(settings)),
+        *((("told of failures", lambda: described(settings)),) if notify or _tells(settings) else ()),
     )
     failed, node_fails = False, False
     for label, look in checks:
@@ -63,6 +63,10 @@ def check(settings: Settings, notify: bool = False) -> int:
         failed = failed or not taken
         _say(label, taken, sentence)
     return FAILED if failed else DONE
+
+
+def _tells(settings: Settings) -> bool:
+    return bool(settings.ping_url or settings.notify_urls)
 
 
 def _say(label: str, good: bool, text: str) -> None:
