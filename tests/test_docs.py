@@ -397,6 +397,27 @@ def test_the_readme_and_the_example_have_every_setting_of_the_program_with_its_d
     assert dict(re.findall(r"^#([A-Z_]+)=(.+)$", example, re.MULTILINE)) == defaults
 
 
+def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
+    import collector
+    from pexip_history import connection, ledger, node, records
+
+    design = " ".join((DOCS / "design.md").read_text(encoding="utf-8").split())
+    for said in (
+        f"At most {node.PACE} in {node.PERIOD:.0f} seconds",
+        f"It may have {connection.MOST_BYTES / 1e6:.0f} MB",
+        f"It may take {connection.LONGEST_ANSWER:.0f} seconds",
+        f"A record has at most {records.MOST_FIELDS:,} fields",
+        f"asks for {node.PAGE_SIZES[0]:,} records a page",
+        f"is forgotten {ledger.KEPT.days} days after",
+        f"the last {ledger.RUNS_KEPT:,} runs",
+        f"without it {node.BUSY_WAIT:.0f} seconds",
+        {3: "three times in all"}[collector.SWEEPS],
+        {4: "A run ends after four hours"}[node.LONGEST_RUN / 3600],
+        {15: "differ by more than 15 minutes"}[node.CLOCKS_AGREE.total_seconds() / 60],
+    ):
+        assert said.lower() in design.lower(), said
+
+
 def test_the_changelog_begins_with_the_version_that_runs() -> None:
     from pexip_history import __version__
 
