@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from .conftest import ROOT
 from .deployment import CONF, HOUR, MIDNIGHT, MINUTE, PART, Deployment, made, shorten
+from .forked_collector import ForkedCollector
 from .management_node import ManagementNode
 
+VERSION_1_COMMIT = "dba4537"
 VERSION_1 = Path(__file__).with_name("version_1.json")
 """Data folders as 1.0.0 left them: how version_1_node() was collected every hour until ten."""
 
@@ -77,4 +82,39 @@ def test_an_upgrade_under_a_misfortune_loses_and_doubles_nothing(place: Deployme
         for step in range(1, 60, 7):
             place.run(MIDNIGHT + 11 * HOUR, fault="kill", at=step, code=None)
     place.runs(MIDNIGHT + 13 * HOUR, MIDNIGHT + 60 * HOUR, 2 * HOUR, **limits)
+    place.check()
+
+
+@pytest.fixture
+def version_1(tmp_path: Path) -> Iterator[ForkedCollector]:
+    """Runs of 1.0.0's collector.py, as it is in the history of this repository."""
+    shown = subprocess.run(["git", "show", f"{VERSION_1_COMMIT}:collector.py"], cwd=ROOT, capture_output=True)
+    if shown.returncode:
+        pytest.skip("1.0.0 is not in this copy of the repository (a shallow clone, or no clone)")
+    program = tmp_path / "collector.py"
+    program.write_bytes(shown.stdout)
+    with ForkedCollector(program) as forked:
+        yield forked
+
+
+@FOLDERS
+def test_going_back_to_version_1_and_forth_again_as_the_docs_say(
+    place: Deployment, version_1: ForkedCollector, name: str
+) -> None:
+    """docs/upgrading.md: until nothing waits and nobody is missing; then move .collector away."""
+    upgraded(place, name)
+    place.runs(MIDNIGHT + 11 * HOUR, MIDNIGHT + 30 * HOUR, 2 * HOUR)
+    status = place("status").stdout
+    assert "Waiting to be written: 0 rows" in status
+    assert "Participants still missing from collected conferences: 0" in status
+    present, place.forked = place.forked, version_1
+    refused = place.run(MIDNIGHT + 31 * HOUR, code=1)
+    assert "was written by a newer collector" in refused.output
+    (place.data / ".collector").rename(place.data.parent / "data.collector.newer")
+    place.hourly(12, MIDNIGHT + 31 * HOUR, MINUTE, prefix="back")
+    place.runs(MIDNIGHT + 32 * HOUR, MIDNIGHT + 45 * HOUR, 2 * HOUR)
+    place.check()
+    place.forked = present
+    place.hourly(6, MIDNIGHT + 46 * HOUR, MINUTE, prefix="forth")
+    place.runs(MIDNIGHT + 47 * HOUR, MIDNIGHT + 60 * HOUR, 4 * HOUR)
     place.check()
