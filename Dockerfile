@@ -1,8 +1,8 @@
 FROM python:3.13-slim-trixie
 
 # Debian removes a package's old versions from its mirrors at each point release: a pin would break
-# the build, and the base image sets the release. Of the crontabs that Debian brings none is wanted
-# here. PAM's defaults for cron want more rights than a container has (the login uid, limits).
+# the build, and the base image sets the release. None of Debian's own crontabs is needed
+# here. PAM's defaults for cron need more rights than a container has (the login uid, limits).
 # hadolint ignore=DL3008
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends cron tini \

@@ -57,7 +57,7 @@ test-browser: $(VENV)/ready  ## the report in a browser (Debian's chromium; as r
 	  { echo "Chromium is missing; on Debian: apt-get install chromium" >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/browser
 
-picture: $(VENV)/ready  ## docs/report.png anew, from the demo's calls (needs chromium)
+picture: $(VENV)/ready  ## docs/report.png again, from the demo's calls (needs chromium)
 	@$(BIN)/python -m tests.browser.picture
 
 .venv-spark/ready: tests/spark/requirements.txt

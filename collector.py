@@ -96,7 +96,7 @@ class Query:
 
     @property
     def ordered(self) -> bool:
-        """Whether the oldest should come first; all of one conference's are wanted."""
+        """Whether the oldest should come first; of one conference all are taken."""
         return bool(self.high)
 
     def has(self, end: str) -> bool:

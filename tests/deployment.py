@@ -152,7 +152,7 @@ class Deployment(Process):
         return [row["id"] for file in self.dated(KINDS[name]) for row in self.rows(file)]
 
     def owed(self) -> dict[str, set[str]]:
-        """The records since collection began: conferences by their end, and whoever they list."""
+        """The records since collection began: conferences by their end, and those whom they list."""
         assert self.began
         since = stamp(self.began - DAY) or ""
         conferences = {id for id, one in self.held.items() if one["end_time"] >= since} | self.taken_by_hand

@@ -49,7 +49,7 @@ from .management_node import ManagementNode
 
 LOG = "data_collector.log"
 BOUND = ("lock", LOG)
-"""What no run reads but to write it anew or to its end: never lost here, as nothing depends on it."""
+"""What no run reads except to write it again or to add to it: never lost here, as nothing depends on it."""
 
 
 # Recording

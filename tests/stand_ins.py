@@ -260,7 +260,7 @@ def make(words: list[str]) -> int:
 
 
 def cp(words: list[str]) -> int:
-    """cp; whoever copies .env.example then fills it in."""
+    """cp; a user who copies .env.example then fills it in."""
     done = subprocess.run([_real("cp"), *words])
     if words[0] == ".env.example":
         filled = Path(words[1])

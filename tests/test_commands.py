@@ -147,7 +147,7 @@ def folder(node: ManagementNode, collector: Collector) -> None:
         (folder, "data folder", "DATA_DIR"),
     ],
 )
-def test_check_says_of_what_does_not_hold_how_to_mend_it(
+def test_check_says_how_to_fix_what_does_not_hold(
     node: ManagementNode,
     collector: Collector,
     wrong: Callable[[ManagementNode, Collector], None],
@@ -364,7 +364,7 @@ as_root = pytest.mark.skipif(
 
 
 def readable_for_all(collector: Collector) -> None:
-    """The test's folders are root's alone; whoever collects has to pass through them."""
+    """The test's folders are root's alone; the user that collects has to pass through them."""
     for place in (collector.data, *collector.data.parents):
         if place.owner() == "root" and place != Path("/"):
             place.chmod(place.stat().st_mode | 0o055)

@@ -282,7 +282,7 @@ def test_sigterm_before_the_first_request_is_one_line_too(node: ManagementNode, 
 
 @KINDS
 @pytest.mark.parametrize("how", ["deleted", "renamed"])
-def test_an_aggregate_that_is_gone_starts_anew_with_a_header(collection: Collection, name: str, how: str) -> None:
+def test_an_aggregate_that_is_gone_is_started_again_with_a_header(collection: Collection, name: str, how: str) -> None:
     hours(collection)
     collection.run(MIDNIGHT + 5 * HOUR)
     old, path = collection.table(name), collection.data / name

@@ -136,7 +136,7 @@ def scene(shared_node: ManagementNode, tmp_path: Path, first_run: Path) -> Itera
     shared_node.certificate, shared_node.secret, shared_node.hidden = certificate, secret, set()
 
 
-# What no second try mends: one request, one line
+# What no second attempt fixes: one request, one line
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def scene(shared_node: ManagementNode, tmp_path: Path, first_run: Path) -> Itera
         (faults.counted(3), "counts"),
     ],
 )
-def test_what_no_second_try_mends_is_asked_once_and_said(scene: Scene, fault: Any, says: str) -> None:
+def test_what_no_second_attempt_fixes_is_asked_once_and_reported(scene: Scene, fault: Any, says: str) -> None:
     scene.node.faults.add(fault, times=None)
     message = scene.fails()
     assert says in message
@@ -357,7 +357,7 @@ class Played:
 
 @pytest.fixture(scope="module", autouse=True)
 def played(tmp_path_factory: pytest.TempPathFactory, first_run: Path) -> Iterator[Callable[[str, bool], Played]]:
-    """Runs against a node with a passing fault, once or for ever, under way while the other tests run."""
+    """Runs against a node with a passing fault, once or forever, running while the other tests do."""
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(40))
 

@@ -97,7 +97,7 @@ def fails(collector: Collector) -> str:
 
 def statuses(node: ManagementNode) -> tuple[list[int | None], list[int | None]]:
     """How requests for a token were answered, and how the others were."""
-    asked = [[r.status for r in node.requests if for_a_token(r) is wanted] for wanted in (True, False)]
+    asked = [[r.status for r in node.requests if for_a_token(r) is token] for token in (True, False)]
     return asked[0], asked[1]
 
 

@@ -31,7 +31,7 @@ def problems(environ: dict[str, str], **needed: bool) -> list[str]:
     return list(caught.value.problems)
 
 
-# What is wrong, one at a time: the variable, its value, and words of the mend.
+# What is wrong, one at a time: the variable, its value, and words of the fix.
 WRONG = [
     ("DEFAULT_MGR_ADDRESS", "", "is missing; give the Management Node's name or IP address"),
     ("DEFAULT_MGR_ADDRESS", "http://mgr", "plain HTTP; give the name alone"),
@@ -74,11 +74,11 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "mend"), WRONG)
-def test_a_wrong_setting_is_named_with_the_mend(name: str, value: str, mend: str) -> None:
+@pytest.mark.parametrize(("name", "value", "fix"), WRONG)
+def test_a_wrong_setting_is_named_with_its_fix(name: str, value: str, fix: str) -> None:
     (problem,) = problems({**LEAST, name: value})
     assert problem.startswith(f"{name}: ")
-    assert mend in problem
+    assert fix in problem
     assert "\n" not in problem
     assert not value or repr(value).lower() in problem.lower() or name == "DEFAULT_MGR_USERNAME"
 

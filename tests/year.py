@@ -102,7 +102,7 @@ class Node:
         return [one for one in self.known[resource].values() if one.shown <= self.now]
 
     def forget(self, oldest: list[Known]) -> None:
-        """These conferences and whoever was in them."""
+        """These conferences and those who were in them."""
         for held in oldest:
             held.forgotten = self.now
             del self.known["conference"][held.id]

@@ -35,7 +35,7 @@ def run(command: Sequence[str], environment: dict[str, str], accept: Sequence[in
 
     The kernel counts the memory of the process that starts it in its peak, so the benchmark's own
     process stays small. Only `environment` is handed on: no proxy, no REQUESTS_CA_BUNDLE. Writes
-    of whoever ran before are brought to disk first, so that nobody waits for another's.
+    of earlier runs are written to disk first, so that nobody waits for another's.
     """
     os.sync()
     with tempfile.TemporaryFile() as output:

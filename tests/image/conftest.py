@@ -1,7 +1,7 @@
 """The image on a real Docker Engine, collecting from a node in this process, with cron firing.
 
 Everything is made for the session and taken away after it, by id: an image, a network, containers.
-Whoever needs cron to fire starts its containers in a function `start` of its module: those of all
+A module that needs cron to fire starts its containers in a function `start`: those of all
 modules are started together, so that they share the one minute's wait.
 """
 

@@ -11,7 +11,7 @@ from .conftest import HARDENED, Engine, docker, until
 from .test_secrets import _is
 
 
-def test_health_follows_a_failing_run_and_its_mending(engine: Engine) -> None:
+def test_health_follows_a_failing_run_and_its_recovery(engine: Engine) -> None:
     user = f"ill-{secrets.token_hex(4)}"
     engine.node.username = user
     try:

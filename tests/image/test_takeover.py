@@ -1,4 +1,4 @@
-"""Data folders as they are found: whoever they belong to, the runs can write them."""
+"""Data folders as they are found: no matter who owns them, the runs can write to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three ways on the card: -e, --env-file, and arguments. Compose has its own file."""
+"""The three ways that the README names: -e, --env-file, and arguments. Compose has its own file."""
 
 from __future__ import annotations
 
