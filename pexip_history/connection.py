@@ -138,8 +138,12 @@ class Connection:
                     method, url, headers=dict(headers), data=form, timeout=timeout, stream=True, allow_redirects=False
                 ) as answer,
             ):
-                # .content joins pieces of 10 KB, which costs three times as much as this.
-                body = answer.raw.read(MOST_BYTES + 1, decode_content=True)
+                # .content joins pieces of 10 KB, which costs three times as much as this. What says how long it is,
+                # and is not compressed, is no longer than that.
+                plain = (answer.raw.length_remaining or MOST_BYTES) < MOST_BYTES and not answer.raw.headers.get(
+                    "Content-Encoding"
+                )
+                body = answer.raw.read(None if plain else MOST_BYTES + 1, decode_content=True)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, http.client.HTTPException) as error:
             if self._watch.ended:
                 raise Passing(

@@ -31,6 +31,7 @@ SIGNS = "=+@\\-\uff1d\uff0b\uff20\uff0d\ufe66\ufe62\ufe6b\ufe63\u207a\u207b\u207
 BLANKS = '\\s"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\x00-\x1f'
 RISKY = re.compile(f"[{BLANKS}]*[{SIGNS}]")
 RISKY_INSIDE = re.compile(f"[;\t\r\n][{BLANKS}]*[{SIGNS}]")
+CELLS_BEGIN = re.compile("([;\t\r\n])")
 SUSPECT = re.compile(f"[{BLANKS}{SIGNS}]")
 HARMLESS = re.compile(r" *[+-](\d[\d ()./-]*|\d*\.?\d+([eE][+-]?\d+)?)?", re.ASCII)
 _Q, _QQ = '"', '""'
@@ -40,7 +41,7 @@ def guard(text: str) -> str:
     """The text with an apostrophe wherever a spreadsheet would take what follows for a formula."""
     if HARMLESS.fullmatch(text):
         return text
-    parts = re.split("([;\t\r\n])", text)
+    parts = CELLS_BEGIN.split(text)
     inner = [f"'{part}" if RISKY.match(part) and not HARMLESS.fullmatch(part) else part for part in parts[2::2]]
     parts[::2] = [f"'{parts[0]}" if RISKY.match(parts[0]) else parts[0], *inner]
     guarded = "".join(parts)
@@ -69,11 +70,13 @@ def cells(values: Sequence[object], escape: bool) -> list[str]:
         escape = False
     joined = "".join(texts)
     breaks = _breaks(joined)
-    if escape and (
-        any(map(SUSPECT.match, {text[:1] for text in texts}))
-        or ((";" in joined or "\t" in joined or breaks) and RISKY_INSIDE.search(joined))
-    ):
-        texts = [guard(text) for text in texts]
+    if escape:
+        suspects = {first for first in {text[:1] for text in texts} if SUSPECT.match(first)}
+        inside = (";" in joined or "\t" in joined or breaks) and RISKY_INSIDE.search(joined)
+        if inside:
+            texts = [guard(t) if t[:1] in suspects or RISKY_INSIDE.search(t) else t for t in texts]
+        elif suspects:
+            texts = [guard(t) if t[:1] in suspects else t for t in texts]
     if _Q in joined:
         return [f'"{t.replace(_Q, _QQ)}"' if _Q in t or _breaks(t) else t for t in texts]
     if breaks:

@@ -147,7 +147,9 @@ class Ledger:
         known = EXPORTED[resource]
         if wanted_only:
             known += " OR NOT EXISTS (SELECT 1 FROM wanted WHERE id = column1)"
-        conferences = map(uri_id, page.column("conference"))
+        column = page.column("conference")
+        of = {uri: uri_id(uri) for uri in set(column)} if all(isinstance(c, str) for c in column) else {}
+        conferences = map(of.get, column) if of else map(uri_id, column)
         values = list(itertools.chain.from_iterable(zip(page.ids, conferences, strict=True)))
         found: list[tuple[str, int]] = []
         with self.transaction("DEFERRED") as db:
@@ -229,7 +231,9 @@ class Ledger:
                 " ON CONFLICT DO UPDATE SET conference = excluded.conference, started = excluded.started,"
                 " ended = excluded.ended, asked = iif(lost IS NULL, asked, NULL), lost = NULL"
             )
-            db.execute("DELETE FROM missing WHERE participant IN (SELECT id FROM seen_participant WHERE taken)")
+            db.execute(
+                "DELETE FROM missing WHERE EXISTS (SELECT 1 FROM seen_participant WHERE id = participant AND taken)"
+            )
 
     def to_ask(self, now: datetime) -> list[tuple[str, int, str | None, str | None]]:
         """The conferences to ask for their participants: (id, how many are missing, its start, its end).
@@ -254,7 +258,9 @@ class Ledger:
 
     def still_missing(self) -> set[str]:
         """The conferences of which participants are missing that can still come."""
-        self.db.execute("DELETE FROM missing WHERE participant IN (SELECT id FROM seen_participant WHERE taken)")
+        self.db.execute(
+            "DELETE FROM missing WHERE EXISTS (SELECT 1 FROM seen_participant WHERE id = participant AND taken)"
+        )
         return {c for (c,) in self.db.execute("SELECT DISTINCT conference FROM missing WHERE lost IS NULL")}
 
     def newly_missing(self) -> bool:

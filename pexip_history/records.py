@@ -81,7 +81,10 @@ class PageReader:
         if len(names) > MOST_FIELDS:
             raise NodeError(f"answered records with {len(names)} fields, of which the History API has under 100")
         self._learn(names, objects)
-        return self._quick(body) or (meta, {name: [record.get(name) for record in objects] for name in names})
+        return self._quick(body) or (
+            meta,
+            {name: [_as_sent(record.get(name)) for record in objects] for name in names},
+        )
 
     def _quick(self, body: bytes) -> tuple[Record, Columns] | None:
         """The same where every record has the fields that were learned."""
@@ -103,7 +106,7 @@ class PageReader:
         self._decoder = None
         if not names:
             return
-        lists = {n for record in objects for n, value in record.items() if isinstance(value, (list, dict, msgspec.Raw))}
+        lists = {name for record in objects for name, value in record.items() if _is_nested(value)}
         places = {name: f"f{number}" for number, name in enumerate(names)}
         fields = [(place, msgspec.Raw if name in lists else object) for name, place in places.items()]
         rename = {place: name for name, place in places.items()}
@@ -116,13 +119,16 @@ class PageReader:
 
 
 def envelope(body: bytes) -> tuple[Record, list[Record]]:
-    """The meta and the records of a list's answer, whatever fields each has. Raises ValueError, NodeError."""
+    """The meta and the records of a list's answer, whatever fields each has; values are msgspec.Raw where they can be.
+
+    Raises ValueError, NodeError.
+    """
     import msgspec
 
     shape: Any = msgspec.defstruct("Answer", [("meta", dict[str, object]), ("objects", list[dict[str, msgspec.Raw]])])
     try:
         answer = msgspec.json.decode(body, type=shape)
-        return answer.meta, [{name: _as_sent(raw) for name, raw in record.items()} for record in answer.objects]
+        return answer.meta, answer.objects
     except (msgspec.DecodeError, RecursionError):
         pass  # what only json takes, or no list at all
     found = decode(body)
@@ -132,12 +138,19 @@ def envelope(body: bytes) -> tuple[Record, list[Record]]:
     return meta, objects
 
 
-def _as_sent(raw: msgspec.Raw) -> object:
-    """A list or an object as the JSON that it is; a fraction as the text that it is."""
+def _is_nested(value: object) -> bool:
     import msgspec
 
-    text = bytes(raw)
-    return raw.copy() if text[:1] in b"[{" else msgspec.json.Decoder(float_hook=str).decode(text)
+    return bytes(value)[:1] in b"[{" if isinstance(value, msgspec.Raw) else isinstance(value, (list, dict))
+
+
+def _as_sent(value: object) -> object:
+    """Of JSON as it came: a list or an object as it is; a fraction as the text that it is."""
+    import msgspec
+
+    if not isinstance(value, msgspec.Raw):
+        return value
+    return value.copy() if _is_nested(value) else msgspec.json.Decoder(float_hook=str).decode(bytes(value))
 
 
 def decode(body: bytes) -> object:
@@ -160,8 +173,8 @@ def decode(body: bytes) -> object:
 def listings(conferences: Page) -> Iterator[tuple[str, str]]:
     """(participant, conference) for each participant that a page of conferences lists."""
     for conference, listed in zip(conferences.ids, conferences.column("participants"), strict=True):
-        for entry in nested(listed):
-            if participant := uri_id(entry):
+        for participant in map(uri_id, nested(listed)):
+            if participant:
                 yield participant, conference
 
 
@@ -191,9 +204,10 @@ def nested(value: object) -> list[object]:
 
 def uri_id(value: object) -> str | None:
     """The id at the end of a resource URI (or the id itself)."""
-    if value is None or isinstance(value, (dict, list, bool)):
-        return None
-    return as_text(value).rstrip("/").rpartition("/")[2] or None
+    if isinstance(value, str):
+        text = value if value.isascii() else as_text(value)
+        return text.rstrip("/").rpartition("/")[2] or None
+    return None if value is None or isinstance(value, (dict, list, bool)) else as_text(value)
 
 
 def as_text(value: object) -> str:
