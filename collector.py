@@ -243,7 +243,7 @@ class Run:
                 if swept.still:
                     return swept
                 log.info("the %s records changed while they were read; reading them again", query.resource)
-        log.info("the %s records did not hold still in %d readings; what came is kept", query.resource, SWEEPS)
+        log.info("the %s records changed during each of %d readings; what came is kept", query.resource, SWEEPS)
         return replace(swept, still=False)
 
     def _sweep_once(self, query: Query) -> Swept:

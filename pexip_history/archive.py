@@ -319,7 +319,7 @@ def _wall(moment: datetime, zone: object) -> datetime:
 
 
 def _keys(resource: str) -> list[str]:
-    """The columns that tell a row from every other: a stream has its own id besides its participant's."""
+    """The columns that distinguish a row from every other: a stream has its own id besides its participant's."""
     return list(dict.fromkeys((*KEYS[resource], "id")))
 
 

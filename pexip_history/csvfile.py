@@ -157,7 +157,7 @@ class Stage:
             )
 
     def finish(self, columns: Sequence[str] = ()) -> int:
-        """Give every row every column, sync, and tell where the rows begin (bytes).
+        """Give every row every column, sync, and return where the rows begin (bytes).
 
         `columns` name the header where no row did.
         """

@@ -266,7 +266,7 @@ class Node:
 
 
 def now_of(skew: timedelta | None) -> datetime:
-    """The node's time (UTC), ours where the node does not tell."""
+    """The node's time (UTC), ours where the node does not send it."""
     return datetime.now(UTC) + (skew or timedelta())
 
 

@@ -241,7 +241,7 @@ def report(
     hide_names: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Write the page on the history and tell where. Raises CollectorError, sqlite3.Error."""
+    """Write the page on the history and return its path. Raises CollectorError, sqlite3.Error."""
     from .report import Facts, write_report
 
     found, target = peek(settings), output or settings.data_dir / "report.html"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CONFERENCE, PARTICIPANT, STREAM = "conference", "participant", "stream"
 KEYS = {CONFERENCE: ("id",), PARTICIPANT: ("id",), STREAM: ("participant_id",)}
-"""The columns that tell a row of a file, and that a file of ours must have."""
+"""The columns that identify a row of a file, and that a file of ours must have."""
 MOST_FIELDS = 1000
 """Of a record: the API has 45. A column once in an aggregate stays there."""
 NOT_THE_API = "answered JSON that is not the History API's"

@@ -53,7 +53,7 @@ class Schedule:
 
 
 def five_fields(value: str) -> str:
-    """Five fields that Debian's cron runs; the aliases but @reboot are spelled out. Raises ValueError."""
+    """Five fields that Debian's cron runs; the aliases except @reboot are expanded. Raises ValueError."""
     from cronsim import CronSim, CronSimError
 
     fields = ALIASES.get(value.lower(), value).split()
