@@ -1,0 +1,103 @@
+"""What can go wrong, and the sentence for it that a user reads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from . import __version__
+
+DONE, FAILED, MISUSED, BUSY = 0, 1, 2, 75
+"""Exit codes."""
+
+
+class CollectorError(Exception):
+    """A run cannot go on; the text is one line for the user, with the fix in it."""
+
+
+class NodeError(CollectorError):
+    """The Management Node cannot be used as it answers now."""
+
+
+class Refused(NodeError):
+    """The node answered 400: it does not do what the query asks."""
+
+
+class NotFound(NodeError):
+    """The node answered 404."""
+
+
+class Passing(NodeError):
+    """A fault that may be over in a moment; `retry_after` (seconds) is the node's own advice."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooMany(Passing):
+    """The node answered 429: its limit of requests is used up."""
+
+
+class Busy(CollectorError):
+    """Another run holds the lock."""
+
+
+class Stopped(BaseException):
+    """SIGTERM or SIGINT came."""
+
+
+class SettingsError(Exception):
+    """Every problem of every setting, a line each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def explain(error: Exception, folder: Path) -> str:
+    """One line for the user, with the fix in it; `folder` is the data folder."""
+    if isinstance(error, CollectorError):
+        return str(error)
+    if isinstance(error, sqlite3.Error):
+        if "disk is full" in str(error):
+            return f"{folder}: the disk is full; free some space"
+        return f"the ledger in {folder}/.collector cannot be used ({error}); check the folder's disk and permissions"
+    if isinstance(error, OSError):
+        where = error.filename or folder
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"{where}: the disk is full; free some space"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return (
+                f"{where}: {error.strerror}; close the program that holds it, and let user"
+                f" {os.geteuid()} (PUID) write the data folder"
+            )
+        return f"{where}: {error.strerror or error}; is DATA_DIR ({folder}) a folder on a working disk?"
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "nowhere"
+    return f"unexpected {type(error).__name__} at {place} of this version ({__version__}); please report it"
+
+
+def printable(text: str) -> str:
+    """The text for a line of a screen or a log: what would move the cursor or forge a line is shown as a code.
+
+    The controls of ASCII and of Latin-1 (C1), separators of lines, and what turns the direction of writing.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+@lru_cache(4096)
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"):
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"

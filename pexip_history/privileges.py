@@ -1,0 +1,146 @@
+"""Root never writes into another's folder, and what a run keeps in memory stays there.
+
+Everything here happens in the process itself: a program that is started anew could be looked into by whoever
+has the same user id (`/proc/PID/environ`, ptrace), and so could be read by the data folder's owner.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import stat
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import CollectorError
+
+SOMEONE = 1000
+"""Who collects where the data folder is root's; the image's own folder belongs to it."""
+
+# linux/prctl.h, linux/capability.h
+PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 8, 24, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+CAPABILITY_VERSION_3 = 0x20080522
+CAPABILITIES = range(64)
+
+Asked = tuple[int | None, int | None]
+"""PUID and PGID, None where they are not set."""
+
+
+def protect_memory() -> None:
+    """No other process may look into this one, no core dump, no TLS keys in a file. To be called first of all."""
+    _prctl(PR_SET_DUMPABLE, 0)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.environ.pop("SSLKEYLOGFILE", None)
+
+
+def owner_of(folder: Path, asked: Asked) -> tuple[int, int] | None:
+    """Who a run of root's becomes: PUID:PGID, else the data folder's owner; None to stay root, which PUID=0 asks for.
+
+    A folder of root's, or one that is yet to be made, is for user 1000. Raises OSError.
+    """
+    uid, gid = asked
+    try:
+        found = folder.stat()
+        owner, group = found.st_uid, found.st_gid
+    except FileNotFoundError:
+        owner, group = 0, 0
+    if uid is None:
+        uid = owner or SOMEONE
+    if gid is None:
+        gid = group if group and owner == uid else uid
+    return (uid, gid) if uid else None
+
+
+def become_owner(folder: Path, asked: Asked) -> None:
+    """Go on as the data folder's owner, without any capability and without a way to gain one.
+
+    Whoever is another user than root stays what he is. Raises CollectorError, OSError.
+    """
+    if os.geteuid() == 0:
+        owner = owner_of(folder, asked)
+        if owner is None:
+            refuse_shared(folder)
+            return
+        become(*owner)
+    give_up_capabilities()
+    protect_memory()
+
+
+def become(uid: int, gid: int) -> None:
+    """Root becomes another user, whole: real, effective and saved ids, no group besides. Raises CollectorError."""
+    for capability in CAPABILITIES:  # while that is still allowed; compose.yaml does not allow it
+        _prctl(PR_CAPBSET_DROP, capability)
+    try:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except OSError as error:
+        raise CollectorError(
+            f"root may not become user {uid}:{gid} here ({error.strerror}): add the capabilities CHOWN, SETGID and"
+            ' SETUID (cap_add), or start the container with --user and the argument "collect", from a scheduler of'
+            " your own"
+        ) from None
+
+
+def keep_only(capability: int, uid: int, gid: int) -> None:
+    """Root becomes another user who has this one capability, where root has it. Raises CollectorError."""
+    _prctl(PR_SET_KEEPCAPS, 1)
+    become(uid, gid)
+    if not set_capabilities(frozenset({capability})):
+        set_capabilities(frozenset())
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    protect_memory()
+
+
+def give_up_capabilities() -> None:
+    """Every set but the bounding one becomes empty, and no program that is started could fill one."""
+    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    set_capabilities(frozenset())
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_capabilities(wanted: frozenset[int]) -> bool:
+    """Have these, by their numbers, and no others; False where that is more than there are."""
+    masks = [sum(1 << number - low for number in wanted if low <= number < low + 32) for low in (0, 32)]
+    header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
+    data = b"".join(struct.pack("=III", mask, mask, 0) for mask in masks)
+    return int(_libc().capset(header, data)) == 0
+
+
+def refuse_shared(folder: Path) -> None:
+    """Root writes only where nobody else may put a link or another file in its way. Raises CollectorError.
+
+    As ssh does with its keys: the folder and `.collector` have to be root's and writable by root alone, and so
+    have the folders above, except that those may be sticky, as /tmp is.
+    """
+    for path in (folder / ".collector", folder, *folder.parents):
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            continue
+        above = path in folder.parents
+        if stat.S_ISLNK(found.st_mode):
+            raise CollectorError(f"{path} is a link, and root follows none: give DATA_DIR the folder's own name")
+        if found.st_uid:
+            raise CollectorError(
+                f"{path} belongs to user {found.st_uid}, who could lead root astray in it: set PUID={found.st_uid} to"
+                " collect as that user, or change the folder's owner to root"
+            )
+        if found.st_mode & 0o022 and not (above and found.st_mode & stat.S_ISVTX):
+            raise CollectorError(
+                f"{path} can be written by others than root (mode {stat.S_IMODE(found.st_mode):o}), who could lead"
+                f" root astray in it: run chmod go-w {path}, or set PUID to a user other than 0"
+            )
+
+
+def _prctl(option: int, value: int) -> bool:
+    """prctl(2); False where the kernel refuses."""
+    return int(_libc().prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))) == 0
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

@@ -1,0 +1,75 @@
+"""Cron's five fields: valid for Debian's cron, next, last, in words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+FIELDS = {"minute": 59, "hour": 23, "day-of-month": 31, "month": 12, "day-of-week": 7}
+"""Each with the largest number in it."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When cron starts a run: five fields, in a zone."""
+
+    line: str
+    zone: ZoneInfo
+
+    def next(self, moment: datetime) -> datetime:
+        """The next time (UTC) after the moment that cron starts a run."""
+        from cronsim import CronSim
+
+        return next(CronSim(self.line, moment.astimezone(self.zone))).astimezone(UTC)
+
+    def last(self, moment: datetime) -> datetime:
+        """The last time (UTC) at or before the moment that cron started a run, or five years before it.
+
+        Found by walking on, as cron does: backwards, cronsim differs where the clocks change.
+        """
+        for days in (1 / 24, 1, 8, 32, 367, 5 * 366):
+            found, due = None, self.next(moment - timedelta(days=days))
+            while due <= moment:
+                found, due = due, self.next(due)
+            if found:
+                return found
+        return moment - timedelta(days=5 * 366)
+
+    def in_words(self) -> str:
+        from cronsim.explain import explain
+
+        return str(explain(self.line))
+
+
+def five_fields(value: str) -> str:
+    """Five fields that Debian's cron runs; the aliases but @reboot are spelled out. Raises ValueError."""
+    from cronsim import CronSim, CronSimError
+
+    fields = ALIASES.get(value.lower(), value).split()
+    if value.startswith("@") and len(fields) != 5:
+        hint = "; DATA_RUN_ON_START=true collects at the start" if value == "@reboot" else ""
+        raise ValueError(f"{value!r} is none of {', '.join(ALIASES)}{hint}")
+    if len(fields) != 5:
+        raise ValueError(f"{value!r} is not five fields such as '5 0 * * *', nor @daily")
+    for (title, most), given in zip(FIELDS.items(), fields, strict=True):
+        # What cronsim knows and Debian's cron does not: last days, n-th weekdays, steps from a number.
+        steps = map(int, re.findall(r"/(\d+)", given))
+        if re.search(r"#|(^|[,/\d])L|LW|(^|,)\d+/", given.upper()) or any(step > most for step in steps):
+            raise ValueError(f"{value!r}: Debian's cron does not know {given!r} in the field {title}")
+    try:
+        CronSim(" ".join(fields), datetime(2026, 1, 1))
+    except CronSimError as error:
+        wrong = str(error).removeprefix("Bad ")
+        raise ValueError(f"{value!r}: the field {wrong} is wrong; give five fields such as '5 0 * * *'") from None
+    return " ".join(fields)

@@ -1,0 +1,366 @@
+"""The environment, checked: one table of variables, and what contradicts what."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from .errors import SettingsError
+from .schedule import Schedule, five_fields
+
+LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*\.?")
+WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+LARGEST_ID = 2**32 - 2  # the next one is -1 to the kernel: "leave it as it is"
+NO_DATA_FOLDER = {
+    "/",
+    "/app",
+    "/home",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/root",
+    "/srv",
+    "/tmp",
+    "/var",
+    "/var/lib",
+    "/var/tmp",
+}
+SYSTEM_FOLDERS = {
+    *(
+        "/app/pexip_history",
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/lib",
+        "/lib64",
+        "/proc",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/usr",
+    ),
+    *("/var/cache", "/var/lock", "/var/log", "/var/mail", "/var/run", "/var/spool"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment asks for, checked. Limits are counts; 0 stands for no limit.
+
+    What files hold that the environment names was read already: after that, nothing outside the data
+    folder is opened.
+    """
+
+    address: str
+    username: str
+    secret: bytes = field(repr=False)
+    client_id: str | None
+    client_key: bytes = field(repr=False)
+    token_audience: str | None
+    ca_pem: str | None = field(repr=False)
+    fingerprint: str | None
+    tls_verify: bool
+    conf_limit: int
+    part_limit: int
+    schedule: Schedule | None
+    data_dir: Path
+    run_on_start: bool
+    csv_bom: bool
+    escape_formulas: bool
+    media_streams: bool
+    keep_days: int
+    report: bool
+    ping_url: str | None = field(repr=False)
+    notify_urls: tuple[str, ...] = field(repr=False)
+    log_level: str
+    owner: tuple[int | None, int | None]
+    umask: int
+    zone: ZoneInfo
+
+
+# What a variable's text means. Each takes the text, which is not empty, and raises ValueError.
+
+
+def address(text: str) -> str:
+    """HOST or HOST:PORT."""
+    if text.lower().startswith("http://"):
+        raise ValueError(f"{text!r} asks for plain HTTP; give the name alone, as in mgr.example.com")
+    rest = re.sub("^https://", "", text, flags=re.IGNORECASE).removesuffix("/")
+    if rest.count(":") > 1 and not rest.startswith("["):
+        rest = f"[{rest}]"  # an IPv6 address
+    host, colon, port = re.fullmatch(r"(\[.*\]|[^:]*)(:?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    if set("/@?#") & set(rest):
+        raise ValueError(f"{text!r} is more than a name; give the name alone, as in mgr.example.com")
+    if not (_is_ipv6(host[1:-1]) if host.startswith("[") else HOST.fullmatch(host)):
+        raise ValueError(f"{text!r} is no name or IP address; give one such as mgr.example.com")
+    if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{text!r} has no valid port; give one from 1 to 65535 or none")
+    return rest
+
+
+def _is_ipv6(text: str) -> bool:
+    from ipaddress import IPv6Address
+
+    try:
+        return bool(IPv6Address(text))
+    except ValueError:
+        return False
+
+
+def username(text: str) -> str:
+    if ":" in text:
+        raise ValueError("a colon cannot be part of the name of an API user")
+    return text
+
+
+def flag(text: str) -> bool:
+    if text.lower() not in WORDS:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return WORDS[text.lower()]
+
+
+def count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,15}", text):
+        raise ValueError(f"{text!r} is not a number; give 0, 1, 2 and so on")
+    return int(text)
+
+
+def days(text: str) -> int:
+    if count(text) > 36500:
+        raise ValueError(f"{text!r} is more than a hundred years; 0 keeps the files for ever")
+    return count(text)
+
+
+def user_number(text: str) -> int:
+    """What the kernel takes, written as it writes it: -1 or another zero would be another user."""
+    if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > LARGEST_ID:
+        raise ValueError(f"{text!r} is not a number of a user; give one from 0 to {LARGEST_ID} without zeros before it")
+    return int(text)
+
+
+def mask(text: str) -> int:
+    if not re.fullmatch("0?0[0-7]{2}", text):
+        raise ValueError(
+            f"{text!r} is not an octal mask that leaves the owner everything; give three digits such as 027"
+        )
+    return int(text, 8)
+
+
+def level(text: str) -> str:
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError(f"{text!r} is none of DEBUG, INFO, WARNING, ERROR")
+    return text.upper()
+
+
+def zone(text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text.removeprefix(":"))
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError(f"{text!r} is no known zone; give one such as Europe/Oslo") from None
+
+
+def fingerprint(text: str) -> str:
+    digits = re.sub("^sha-?256[^=:]*[=:]|[: ]", "", text, flags=re.IGNORECASE).lower()
+    if not re.fullmatch("[0-9a-f]{64}", digits):
+        raise ValueError(f"{text!r} is no SHA-256 fingerprint; give its 64 hexadecimal digits")
+    return digits
+
+
+def folder(text: str) -> Path:
+    path = PurePosixPath(re.sub("^//+", "/", text))
+    if not path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{text!r} is not a whole path; give one such as /app/data")
+    if str(path) in NO_DATA_FOLDER or any(str(parent) in SYSTEM_FOLDERS for parent in (path, *path.parents)):
+        raise ValueError(f"{text!r} is a folder of the system; give one of its own, such as /app/data")
+    return Path(path)
+
+
+def certificates(text: str) -> str:
+    """The PEM file's text."""
+    import ssl
+
+    try:
+        pem = Path(text).read_text(encoding="ascii", errors="replace")
+        ssl.create_default_context(cadata=pem)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        strerror = None if isinstance(error, (ssl.SSLError, ValueError)) else getattr(error, "strerror", None)
+        raise ValueError(
+            f"{text!r} cannot be used ({strerror or 'no certificate in it'});"
+            " give a PEM file that the container can read"
+        ) from None
+    return pem
+
+
+def ping_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not text.isprintable() or " " in text:
+        raise ValueError("is not a URL; give the address of the check, as in https://hc-ping.example.com/ID")
+    return text
+
+
+def notify_urls(text: str) -> tuple[str, ...]:
+    urls = tuple(text.split())
+    for number, url in enumerate(urls, 1):
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
+            raise ValueError(f"number {number} is not a URL; separate Apprise URLs by spaces, as in mailtos://...")
+    return urls
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A setting: what its text means, and what it is where there is none.
+
+    `attribute` is its name in Settings. With `in_file` NAME_FILE may name a file that holds it; a
+    file alone where the name itself ends so.
+    """
+
+    name: str
+    attribute: str
+    read: Callable[[str], object]
+    default: object = None
+    in_file: bool = False
+
+
+def as_bytes(text: str) -> bytes:
+    return os.fsencode(text)
+
+
+VARIABLES = (
+    Variable("DEFAULT_MGR_ADDRESS", "address", address, ""),
+    Variable("DEFAULT_MGR_USERNAME", "username", username, "admin"),
+    Variable("DEFAULT_MGR_SECRET", "secret", as_bytes, b"", in_file=True),
+    Variable("DEFAULT_MGR_CLIENT_ID", "client_id", str),
+    Variable("DEFAULT_MGR_CLIENT_KEY", "client_key", as_bytes, b"", in_file=True),
+    Variable("DEFAULT_MGR_TOKEN_AUDIENCE", "token_audience", str),
+    Variable("DEFAULT_MGR_CA_FILE", "ca_pem", certificates),
+    Variable("DEFAULT_MGR_TLS_FINGERPRINT", "fingerprint", fingerprint),
+    Variable("DEFAULT_MGR_TLS_VERIFY", "tls_verify", flag, True),
+    Variable("DEFAULT_CONF_LIMIT", "conf_limit", count, 5000),
+    Variable("DEFAULT_PART_LIMIT", "part_limit", count, 10000),
+    Variable("DATA_CRON_TIME", "schedule", five_fields),
+    Variable("DATA_DIR", "data_dir", folder, Path("/app/data")),
+    Variable("DATA_RUN_ON_START", "run_on_start", flag, False),
+    Variable("DATA_CSV_BOM", "csv_bom", flag, False),
+    Variable("DATA_CSV_ESCAPE_FORMULAS", "escape_formulas", flag, True),
+    Variable("DATA_MEDIA_STREAMS", "media_streams", flag, False),
+    Variable("DATA_KEEP_DAYS", "keep_days", days, 0),
+    Variable("DATA_REPORT", "report", flag, False),
+    Variable("DATA_PING_URL", "ping_url", ping_url, in_file=True),
+    Variable("DATA_NOTIFY_URLS", "notify_urls", notify_urls, (), in_file=True),
+    Variable("DATA_LOG_LEVEL", "log_level", level, "INFO"),
+    Variable("PUID", "PUID", user_number),
+    Variable("PGID", "PGID", user_number),
+    Variable("UMASK", "umask", mask, 0o027),
+    Variable("TZ", "zone", zone, ZoneInfo("UTC")),
+)
+BY_NAME = {variable.name: variable for variable in VARIABLES}
+SECRETS = tuple(name for v in VARIABLES if v.in_file for name in (v.name, f"{v.name}_FILE"))
+"""The variables that hold a secret, or name a file that does."""
+
+
+def unquoted(text: str) -> str:
+    """The value without the quotes that `docker run --env-file` leaves around it."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1].strip()
+    return text
+
+
+def read_variable(environ: Mapping[str, str], name: str) -> object:
+    """What one variable means, its default where it is empty. Raises SettingsError."""
+    variable = BY_NAME[name]
+    problems: list[str] = []
+    value = _value(environ, variable, problems)
+    if problems:
+        raise SettingsError(problems)
+    return value
+
+
+def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bool = False) -> Settings:
+    """Read the settings; `node` and `schedule` say what must be there. Raises SettingsError."""
+    problems: list[str] = []
+    values = {variable.attribute: _value(environ, variable, problems) for variable in VARIABLES}
+    names = {name for name, text in environ.items() if text}
+    owner = (values.pop("PUID"), values.pop("PGID"))
+    line = values.pop("schedule")
+    wrong = {problem.partition(":")[0] for problem in problems}
+
+    def problem(name: str, text: str) -> None:
+        if name not in wrong:
+            problems.append(f"{name}: {text}")
+
+    if node and not values["address"]:
+        problem("DEFAULT_MGR_ADDRESS", "is missing; give the Management Node's name or IP address")
+    _check_credentials(values, names, node, problem)
+    if schedule and not line:
+        problem("DATA_CRON_TIME", "is missing; give five fields such as '5 0 * * *', or @daily")
+    for name in ("DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_TLS_FINGERPRINT"):
+        if values[BY_NAME[name].attribute] and not values["tls_verify"]:
+            problem(name, "contradicts DEFAULT_MGR_TLS_VERIFY=false; remove one of the two")
+    if problems:
+        raise SettingsError(problems)
+    when = Schedule(str(line), values["zone"]) if line else None  # type: ignore[arg-type]
+    return Settings(**values, owner=owner, schedule=when)  # type: ignore[arg-type]
+
+
+def _check_credentials(
+    values: Mapping[str, object], names: set[str], needed: bool, problem: Callable[[str, str], None]
+) -> None:
+    """A password or an OAuth2 client, not both, and each whole."""
+    secret, client, key = "DEFAULT_MGR_SECRET", "DEFAULT_MGR_CLIENT_ID", "DEFAULT_MGR_CLIENT_KEY_FILE"
+    if not values["client_id"]:
+        if key in names:
+            problem(client, f"is missing; give the id of the OAuth2 client that {key} belongs to")
+        elif needed and not values["secret"] and f"{secret}_FILE" not in names:
+            problem(secret, f"is missing; give the password here or a file in {secret}_FILE")
+        return
+    for name in (secret, f"{secret}_FILE", "DEFAULT_MGR_USERNAME"):
+        if name in names:
+            problem(name, f"does not go with {client}: an OAuth2 client has no password; remove one of the two")
+    if key not in names:
+        problem(key, f"is missing; give the file with the private key of {client}")
+
+
+def _value(environ: Mapping[str, str], variable: Variable, problems: list[str]) -> object:
+    """What the variable means; its default where it is empty, or wrong, which goes to the problems."""
+    name, file_name = variable.name, unquoted(environ.get(f"{variable.name}_FILE", "")) if variable.in_file else ""
+    # A password keeps its quotes and its spaces: they may be part of it.
+    text = environ.get(name, "") if variable.read is as_bytes else unquoted(environ.get(name, ""))
+    if file_name:
+        if text:
+            problems.append(f"{name}_FILE: {name} is set too; remove one of the two")
+            return variable.default
+        name = f"{name}_FILE"
+        try:
+            held = Path(file_name).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no file has such a name"
+            problems.append(f"{name}: {file_name!r} cannot be read ({reason}); give a file that the container can read")
+            return variable.default
+        if not held:
+            problems.append(f"{name}: {file_name!r} is empty; put the {SECRET_IN[variable.name]} in it")
+        text = os.fsdecode(held) if variable.read is as_bytes else unquoted(os.fsdecode(held))
+    try:
+        return variable.read(text) if text else variable.default
+    except ValueError as error:
+        problems.append(f"{name}: {error}")
+        return variable.default
+
+
+SECRET_IN = {
+    "DEFAULT_MGR_SECRET": "password",
+    "DEFAULT_MGR_CLIENT_KEY": "private key",
+    "DATA_PING_URL": "URL of the check",
+    "DATA_NOTIFY_URLS": "Apprise URLs",
+}
