@@ -39,6 +39,11 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 from zoneinfo import ZoneInfo
 
+from pexip_history import errors as rooms
+from pexip_history import settings as checked
+from pexip_history.folder import NotAFile, behind_link, own, own_folder, read_file, refuse_other_kinds
+from pexip_history.privileges import become_owner, protect_memory
+
 if TYPE_CHECKING:
     import msgspec
     import requests
@@ -82,8 +87,7 @@ Columns = dict[str, Sequence[object]]
 T = TypeVar("T")
 
 
-class CollectorError(Exception):
-    """A run cannot go on; the text is one line for the user, with the mend in it."""
+CollectorError = rooms.CollectorError
 
 
 class NodeError(CollectorError):
@@ -160,6 +164,7 @@ class Settings:
     keep_days: int
     log_level: str
     umask: int
+    owner: tuple[int | None, int | None]
     zone: ZoneInfo
 
     @property
@@ -208,12 +213,20 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
         read.problem("DATA_LOG_LEVEL", f"{level!r} is none of DEBUG, INFO, WARNING, ERROR")
         level = "INFO"
     umask = read.text("UMASK", "027")
-    if not re.fullmatch("0?[0-7]{3}", umask):
-        read.problem("UMASK", f"{umask!r} is not an octal mask; give three digits such as 027")
+    if not re.fullmatch("0?0[0-7]{2}", umask):
+        read.problem("UMASK", f"{umask!r} is no mask that leaves the owner everything; give three digits such as 027")
         umask = "027"
-    for name in ("PUID", "PGID"):
-        if read.text(name):
-            read.count(name, 0)
+    owner, folder = [], IMAGE_DATA
+    for name, default in (("PUID", None), ("PGID", None), ("DATA_DIR", IMAGE_DATA)):
+        try:
+            value = checked.read_variable(environ, name)
+        except rooms.SettingsError as error:
+            read.problems += error.problems
+            value = default
+        if name == "DATA_DIR":
+            folder = value  # type: ignore[assignment]
+        else:
+            owner.append(value)
     username = read.text("DEFAULT_MGR_USERNAME", "admin")
     if ":" in username:
         read.problem("DEFAULT_MGR_USERNAME", "a colon cannot be part of the name of an API user")
@@ -227,7 +240,8 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
         conf_limit=read.count("DEFAULT_CONF_LIMIT", 5000),
         part_limit=read.count("DEFAULT_PART_LIMIT", 10000),
         schedule=_read_schedule(read, schedule),
-        data_dir=Path(read.text("DATA_DIR", "/app/data")),
+        data_dir=folder,
+        owner=(owner[0], owner[1]),  # type: ignore[arg-type]
         run_on_start=read.flag("DATA_RUN_ON_START", False),
         csv_bom=read.flag("DATA_CSV_BOM", False),
         escape_formulas=read.flag("DATA_CSV_ESCAPE_FORMULAS", True),
@@ -309,10 +323,11 @@ def _read_secret(read: _Reader, needed: bool) -> bytes:
     elif file_name:
         try:
             secret = _secret_in(file_name)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             read.problem(
                 "DEFAULT_MGR_SECRET_FILE",
-                f"{file_name!r} cannot be read ({error.strerror}); give a file that the container can read",
+                f"{file_name!r} cannot be read ({getattr(error, 'strerror', error)}); give a file that the container"
+                " can read",
             )
             return b""
         if not secret:
@@ -324,7 +339,7 @@ def _read_secret(read: _Reader, needed: bool) -> bytes:
 
 def _secret_in(path: str) -> bytes:
     """What a secret file holds, without the line end that editors leave. Raises OSError."""
-    return Path(path).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+    return read_file(Path(path)).removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _read_fingerprint(read: _Reader) -> str | None:
@@ -1194,6 +1209,8 @@ def open_ledger(folder: Path) -> Ledger | None:
     Raises CollectorError where a newer collector wrote it.
     """
     path = folder / "ledger.sqlite"
+    for name in (path, folder / "ledger.sqlite-journal"):
+        refuse_other_kinds(name)
     # Scratch tables belong on the data volume: /tmp may be memory.
     os.environ["SQLITE_TMPDIR"] = str(folder)
     db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
@@ -1360,7 +1377,7 @@ class Stage:
         self.columns = list(columns)
         self.rows = 0
         self._widened = False
-        self._file = path.open("wb")
+        self._file = open(path, "wb", opener=own)  # noqa: SIM115
         self._file.write(header_line(self.columns, bom) if columns else b"")
 
     def write(self, columns: Columns) -> None:
@@ -1436,9 +1453,9 @@ def rewrite(
 @contextmanager
 def new_file(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` whole and synced, or not at all."""
-    path = Path(os.path.realpath(path))
+    path = behind_link(path)
     draft = (folder or path.parent) / f"{path.name}.new"
-    with draft.open("wb") as file:
+    with open(draft, "wb", opener=own) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -1496,11 +1513,14 @@ class Archive:
     def header(self, resource: str) -> list[str] | None:
         """The aggregate's columns; None where there is none, or one that is not ours."""
         try:
-            with self.aggregate(resource).open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+            path = behind_link(self.aggregate(resource))
+            with open(path, encoding="utf-8-sig", errors="replace", newline="", opener=own) as lines:
                 header = next(csv.reader(lines), [])
         except FileNotFoundError:
             return None
-        except csv.Error:
+        except (csv.Error, NotAFile):
+            if behind_link(self.aggregate(resource)).is_dir():
+                raise
             return None
         return header if set(KEYS[resource]) <= set(header) else None
 
@@ -1524,7 +1544,7 @@ class Archive:
         """
         path = self.aggregate(resource)
         header = self.header(resource)
-        if header is None and path.exists() and path.stat().st_size:
+        if header is None and path.exists() and (not path.is_file() or path.stat().st_size):
             self.set_aside(path, _why_not_ours(path))
         if header is None:
             with new_file(path, self.folder) as file:
@@ -1638,7 +1658,7 @@ class Archive:
     ) -> Path:
         """A copy of the waiting rows under the aggregate's columns."""
         path = self.folder / f"{file.name}.ordered"
-        with path.open("wb") as target:
+        with open(path, "wb", opener=own) as target:
             rewrite(self.waiting(file), target, self._columns(file), columns, False, drop)
         return path
 
@@ -1669,6 +1689,8 @@ def _is_prefix(target: IO[bytes], rows: IO[bytes]) -> bool:
 
 
 def _why_not_ours(path: Path) -> str:
+    if not path.is_file():
+        return "is no regular file"
     with path.open("rb") as file:
         first = file.readline(1 << 16)
     if first.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -1958,7 +1980,7 @@ class Progress:
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """One run at a time for a data folder, by a lock on `.collector/lock`. Raises Busy."""
-    with (folder / "lock").open("a+") as file:
+    with open(folder / "lock", "a+", opener=own) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -2007,7 +2029,7 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
         )
         return MISUSED
     try:
-        archive.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(archive.folder)
         with run_lock(archive.folder):
             open_log(settings, to_file=True)
             return _collect_locked(settings, archive, start, end, if_due, now)
@@ -2137,13 +2159,15 @@ def open_log(settings: Settings, to_file: bool) -> None:
 
             return tqdm.write(self.format(record), file=sys.stderr)
 
+    class LogFile(logging.handlers.RotatingFileHandler):
+        def _open(self) -> Any:
+            return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=own)
+
     handlers: list[logging.Handler] = [Screen()]
     if to_file:
         path = settings.data_dir / "data_collector.log"
         handlers.append(
-            logging.handlers.RotatingFileHandler(
-                path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace"
-            )
+            LogFile(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace")
         )
     for handler in handlers:
         handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -2231,8 +2255,8 @@ def _check_clock(node: Node) -> str:
 def _check_folder(settings: Settings) -> str:
     folder = settings.data_dir
     probe = folder / ".collector" / "probe"
-    probe.parent.mkdir(parents=True, exist_ok=True)
-    probe.write_bytes(b"")
+    own_folder(probe.parent)
+    open(probe, "wb", opener=own).close()
     probe.unlink()
     stat, usage = folder.stat(), shutil.disk_usage(folder)
     mount = "" if is_mount(folder) else "; NOT a mount, the files go with the container"
@@ -2349,7 +2373,7 @@ def health(settings: Settings) -> int:
 def _locked(settings: Settings) -> bool:
     """Whether a run holds the lock."""
     try:
-        with (Archive(settings).folder / "lock").open("a") as file:
+        with open(Archive(settings).folder / "lock", "a", opener=own) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -2368,8 +2392,7 @@ def crontab(settings: Settings) -> int:
         raise CollectorError(f"DATA_CRON_TIME: {settings.schedule!r} does not make one line of a crontab")
     print(line)
     due = scheduled(settings, datetime.now(UTC)).astimezone(settings.zone)
-    owner = owner_of(os.environ)
-    who = f"as {owner[0]}:{owner[1]}" if owner else f"as {os.geteuid()}:{os.getegid()}"
+    who = f"as {os.geteuid()}:{os.getegid()}"
     print(f"{in_words(settings)} ({settings.zone}), next {due:%Y-%m-%d %H:%M}, {who}", file=sys.stderr)
     if not is_mount(settings.data_dir):
         print(
@@ -2378,44 +2401,6 @@ def crontab(settings: Settings) -> int:
             file=sys.stderr,
         )
     return DONE
-
-
-def owner_of(environ: Mapping[str, str]) -> tuple[int, int] | None:
-    """Who a run of root's becomes: PUID:PGID, else the data folder's owner; None to stay root. Raises OSError."""
-    read = _Reader(environ)
-    folder = Path(read.text("DATA_DIR", str(IMAGE_DATA)))
-    stat = folder.stat() if folder.exists() else None
-    uid = read.count("PUID", stat.st_uid if stat else 0)
-    gid = read.count("PGID", stat.st_gid if stat and stat.st_uid == uid else uid)
-    return (uid, gid) if uid else None
-
-
-def become_owner(environ: dict[str, str], arguments: Sequence[str]) -> None:
-    """Root never writes into another's folder: start again as its owner, without any capability."""
-    if os.geteuid() != 0:
-        return
-    owner = owner_of(environ)
-    if owner is None:
-        return
-    if path := environ.get("DEFAULT_MGR_SECRET_FILE"):
-        # A secret that only root may read stays in memory from here on.
-        with suppress(OSError, ValueError):
-            secret = _secret_in(path)
-            if secret and not environ.get("DEFAULT_MGR_SECRET"):
-                environ["DEFAULT_MGR_SECRET"] = os.fsdecode(secret)
-                del environ["DEFAULT_MGR_SECRET_FILE"]
-    drop = (
-        "--clear-groups",
-        "--inh-caps=-all",
-        "--no-new-privs",
-        f"--reuid={owner[0]}",
-        f"--regid={owner[1]}",
-    )
-    program = ("setpriv", *drop, sys.executable, str(Path(__file__).resolve()), *arguments)
-    try:
-        os.execvpe(program[0], program, environ)
-    except OSError as error:
-        sys.exit(f"setpriv cannot be started ({error.strerror}); run as the data folder's owner instead of root")
 
 
 def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
@@ -2433,6 +2418,7 @@ def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
 
 def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     """Carry out one command and tell the exit code."""
+    protect_memory()
     zone = _read_zone(_Reader(environ))  # what is wrong with it read_settings says
     parser = argparse.ArgumentParser(prog="collector.py", description=(__doc__ or "").partition("\n")[0])
     commands = ("collect", "check", "status", "health", "crontab")
@@ -2448,7 +2434,6 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     if asked.command != "status" and asked.json:
         parser.error("--json goes with status")
     logging.raiseExceptions = False
-    become_owner(environ, arguments)
     try:
         needs_node = asked.command in ("collect", "check", "crontab")
         settings = read_settings(environ, node=needs_node, schedule=asked.command == "crontab")
@@ -2457,6 +2442,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
             print(problem, file=sys.stderr)
         return MISUSED
     try:
+        become_owner(settings.data_dir, settings.owner)
         if asked.command == "collect":
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _stop)

@@ -18,36 +18,15 @@ HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*\.?")
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 LARGEST_ID = 2**32 - 2  # the next one is -1 to the kernel: "leave it as it is"
 NO_DATA_FOLDER = {
-    "/",
-    "/app",
-    "/home",
-    "/media",
-    "/mnt",
-    "/opt",
-    "/root",
-    "/srv",
-    "/tmp",
-    "/var",
-    "/var/lib",
-    "/var/tmp",
+    *("/", "/app", "/dev", "/dev/shm", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp"),
+    *("/var", "/var/lib", "/var/tmp"),
 }
+"""These themselves, though a folder in one of them is fine."""
 SYSTEM_FOLDERS = {
-    *(
-        "/app/pexip_history",
-        "/bin",
-        "/boot",
-        "/dev",
-        "/etc",
-        "/lib",
-        "/lib64",
-        "/proc",
-        "/run",
-        "/sbin",
-        "/sys",
-        "/usr",
-    ),
-    *("/var/cache", "/var/lock", "/var/log", "/var/mail", "/var/run", "/var/spool"),
+    *("/app/pexip_history", "/bin", "/boot", "/dev/mqueue", "/dev/pts", "/etc", "/lib", "/lib64", "/proc", "/run"),
+    *("/sbin", "/sys", "/usr", "/var/cache", "/var/lock", "/var/log", "/var/mail", "/var/run", "/var/spool"),
 }
+"""These, and all that is in them."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ import pytest
 import collector as program
 from tests.conftest import COLLECTOR, Collector
 from tests.management_node import ManagementNode, calls, certificates, faults
+from tests.privileged import others_may_enter
 
 DAY = date(2026, 11, 23)
 MIDNIGHT = datetime(2026, 11, 24, 0, 0, 20)
@@ -352,13 +352,10 @@ def test_if_due_tries_again_what_failed(node: ManagementNode, collector: Collect
 
 # Whose the files are
 
-# A clone in a folder of root's alone cannot be run by another; tests/image holds the same promises.
-CLONE = Path(__file__).resolve().parents[1]
+# A clone, or a Python, in a folder of root's alone cannot be run by another; tests/image holds the same promises.
 as_root = pytest.mark.skipif(
-    os.geteuid() != 0
-    or not shutil.which("setpriv")
-    or not all(place.stat().st_mode & 0o001 for place in (CLONE, *CLONE.parents)),
-    reason="needs root, setpriv (util-linux) and a clone that others may enter: becoming the data folder's owner",
+    os.geteuid() != 0 or not others_may_enter(Path(__file__), Path(sys.executable).resolve()),
+    reason="needs root, and a clone and a Python that others may enter: becoming the data folder's owner",
 )
 
 
@@ -378,6 +375,7 @@ def readable_for_all(collector: Collector) -> None:
 def test_roots_run_becomes_the_owner_of_the_data_folder(node: ManagementNode, collector: Collector, by: str) -> None:
     readable_for_all(collector)
     os.chown(collector.data, 4242, 4343)
+    collector.env.pop("PUID")
     if by == "PUID":
         os.chown(collector.data, 4711, 4712)
         collector.env |= {"PUID": "4711", "PGID": "4712"}
@@ -399,6 +397,7 @@ def test_a_secret_that_only_root_may_read_reaches_the_node_all_the_same(
     secret.write_text(collector.env.pop("DEFAULT_MGR_SECRET") + "\n")
     secret.chmod(0o400)
     collector.env["DEFAULT_MGR_SECRET_FILE"] = str(secret)
+    collector.env.pop("PUID")
     os.chown(collector.data, 4242, 4242)
     outcome = collector()
     assert outcome.code == 0, outcome.output
@@ -410,6 +409,7 @@ def test_the_run_that_root_started_has_no_capability_and_can_gain_none(
     node: ManagementNode, collector: Collector
 ) -> None:
     readable_for_all(collector)
+    collector.env.pop("PUID")
     os.chown(collector.data, 4242, 4242)
     node.faults.add(faults.hang(30))
     with collector.start() as running:
