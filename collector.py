@@ -1453,8 +1453,8 @@ def rewrite(
 @contextmanager
 def new_file(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` whole and synced, or not at all."""
-    path = behind_link(path)
-    draft = (folder or path.parent) / f"{path.name}.new"
+    place, path = path, behind_link(path)
+    draft = (folder if folder and path == place else path.parent) / f"{path.name}.new"
     with open(draft, "wb", opener=own) as file:
         yield file
         file.flush()
