@@ -214,7 +214,7 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
         level = "INFO"
     umask = read.text("UMASK", "027")
     if not re.fullmatch("0?0[0-7]{2}", umask):
-        read.problem("UMASK", f"{umask!r} is no mask that leaves the owner everything; give three digits such as 027")
+        read.problem("UMASK", f"{umask!r} is no octal mask that leaves the owner everything; give one such as 027")
         umask = "027"
     owner, folder = [], IMAGE_DATA
     for name, default in (("PUID", None), ("PGID", None), ("DATA_DIR", IMAGE_DATA)):

@@ -97,13 +97,18 @@ def take_over(folder: Path, asked: Asked) -> None:
     set_capabilities(frozenset())
     give_up_capabilities()
     for place, name in ours(descriptor):
-        found = os.stat(name, dir_fd=place, follow_symlinks=False)
-        if stat.S_ISREG(found.st_mode) and found.st_uid != owner[0] and not os.access(name, os.W_OK, dir_fd=place):
-            where = Path(f"/proc/self/fd/{place}").readlink() / name
-            why = "has another name besides (a hard link)" if found.st_nlink > 1 else "cannot be handed over"
-            raise CollectorError(
-                f"{where} is not writable for {owner[0]}:{owner[1]} and {why}: change its owner on the host"
-            )
+        with suppress(FileNotFoundError):  # a log that was just rotated
+            _refuse_unwritable(place, name, owner)
+
+
+def _refuse_unwritable(place: int, name: str, owner: tuple[int, int]) -> None:
+    found = os.stat(name, dir_fd=place, follow_symlinks=False)
+    if stat.S_ISREG(found.st_mode) and found.st_uid != owner[0] and not os.access(name, os.W_OK, dir_fd=place):
+        where = Path(f"/proc/self/fd/{place}").readlink() / name
+        why = "has another name besides (a hard link)" if found.st_nlink > 1 else "cannot be handed over"
+        raise CollectorError(
+            f"{where} is not writable for {owner[0]}:{owner[1]} and {why}: change its owner on the host"
+        )
 
 
 def refuse_links(folder: Path, descriptor: int | None = None) -> None:
@@ -114,12 +119,18 @@ def refuse_links(folder: Path, descriptor: int | None = None) -> None:
 
 
 def hand_over(descriptor: int, owner: tuple[int, int]) -> None:
-    """Change the owner of what was opened (O_PATH), where it is a folder or a file with this name alone."""
-    found = os.fstat(descriptor)
+    """Change the owner of what was opened (O_PATH), where it is a folder or a file with this name alone.
+
+    One name, looked at before it is seen to be still there, is the name it was opened by. In the other order the
+    owner of the folder could take a hard link away in between, and the one name would be that of a file elsewhere.
+    """
+    found, place = os.fstat(descriptor), Path(f"/proc/self/fd/{descriptor}")
     alone = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-    if (found.st_uid, found.st_gid) != owner and (alone or stat.S_ISDIR(found.st_mode)):
+    if (found.st_uid, found.st_gid) == owner or not (alone or stat.S_ISDIR(found.st_mode)):
+        return
+    if not str(place.readlink()).endswith(" (deleted)"):
         with suppress(OSError):
-            os.chown(f"/proc/self/fd/{descriptor}", *owner)
+            os.chown(place, *owner)
 
 
 def ours(descriptor: int) -> Iterator[tuple[int, str]]:

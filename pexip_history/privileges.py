@@ -46,7 +46,7 @@ def owner_of(folder: Path, asked: Asked) -> tuple[int, int] | None:
     try:
         found = folder.stat()
         owner, group = found.st_uid, found.st_gid
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         owner, group = 0, 0
     if uid is None:
         uid = owner or SOMEONE
@@ -120,7 +120,7 @@ def refuse_shared(folder: Path) -> None:
     for path in (folder / ".collector", folder, *folder.parents):
         try:
             found = path.lstat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         above = path in folder.parents
         if stat.S_ISLNK(found.st_mode):

@@ -87,20 +87,20 @@ def test_a_hard_link_that_the_owner_cannot_write_is_explained(folder: Path) -> N
         take_over(folder)
 
 
-def test_a_file_that_becomes_a_hard_link_in_between_is_not_handed_over(folder: Path) -> None:
-    """The race of find's -execdir: what was looked at is what is changed, whatever has its name by then."""
+def test_a_hard_link_that_is_taken_away_in_between_is_not_handed_over(folder: Path) -> None:
+    """The race of find's -links 1 and -execdir: that what was opened has one name is not enough."""
     target, path = folder.parent / "shadow", folder / "pexHistoryConf.csv"
-    target.write_text("root's")
-    path.write_text("ours")
-
-    def swapped() -> None:
+    for after in ("nothing", "a file"):
+        target.write_text("root's")
+        path.hardlink_to(target)
         entry = os.open(path, os.O_PATH | os.O_NOFOLLOW)
         path.unlink()
-        path.hardlink_to(target)
+        if after == "a file":
+            path.write_text("")
+        assert os.fstat(entry).st_nlink == 1
         container.hand_over(entry, (1000, 1000))
-
-    swapped()
-    assert target.stat().st_uid == 0
+        assert target.stat().st_uid == 0
+        os.close(entry)
 
 
 @pytest.mark.parametrize("way", ["the folder", "on the way"])
