@@ -127,13 +127,13 @@ def refuse_shared(folder: Path) -> None:
             raise CollectorError(f"{path} is a link, and root follows none: give DATA_DIR the folder's own name")
         if found.st_uid:
             raise CollectorError(
-                f"{path} belongs to user {found.st_uid}, who could lead root astray in it: set PUID={found.st_uid} to"
-                " collect as that user, or change the folder's owner to root"
+                f"{path} belongs to user {found.st_uid}, who could make root write elsewhere: set"
+                f" PUID={found.st_uid} to collect as that user, or change the folder's owner to root"
             )
         if found.st_mode & 0o022 and not (above and found.st_mode & stat.S_ISVTX):
             raise CollectorError(
-                f"{path} can be written by others than root (mode {stat.S_IMODE(found.st_mode):o}), who could lead"
-                f" root astray in it: run chmod go-w {path}, or set PUID to a user other than 0"
+                f"{path} can be written by others than root (mode {stat.S_IMODE(found.st_mode):o}), who could make"
+                f" root write elsewhere: run chmod go-w {path}, or set PUID to a user other than 0"
             )
 
 
