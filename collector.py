@@ -164,7 +164,6 @@ class Settings:
     keep_days: int
     log_level: str
     umask: int
-    owner: tuple[int | None, int | None]
     zone: ZoneInfo
 
     @property
@@ -178,6 +177,7 @@ class _Reader:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
+        self.files: Mapping[str, bytes] = {}
         self.problems: list[str] = []
 
     def problem(self, name: str, text: str) -> None:
@@ -204,9 +204,15 @@ class _Reader:
         return int(value)
 
 
-def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bool = False) -> Settings:
-    """Read the settings; `node` and `schedule` say what must be there. Raises SettingsError."""
+def read_settings(
+    environ: Mapping[str, str], files: Mapping[str, bytes] = {}, *, node: bool = True, schedule: bool = False
+) -> Settings:
+    """Read the settings; `node` and `schedule` say what must be there. Raises SettingsError.
+
+    `files` are what variables' files hold that root read before it became another user.
+    """
     read = _Reader(environ)
+    read.files = files
     zone = _read_zone(read)
     level = read.text("DATA_LOG_LEVEL", "INFO").upper()
     if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
@@ -216,7 +222,7 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
     if not re.fullmatch("0?0[0-7]{2}", umask):
         read.problem("UMASK", f"{umask!r} is no octal mask that leaves the owner everything; give one such as 027")
         umask = "027"
-    owner, folder = [], IMAGE_DATA
+    folder = IMAGE_DATA
     for name, default in (("PUID", None), ("PGID", None), ("DATA_DIR", IMAGE_DATA)):
         try:
             value = checked.read_variable(environ, name)
@@ -225,8 +231,6 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
             value = default
         if name == "DATA_DIR":
             folder = value  # type: ignore[assignment]
-        else:
-            owner.append(value)
     username = read.text("DEFAULT_MGR_USERNAME", "admin")
     if ":" in username:
         read.problem("DEFAULT_MGR_USERNAME", "a colon cannot be part of the name of an API user")
@@ -241,7 +245,6 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
         part_limit=read.count("DEFAULT_PART_LIMIT", 10000),
         schedule=_read_schedule(read, schedule),
         data_dir=folder,
-        owner=(owner[0], owner[1]),  # type: ignore[arg-type]
         run_on_start=read.flag("DATA_RUN_ON_START", False),
         csv_bom=read.flag("DATA_CSV_BOM", False),
         escape_formulas=read.flag("DATA_CSV_ESCAPE_FORMULAS", True),
@@ -322,7 +325,8 @@ def _read_secret(read: _Reader, needed: bool) -> bytes:
         read.problem("DEFAULT_MGR_SECRET_FILE", f"{name} is set too; remove one of the two")
     elif file_name:
         try:
-            secret = _secret_in(file_name)
+            held = read.files.get("DEFAULT_MGR_SECRET_FILE")
+            secret = without_line_end(read_file(Path(file_name)) if held is None else held)
         except (OSError, ValueError) as error:
             read.problem(
                 "DEFAULT_MGR_SECRET_FILE",
@@ -337,9 +341,9 @@ def _read_secret(read: _Reader, needed: bool) -> bytes:
     return secret
 
 
-def _secret_in(path: str) -> bytes:
-    """What a secret file holds, without the line end that editors leave. Raises OSError."""
-    return read_file(Path(path)).removesuffix(b"\n").removesuffix(b"\r")
+def without_line_end(text: bytes) -> bytes:
+    """Without the one that editors leave."""
+    return text.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _read_fingerprint(read: _Reader) -> str | None:
@@ -2435,14 +2439,18 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         parser.error("--json goes with status")
     logging.raiseExceptions = False
     try:
+        files = become_owner(environ)
+    except (CollectorError, OSError) as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    try:
         needs_node = asked.command in ("collect", "check", "crontab")
-        settings = read_settings(environ, node=needs_node, schedule=asked.command == "crontab")
+        settings = read_settings(environ, files, node=needs_node, schedule=asked.command == "crontab")
     except SettingsError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return MISUSED
     try:
-        become_owner(settings.data_dir, settings.owner)
         if asked.command == "collect":
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _stop)

@@ -22,14 +22,14 @@ from . import folder as files
 from .errors import MISUSED, CollectorError, SettingsError, printable
 from .privileges import (
     Asked,
-    become_owner,
     give_up_capabilities,
+    go_on_as,
     keep_only,
     owner_of,
     protect_memory,
     set_capabilities,
+    whose,
 )
-from .settings import read_variable
 
 IMAGE_DATA = Path("/app/data")
 OURS = ("*pexHistory*.csv*", "data_collector.log*", "report.html")
@@ -41,7 +41,7 @@ def main(errand: str, environ: Mapping[str, str]) -> int:
     """Carry out an errand and tell the exit code."""
     protect_memory()
     try:
-        folder, asked = _asked(environ)
+        folder, asked = whose(environ)
     except SettingsError:
         return 0  # collector.py says so, with all that is wrong besides
     try:
@@ -55,11 +55,6 @@ def main(errand: str, environ: Mapping[str, str]) -> int:
         print(f"entrypoint: {printable(str(error))}", file=sys.stderr)
         return MISUSED
     return 0
-
-
-def _asked(environ: Mapping[str, str]) -> tuple[Path, Asked]:
-    folder, uid, gid = (read_variable(environ, name) for name in ("DATA_DIR", "PUID", "PGID"))
-    return folder, (uid, gid)  # type: ignore[return-value]
 
 
 def take_over(folder: Path, asked: Asked) -> None:
@@ -166,7 +161,7 @@ def stop(folder: Path, asked: Asked) -> None:
 
     The run holds the lock and wrote its process id there. Raises CollectorError, OSError.
     """
-    become_owner(folder, asked)
+    go_on_as(folder, asked)
     began, asked_to = time.monotonic(), 0
     with open(folder / ".collector" / "lock", opener=files.own) as lock:
         while _held(lock.fileno()):

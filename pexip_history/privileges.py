@@ -11,10 +11,13 @@ import os
 import resource
 import stat
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import CollectorError
+from .errors import CollectorError, SettingsError
+from .folder import read_file
+from .settings import SECRETS, read_variable, unquoted
 
 SOMEONE = 1000
 """Who collects where the data folder is root's; the image's own folder belongs to it."""
@@ -55,8 +58,36 @@ def owner_of(folder: Path, asked: Asked) -> tuple[int, int] | None:
     return (uid, gid) if uid else None
 
 
-def become_owner(folder: Path, asked: Asked) -> None:
-    """Go on as the data folder's owner, without any capability and without a way to gain one.
+def become_owner(environ: Mapping[str, str]) -> dict[str, bytes]:
+    """Go on as the data folder's owner, and tell what the secret files hold that root could read before.
+
+    By the variable that names the file: `{"DEFAULT_MGR_SECRET_FILE": b"..."}`. What root cannot read, without
+    DAC_OVERRIDE, is left for its owner, and so is every other file. Where PUID, PGID or DATA_DIR are wrong nothing
+    changes: the settings cannot be read then. Raises CollectorError, OSError.
+    """
+    held = {}
+    if os.geteuid() == 0:
+        for name in SECRETS:
+            path = unquoted(environ.get(name, "")) if name.endswith("_FILE") else ""
+            with suppress(OSError, ValueError):
+                if path:
+                    held[name] = read_file(Path(path))
+    try:
+        folder, asked = whose(environ)
+    except SettingsError:
+        return held
+    go_on_as(folder, asked)
+    return held
+
+
+def whose(environ: Mapping[str, str]) -> tuple[Path, Asked]:
+    """The data folder, and who is to collect into it. Raises SettingsError."""
+    folder, uid, gid = (read_variable(environ, name) for name in ("DATA_DIR", "PUID", "PGID"))
+    return folder, (uid, gid)  # type: ignore[return-value]
+
+
+def go_on_as(folder: Path, asked: Asked) -> None:
+    """Become the folder's owner, without any capability and without a way to gain one.
 
     Whoever is another user than root stays what he is. Raises CollectorError, OSError.
     """

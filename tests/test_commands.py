@@ -354,7 +354,7 @@ def test_if_due_tries_again_what_failed(node: ManagementNode, collector: Collect
 
 # A clone, or a Python, in a folder of root's alone cannot be run by another; tests/image holds the same promises.
 as_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not others_may_enter(Path(__file__), Path(sys.executable).resolve()),
+    os.geteuid() != 0 or not others_may_enter(Path(__file__).parent, Path(sys.executable).resolve()),
     reason="needs root, and a clone and a Python that others may enter: becoming the data folder's owner",
 )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pexip_history.errors import CollectorError
-from pexip_history.privileges import Asked, become_owner, owner_of, protect_memory, refuse_shared
+from pexip_history.privileges import Asked, become_owner, go_on_as, owner_of, protect_memory, refuse_shared
 
 from .privileged import as_root, in_child, open_to_all, others_may_enter
 
@@ -65,7 +65,7 @@ def test_nothing_of_root_is_left_and_nothing_comes_back(folder: Path) -> None:
     os.chown(folder, 4242, 4343)
 
     def become() -> tuple[dict[str, str], list[str]]:
-        become_owner(folder, (None, None))
+        go_on_as(folder, (None, None))
         came_back = []
         for way in (lambda: os.setuid(0), lambda: os.setgid(0), lambda: os.setgroups([0]), lambda: os.chroot("/")):
             try:
@@ -92,8 +92,8 @@ def test_the_same_user_can_read_neither_environment_nor_memory_of_a_run(folder: 
         pytest.skip("needs a clone, and a Python, that others may enter; tests/image holds the same")
     os.chown(folder, 4242, 4242)
     script = (
-        "import sys; from pathlib import Path; from pexip_history.privileges import become_owner, protect_memory;"
-        "protect_memory(); become_owner(Path(sys.argv[1]), (None, None)); print('ready', flush=True); input()"
+        "import sys; from pathlib import Path; from pexip_history.privileges import go_on_as, protect_memory;"
+        "protect_memory(); go_on_as(Path(sys.argv[1]), (None, None)); print('ready', flush=True); input()"
     )
     run = subprocess.Popen(
         [sys.executable, "-c", script, str(folder)],
@@ -135,10 +135,38 @@ def test_without_the_capabilities_the_fix_is_named(folder: Path) -> None:
 
     def become() -> None:
         assert set_capabilities(frozenset({0}))
-        become_owner(folder, (4242, None))
+        go_on_as(folder, (4242, None))
 
     with pytest.raises(CollectorError, match=re.escape("CHOWN, SETGID and SETUID (cap_add)")):
         in_child(become)
+
+
+@as_root
+def test_secrets_that_root_alone_may_read_are_read_before_and_no_other_file_is(folder: Path) -> None:
+    os.chown(folder, 4242, 4242)
+    names = ("DEFAULT_MGR_SECRET_FILE", "DEFAULT_MGR_CLIENT_KEY_FILE", "DATA_PING_URL_FILE", "DATA_NOTIFY_URLS_FILE")
+    environ = {"DATA_DIR": str(folder), "DEFAULT_MGR_CA_FILE": str(folder.parent / "ca.pem")}
+    for name in names:
+        path = folder.parent / name
+        path.write_text(f"what {name} holds")
+        path.chmod(0o400)
+        environ[name] = f"'{path}'"
+    (folder.parent / names[-1]).write_text("")
+    (folder.parent / "ca.pem").write_text("")
+
+    def become() -> tuple[dict[str, bytes], int]:
+        return become_owner(environ), os.geteuid()
+
+    held, user = in_child(become)
+    assert held == {name: f"what {name} holds".encode() for name in names[:-1]} | {names[-1]: b""}
+    assert user == 4242
+
+
+@as_root
+def test_where_it_is_unclear_who_is_to_collect_nothing_changes(folder: Path) -> None:
+    for wrong in ({"PUID": "4294967295"}, {"PGID": "x"}, {"DATA_DIR": "/etc"}):
+        environ = {"DATA_DIR": str(folder)} | wrong
+        assert in_child(lambda environ=environ: (become_owner(environ), os.geteuid())) == ({}, 0)
 
 
 # Root that stays root
@@ -165,7 +193,7 @@ def test_root_collects_into_no_folder_that_others_can_write(folder: Path, case: 
     os.chown(place, uid, 0)
     place.chmod(mode)
     with pytest.raises(CollectorError, match=re.escape(f"{place} ")) as error:
-        in_child(lambda: become_owner(folder, (0, None)))
+        in_child(lambda: go_on_as(folder, (0, None)))
     assert fix in str(error.value)
 
 
@@ -173,7 +201,7 @@ def test_root_collects_into_no_folder_that_others_can_write(folder: Path, case: 
 def test_root_collects_into_its_own_folder_below_a_sticky_one(folder: Path) -> None:
     folder.parent.chmod(0o1777)
     assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o1777
-    assert in_child(lambda: (become_owner(folder, (0, None)), os.geteuid())[1]) == 0
+    assert in_child(lambda: (go_on_as(folder, (0, None)), os.geteuid())[1]) == 0
 
 
 @as_root
