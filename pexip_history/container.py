@@ -27,6 +27,7 @@ from .privileges import (
     keep_only,
     owner_of,
     protect_memory,
+    refuse_links,
     set_capabilities,
     whose,
 )
@@ -65,10 +66,10 @@ def take_over(folder: Path, asked: Asked) -> None:
     """
     if os.geteuid() != 0:
         return
+    refuse_links(folder)
     owner = owner_of(folder, asked)
     if owner is None:
         return
-    refuse_links(folder)
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,13 +105,6 @@ def _refuse_unwritable(place: int, name: str, owner: tuple[int, int]) -> None:
         raise CollectorError(
             f"{where} is not writable for {owner[0]}:{owner[1]} and {why}: change its owner on the host"
         )
-
-
-def refuse_links(folder: Path, descriptor: int | None = None) -> None:
-    """Root goes over no link: whoever may write a folder on the way could lead to any other. Raises CollectorError."""
-    real = os.path.realpath(folder) if descriptor is None else str(Path(f"/proc/self/fd/{descriptor}").readlink())
-    if real != str(folder):
-        raise CollectorError(f"DATA_DIR: {folder} leads over a link to {real}; give the folder's own name")
 
 
 def hand_over(descriptor: int, owner: tuple[int, int]) -> None:

@@ -92,6 +92,7 @@ def go_on_as(folder: Path, asked: Asked) -> None:
     Whoever is another user than root stays what he is. Raises CollectorError, OSError.
     """
     if os.geteuid() == 0:
+        refuse_links(folder)
         owner = owner_of(folder, asked)
         if owner is None:
             refuse_shared(folder)
@@ -142,6 +143,16 @@ def set_capabilities(wanted: frozenset[int]) -> bool:
     return int(_libc().capset(header, data)) == 0
 
 
+def refuse_links(folder: Path, descriptor: int | None = None) -> None:
+    """Root goes over no link: whoever may write a folder on the way could lead to any other.
+
+    With a descriptor it is what was opened that must have the folder's name. Raises CollectorError.
+    """
+    real = os.path.realpath(folder) if descriptor is None else str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    if real != str(folder):
+        raise CollectorError(f"DATA_DIR: {folder} leads over a link to {real}; give the folder's own name")
+
+
 def refuse_shared(folder: Path) -> None:
     """Root writes only where nobody else may put a link or another file in its way. Raises CollectorError.
 
@@ -154,8 +165,6 @@ def refuse_shared(folder: Path) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         above = path in folder.parents
-        if stat.S_ISLNK(found.st_mode):
-            raise CollectorError(f"{path} is a link, and root follows none: give DATA_DIR the folder's own name")
         if found.st_uid:
             raise CollectorError(
                 f"{path} belongs to user {found.st_uid}, who could make root write elsewhere: set"

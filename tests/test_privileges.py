@@ -205,8 +205,10 @@ def test_root_collects_into_its_own_folder_below_a_sticky_one(folder: Path) -> N
 
 
 @as_root
-def test_root_follows_no_link_to_the_data_folder(folder: Path) -> None:
+@pytest.mark.parametrize("asked", [(None, None), (0, None), (4711, None)])
+def test_root_goes_over_no_link_to_the_data_folder(folder: Path, asked: Asked) -> None:
+    """Whoever made the link would say as whom, and where, root collects."""
     link = folder.parent / "link"
-    link.symlink_to(folder)
-    with pytest.raises(CollectorError, match="is a link"):
-        refuse_shared(link)
+    link.symlink_to(folder.parent)
+    with pytest.raises(CollectorError, match=f"leads over a link to {folder}; give the folder's own name"):
+        in_child(lambda: go_on_as(link / "data", asked))
