@@ -149,7 +149,7 @@ def test_the_data_folders_owner_on_the_host_sees_no_password_from_the_start_to_t
         engine.sh(f"chown 0:0 {file} && chmod 600 {file}")
         settings |= {"DEFAULT_MGR_SECRET_FILE": "/run/secrets/mgr_secret"}
         flags = (*flags, "-v", f"{file}:/run/secrets/mgr_secret:ro")
-    watcher = engine.start("-c", WATCH, MARK, flags=("--pid", "host", "--user", "1007", "--entrypoint", "python3"))
+    watcher = engine.start("-c", WATCH, MARK, flags=("--pid", "host", "--user", "1007:1007", "--entrypoint", "python3"))
     until(lambda: "watching" in watcher.logs, 60, "the watcher")
     container = engine.start(env=settings, data=data, flags=flags)
     until(lambda: engine.asked_by(user) or not container.state["Running"], 60, "a request")
