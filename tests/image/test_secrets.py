@@ -133,8 +133,7 @@ print("seen", seen, flush=True)
 """
 
 
-@pytest.mark.parametrize("way", ["environment", "file"])
-@pytest.mark.parametrize("flags", [(), HARDENED], ids=["plain", "hardened"])
+@pytest.mark.parametrize(("flags", "way"), [((), "environment"), (HARDENED, "file")], ids=["plain", "hardened"])
 def test_the_data_folders_owner_on_the_host_sees_no_password_from_the_start_to_the_stop(
     engine: Engine, flags: tuple[str, ...], way: str
 ) -> None:
