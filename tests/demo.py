@@ -44,8 +44,10 @@ def main() -> int:
             "DEFAULT_MGR_ADDRESS": address,
             "DEFAULT_MGR_SECRET": PASSWORD,
             "DEFAULT_MGR_CA_FILE": f"{folder}/ca.pem",
-            "DATA_DIR": relative(DATA),
+            "DATA_DIR": str(DATA),
         }
+        if os.geteuid() == 0:
+            settings["PUID"] = "0"  # else root becomes another user, who may not be able to enter this folder
         title("The collector")
         for name, value in settings.items():
             print(f"$ export {name}={shlex.quote(value)}")

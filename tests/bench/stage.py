@@ -109,6 +109,8 @@ class Collector:
             "DATA_DIR": str(self.data),
             "TZ": "UTC",
         }
+        if os.geteuid() == 0:
+            environment["PUID"] = "0"
         command = [sys.executable, str(self.program), *arguments]
         return run(command, environment, accept)
 
