@@ -11,6 +11,7 @@ import os
 import resource
 import stat
 import struct
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -77,6 +78,12 @@ def become_owner(environ: Mapping[str, str]) -> dict[str, bytes]:
     except SettingsError:
         return held
     go_on_as(folder, asked)
+    for needed in (os.__file__, __file__, sys.prefix):  # most of the program is yet to be imported
+        if not os.access(needed, os.R_OK):
+            raise CollectorError(
+                f"user {os.geteuid()} cannot read {needed}, a part of the program: install Python and the collector"
+                " where that user can, or set PUID=0 to collect as root"
+            )
     return held
 
 
