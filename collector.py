@@ -43,10 +43,11 @@ from pexip_history.errors import (
     explain,
     printable,
 )
+from pexip_history.folder import own_folder
 from pexip_history.ledger import RUNS_KEPT, Ledger
 from pexip_history.log import Progress, open_log
 from pexip_history.node import PAGE_SIZES, Node, now_of
-from pexip_history.privileges import become_owner
+from pexip_history.privileges import become_owner, protect_memory
 from pexip_history.records import CONFERENCE, PARTICIPANT, STREAM, Page, format_time, parse_time, read_time, streams
 from pexip_history.settings import Settings, read_settings, read_variable
 
@@ -424,7 +425,7 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
 
         pings = Pings(settings.ping_url)
     try:
-        archive.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(archive.folder)
         with archive.lock():
             open_log(settings, to_file=True)
             told = _collect_locked(settings, archive, start, end, if_due, now, pings)
@@ -642,14 +643,20 @@ def _day(text: str) -> date:
 
 def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     """Carry out one command and tell the exit code."""
+    protect_memory()
     try:
         zone = read_variable(environ, "TZ")
     except SettingsError:  # said below, with all the others
         zone = ZoneInfo("UTC")
     asked = parse(arguments, zone)  # type: ignore[arg-type]
     try:
+        files = become_owner(environ)
+    except (CollectorError, OSError) as error:
+        print(printable(str(error)), file=sys.stderr)
+        return FAILED
+    try:
         needs_node = asked.command in ("collect", "check", "crontab")
-        settings = read_settings(environ, node=needs_node, schedule=asked.command == "crontab")
+        settings = read_settings(environ, files, node=needs_node, schedule=asked.command == "crontab")
         if settings.notify_urls and needs_node:
             from pexip_history.notify import notify_problems
 
@@ -662,7 +669,6 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
             _tell_wrong_settings(environ, error.problems)
         return MISUSED
     try:
-        become_owner(settings)
         if asked.command == "collect":
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _stop)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from .errors import CollectorError
+from .folder import refuse_other_kinds
 from .records import CONFERENCE, PARTICIPANT, Page, format_time, listings, parse_time, uri_id
 
 APPLICATION_ID, SCHEMA_VERSION = 0x50784852, 2
@@ -456,6 +457,8 @@ def open_ledger(folder: Path) -> Ledger | None:
     Raises CollectorError where a newer collector wrote it.
     """
     path = folder / "ledger.sqlite"
+    for name in (path, folder / "ledger.sqlite-journal"):
+        refuse_other_kinds(name)
     # Scratch tables belong on the data volume: /tmp may be memory.
     os.environ["SQLITE_TMPDIR"] = str(folder)
     db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
