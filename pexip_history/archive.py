@@ -21,6 +21,7 @@ from .folder import NotAFile, behind_link, own
 from .ledger import SCHEMA_VERSION, Ledger, Staged, open_ledger
 from .records import CONFERENCE, KEYS, PARTICIPANT, STREAM
 from .settings import Settings
+from .takeover import take_over
 
 FILE_NAMES = {
     CONFERENCE: "pexHistoryConf",
@@ -97,7 +98,7 @@ class Archive:
             version = ledger.version
             staged = [file for files in ledger.staged() for file in files] if version else []
             rows = {name: self._exported(name, staged) for name in (CONFERENCE, PARTICIPANT)}
-            count = ledger.take_over(rows, now)
+            count = take_over(ledger, rows, now)
             if version:
                 log.info("the ledger of version 1.0 was taken over, and the CSV files read once: %d records", count)
             elif count:
