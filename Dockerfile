@@ -1,3 +1,4 @@
+# `make pin-base` writes the digest of this tag behind it.
 FROM python:3.13-slim-trixie
 
 # Debian removes a package's old versions from its mirrors at each point release: a pin would break
@@ -10,17 +11,24 @@ RUN apt-get update \
  && : >/etc/crontab \
  && printf '%s required pam_permit.so\n' auth account session >/etc/pam.d/cron
 
+# What installs packages goes again: nobody installs any here, and it is the part that advisories name.
 WORKDIR /app
 COPY requirements.txt ./
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
-        --require-hashes -r requirements.txt
+        --require-hashes -r requirements.txt \
+ && find / -xdev '(' -path '*/bin/pip*' -o -path '*/python3*/pip' -o -path '*/python3*/pip-*-info' \
+        -o -path '*/python3*/ensurepip' ')' -prune -exec rm -r '{}' +
 
-# The modes are set here: a checkout on Windows has none. A named volume takes over the folder's owner.
+# The modes are set here: a checkout has whatever the builder's umask left, or none on Windows. Nothing gains
+# rights by being started (setuid, setgid). A named volume takes over the data folder's owner.
 COPY collector.py entrypoint.sh ./
-COPY pexip_history ./pexip_history
-RUN chmod 755 collector.py entrypoint.sh \
+COPY pexip_history pexip_history
+RUN chmod -R u=rwX,go=rX . \
+ && chmod 755 collector.py entrypoint.sh \
+ && python3 -m compileall -q pexip_history \
  && ln -s /app/collector.py /usr/local/bin/collector.py \
- && install -d -o 1000 -g 1000 data
+ && install -d -o 1000 -g 1000 data \
+ && find / -xdev -type f -perm /6000 -exec chmod ug-s '{}' +
 
 ARG VERSION=1.1.0
 LABEL org.opencontainers.image.title="pexip-history-collector" \

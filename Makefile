@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint image picture test-image test-browser test-crash-syscalls test-power-cut simulate-year audit \
-	bench test-spreadsheet test-spark hook release-notes lock
+	bench test-spreadsheet test-spark hook release-notes lock pin-base
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -87,3 +87,10 @@ release-notes:  ## the changelog's section on VERSION=1.0.0; on the newest versi
 lock:  ## pin the newest versions of what pyproject.toml names (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements.txt
 	uv pip compile pyproject.toml --group dev -c requirements.txt --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements-dev.txt
+
+BASE = python:3.13-slim-trixie
+pin-base:  ## write the base image's present digest into Dockerfile and compose.demo.yaml (asks its registry)
+	@digest=$$(docker buildx imagetools inspect $(BASE) | sed -n 's/^Digest: *//p') && \
+	case $$digest in sha256:*) ;; *) echo "Its registry told no digest of $(BASE)." >&2; exit 1 ;; esac && \
+	sed -i -E "s|^( *FROM )$(BASE)(@sha256:[0-9a-f]+)?|\1$(BASE)@$$digest|" Dockerfile compose.demo.yaml && \
+	echo "$(BASE)@$$digest"

@@ -7,7 +7,6 @@ docs/design.md says what is promised and how each promise is kept.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -17,16 +16,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from operator import le
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 from zoneinfo import ZoneInfo
 
-from pexip_history import __version__
 from pexip_history.archive import Archive
-from pexip_history.connection import TooLarge
+from pexip_history.arguments import parse
 from pexip_history.errors import (
     BUSY,
     DONE,
@@ -34,7 +30,6 @@ from pexip_history.errors import (
     MISUSED,
     Busy,
     CollectorError,
-    NodeError,
     NotFound,
     Passing,
     Refused,
@@ -43,23 +38,22 @@ from pexip_history.errors import (
     explain,
     printable,
 )
+from pexip_history.folder import own_folder
 from pexip_history.ledger import RUNS_KEPT, Ledger
 from pexip_history.log import Progress, open_log
 from pexip_history.node import PAGE_SIZES, Node, now_of
-from pexip_history.privileges import become_owner
-from pexip_history.records import CONFERENCE, PARTICIPANT, STREAM, Page, format_time, parse_time, read_time, streams
+from pexip_history.privileges import become_owner, protect_memory
+from pexip_history.records import CONFERENCE, PARTICIPANT, format_time, parse_time, read_time
 from pexip_history.settings import Settings, read_settings, read_variable
+from pexip_history.sweep import Query, Sweeper, Swept
 
 if TYPE_CHECKING:
-    from pexip_history.csvfile import Stage
     from pexip_history.notify import Pings
 
 OVERLAP = timedelta(hours=1)
 FIRST_WINDOW = DAY = timedelta(days=1)
-SWEEPS = 3
 FEW = 20
 """Conferences that are asked for their participants one by one without looking for a shorter way."""
-YEARS = range(1970, 3000)
 
 log = logging.getLogger("collector")
 
@@ -79,47 +73,6 @@ class Window:
         return f"{format_time(self.start)} to {format_time(self.end)} UTC"
 
 
-@dataclass(frozen=True)
-class Query:
-    """What is asked for, and what is taken of the answer: what ended in [low, high), as the node writes times.
-
-    `whole`: read to the end whatever the limit is, and note whom the conferences list. `wanted_only`: take
-    only what the ledger has noted as wanted.
-    """
-
-    resource: str
-    filters: Mapping[str, str]
-    low: str = ""
-    high: str = ""
-    whole: bool = False
-    wanted_only: bool = False
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the oldest should come first; of one conference all are taken."""
-        return bool(self.high)
-
-    def has(self, end: str) -> bool:
-        return not self.high or not end or self.low <= end < self.high
-
-
-@dataclass
-class Swept:
-    """What sweeping a query came to.
-
-    `waiting` is how many records the limit left, `waits_from` the end time of the oldest of them where
-    the node orders; `still` is False where the query never held still; `oldest` is the oldest end time;
-    `number` is the ledger's for this sweep; `chosen`: nothing was taken, but the oldest were found.
-    """
-
-    waiting: int = 0
-    waits_from: str | None = None
-    still: bool = True
-    oldest: str = ""
-    number: int = 0
-    chosen: bool = False
-
-
 class Run:
     """One collection: from the node through the ledger into staged files."""
 
@@ -133,20 +86,13 @@ class Run:
         progress: Progress,
     ) -> None:
         self.settings, self.ledger, self.archive, self.number = settings, ledger, archive, number
-        self.started, self.progress = started, progress
-        self.node = Node(settings)
-        self.stages: dict[str, Stage] = {}
-        self.taken = {CONFERENCE: 0, PARTICIPANT: 0}
-        self.limit = {
-            CONFERENCE: settings.conf_limit or sys.maxsize,
-            PARTICIPANT: settings.part_limit or sys.maxsize,
-        }
-        self.lost = 0
+        self.started, self.node, self.stages = started, Node(settings), archive.stage(number)
+        self.sweeper = Sweeper(settings, self.node, ledger, self.stages, progress)
+        self.taken, self.lost = self.sweeper.taken, 0
 
     def collect(self, window: Window) -> str:
         """Fetch, stage, commit; the summary for the log. Raises CollectorError, OSError, sqlite3.Error."""
         began, listed = time.monotonic(), None
-        self.stages = self.archive.stage(self.number)
         new = not any(map(self.ledger.mark, (CONFERENCE, PARTICIPANT)))
         first = window.start if window.by_hand else self.ledger.first(window.start)
         swept = {CONFERENCE: self._sweep_window(CONFERENCE, window, first)}
@@ -163,7 +109,7 @@ class Run:
         if not window.by_hand:
             for resource, each in swept.items():
                 if not each.waiting or each.waits_from:
-                    marks[resource] = min(parse_time(each.waits_from) or self.now, self.now)
+                    marks[resource] = min(read_time(each.waits_from or "") or self.now, self.now)
             if new:  # the whole of what is to be collected was read
                 whole = all(each.still and not each.waiting for each in swept.values())
                 facts["reconciled"] = self.now if whole else None
@@ -205,7 +151,7 @@ class Run:
             start = max(min(mark, window.end) - OVERLAP, first)
         times = {"end_time__gte": format_time(start), "end_time__lt": format_time(window.end)}
         lowest = start if window.by_hand else first
-        return self.sweep(Query(resource, times, format_time(lowest), format_time(window.end)))
+        return self.sweeper.sweep(Query(resource, times, format_time(lowest), format_time(window.end)))
 
     def _should_reconcile(self, window: Window, swept: Mapping[str, Swept]) -> bool:
         """Once a day, and where there is reason to doubt that windows found everything."""
@@ -218,9 +164,9 @@ class Run:
         """Read the node's whole list of conferences, take what the ledger lacks, and note whom they list."""
         log.info("comparing with the node's whole list of conferences")
         end = format_time(window.end)
-        swept = self.sweep(Query(CONFERENCE, {"end_time__lt": end}, format_time(first), end, whole=True))
+        swept = self.sweeper.sweep(Query(CONFERENCE, {"end_time__lt": end}, format_time(first), end, whole=True))
         facts["reconciled"] = self.now if swept.still and not swept.waiting else None
-        if swept.still and not self.ledger.listed_before() and (oldest := parse_time(swept.oldest)) and oldest > first:
+        if swept.still and not self.ledger.listed_before() and (oldest := read_time(swept.oldest)) and oldest > first:
             facts["complete"] = oldest
             log.warning(
                 "the node no longer lists any conference that was collected before: what ended before %s UTC and"
@@ -228,91 +174,6 @@ class Run:
                 swept.oldest,
             )
         return swept
-
-    # Sweeping
-
-    def sweep(self, query: Query) -> Swept:
-        """Take what is new in a query, again while it moves, as far as the limit allows."""
-        swept = Swept()
-        for _ in range(SWEEPS):
-            with suppress(TooLarge):  # then smaller pages are asked for
-                swept = self._sweep_once(query)
-                if swept.chosen:
-                    query, left = replace(query, wanted_only=True), swept.waiting
-                    swept = replace(self._sweep_once(query), waiting=left)
-                if swept.still:
-                    return swept
-                log.info("the %s records changed while they were read; reading them again", query.resource)
-        log.info("the %s records changed during each of %d readings; what came is kept", query.resource, SWEEPS)
-        return replace(swept, still=False)
-
-    def _sweep_once(self, query: Query) -> Swept:
-        ledger, node, resource = self.ledger, self.node, query.resource
-        ledger.sweep += 1
-        swept, received, total, last, outside = Swept(number=ledger.sweep), 0, 0, "", 0
-        for number, page in enumerate(node.pages(resource, query.filters, ordered=query.ordered)):
-            if not number:
-                total = page.total
-                swept.chosen = self._must_choose(query, total)
-            swept.still = swept.still and page.total == total
-            if query.ordered and not all(map(le, [last, *page.ends], page.ends)):
-                node.distrust_order(resource)
-            last = page.ends[-1] if page.ends else last
-            swept.oldest = min([end for end in (swept.oldest, *page.ends) if end], default="")
-            fresh = ledger.fresh(resource, page, query.wanted_only)
-            inside = [place for place in fresh if query.has(page.ends[place])]
-            if len(inside) < len(fresh):
-                ledger.leave(resource, (page.ids[place] for place in set(fresh) - set(inside)))
-                outside += len(fresh) - len(inside)
-            room = 0 if swept.chosen else self.limit[resource] - self.taken[resource]
-            self._take(resource, page.only(inside[:room]))
-            if left := inside[room:]:
-                ledger.let_wait(resource, [(page.ids[place], page.ends[place]) for place in left])
-                swept.waiting += len(left)
-            if query.whole:
-                ledger.expect(page.only([place for place, end in enumerate(page.ends) if query.has(end)]))
-            elif left and not swept.chosen:  # what comes after this page is new too, as far as anyone knows
-                swept.waiting = total - received - left[0]
-                swept.waits_from = page.ends[left[0]] if node.orders(resource) else None
-                return swept
-            received += len(page.ids)
-            self.progress.advance(resource, received, total)
-            if received > total:
-                break
-        if outside and not query.whole:
-            log.warning(
-                "%s (%s/) answered %d records that ended outside of the time that was asked for; they are left out."
-                " Is a proxy on the way that changes what is asked?",
-                node.address,
-                resource,
-                outside,
-            )
-        if swept.still and received != total:
-            raise NodeError(
-                f"{node.address} ({resource}/) counts {total} records but sent {received};"
-                " the next run tries again, and if this continues, ask Pexip's support"
-            )
-        swept.still = swept.still and ledger.swept(resource) == total
-        if swept.chosen:
-            swept.waiting -= ledger.want_oldest(resource, self.limit[resource] - self.taken[resource])
-        return swept
-
-    def _must_choose(self, query: Query, total: int) -> bool:
-        """Whether the oldest must be found before any is taken: the node does not order, and not all can be taken."""
-        room = self.limit[query.resource] - self.taken[query.resource]
-        unordered = query.ordered and not self.node.orders(query.resource)
-        return unordered and not query.wanted_only and not query.whole and 0 < room < total
-
-    def _take(self, resource: str, page: Page) -> None:
-        """Write records to the run's files and note what they call for."""
-        if not page.ids:
-            return
-        self.taken[resource] += len(page.ids)
-        self.stages[resource].write(page.columns)
-        if resource == CONFERENCE:
-            self.ledger.expect(page)
-        elif STREAM in self.stages:
-            self.stages[STREAM].write(streams(page))
 
     # Who is missing
 
@@ -332,11 +193,11 @@ class Run:
         unasked = {conference: count for conference, count, *_ in missing}
         try:
             for conference in list(unasked):
-                if self.taken[PARTICIPANT] >= self.limit[PARTICIPANT]:
+                if self.sweeper.room(PARTICIPANT) <= 0:
                     break
                 swept = Swept()
                 with suppress(Refused, NotFound):  # how some nodes say that it is gone
-                    swept = self.sweep(Query(PARTICIPANT, {"conference": conference}))
+                    swept = self.sweeper.sweep(Query(PARTICIPANT, {"conference": conference}))
                 if not swept.waiting:
                     ledger.asked(conference, self.now)
                     del unasked[conference]
@@ -373,7 +234,7 @@ class Run:
             if page.total > len(known) * len(page.ids):
                 return
             self.ledger.want_missing()
-            swept = self.sweep(Query(PARTICIPANT, filters, low, high, wanted_only=True))
+            swept = self.sweeper.sweep(Query(PARTICIPANT, filters, low, high, wanted_only=True))
             if swept.still and not swept.waiting:
                 for conference in known:
                     self.ledger.asked(conference, self.now)
@@ -381,13 +242,13 @@ class Run:
     # What the user should know
 
     def _warn_of_waiting(self, resource: str, waiting: int, window: Window) -> None:
-        if not waiting or self.taken[resource] < self.limit[resource]:
+        if not waiting or self.sweeper.room(resource) > 0:
             return
         name = {CONFERENCE: "DEFAULT_CONF_LIMIT", PARTICIPANT: "DEFAULT_PART_LIMIT"}[resource]
         log.warning(
             "%s=%d reached: %d %s records wait for the next run%s",
             name,
-            self.limit[resource],
+            self.sweeper.limit[resource],
             waiting,
             resource,
             " of this same command" if window.by_hand else "; raise it, or schedule runs more often",
@@ -424,7 +285,7 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
 
         pings = Pings(settings.ping_url)
     try:
-        archive.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(archive.folder)
         with archive.lock():
             open_log(settings, to_file=True)
             told = _collect_locked(settings, archive, start, end, if_due, now, pings)
@@ -564,92 +425,23 @@ def _served(ledger: Ledger, moment: datetime) -> bool:
 
 # --- The commands ---------------------------------------------------------------------------------
 
-COMMANDS = {
-    "collect": "collect once: what is new since the last run, or a time of your choice (this is what cron runs)",
-    "check": "show for each requirement whether it is met, or how to fix it",
-    "status": "say what the last runs did, when the next one is, and how complete the history is",
-    "report": "write report.html: when you are busiest, how many licenses you need, which rooms have bad calls",
-    "health": "say in one line whether collection works; exit 1 where it does not (for HEALTHCHECK)",
-    "crontab": "print the crontab that DATA_CRON_TIME stands for",
-}
-
-EXAMPLES = """\
-Without a command: collect. More about one: collector.py COMMAND --help. Examples:
-  collector.py collect --from 2026-11-01 --to 2026-11-08T12:00+01:00
-  collector.py status --json
-The settings are environment variables; README.md lists them."""
-
-
-def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
-    """The command and its options; without a command it is collect. Exits where they are wrong."""
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
-        arguments = ["collect", *arguments]
-    parser = argparse.ArgumentParser(
-        prog="collector.py",
-        description=(__doc__ or "").partition("\n")[0],
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    of = {
-        name: commands.add_parser(name, help=text, description=text.capitalize() + ".")
-        for name, text in COMMANDS.items()
-    }
-    of["collect"].add_argument(
-        "--from", dest="start", type=_moment(zone), metavar="T", help="collect what ended at or after this date or time"
-    )
-    of["collect"].add_argument(
-        "--to", dest="end", type=_moment(zone), metavar="T", help="collect what ended before this date or time (in TZ)"
-    )
-    of["collect"].add_argument(
-        "--if-due", action="store_true", help="collect only if the last scheduled time was missed"
-    )
-    of["check"].add_argument("--notify", action="store_true", help="also send a test to those who are told of failures")
-    for name, word in (("--from", "first"), ("--to", "last")):
-        of["report"].add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, in TZ")
-    of["report"].add_argument(
-        "--output", type=Path, metavar="FILE", help="elsewhere than report.html in the data folder"
-    )
-    of["report"].add_argument("--hide-names", action="store_true", help="number the rooms instead of naming them")
-    of["status"].add_argument("--json", action="store_true", help="for a program to read")
-    return parser.parse_args(arguments)
-
-
-def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
-    def parse(text: str) -> datetime:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is neither a date (2026-11-23) nor a time (2026-11-23T18:00)"
-            ) from None
-        if moment.year not in YEARS:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not in the years {YEARS[0]} to {YEARS[-1]}; for everything give --from 2000-01-01"
-            )
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
-
-    return parse
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date; give one such as 2026-11-23") from None
-
 
 def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     """Run one command and return the exit code."""
+    protect_memory()
     try:
         zone = read_variable(environ, "TZ")
     except SettingsError:  # said below, with all the others
         zone = ZoneInfo("UTC")
     asked = parse(arguments, zone)  # type: ignore[arg-type]
     try:
+        files = become_owner(environ)
+    except (CollectorError, OSError) as error:
+        print(printable(str(error)), file=sys.stderr)
+        return FAILED
+    try:
         needs_node = asked.command in ("collect", "check", "crontab")
-        settings = read_settings(environ, node=needs_node, schedule=asked.command == "crontab")
+        settings = read_settings(environ, files, node=needs_node, schedule=asked.command == "crontab")
         if settings.notify_urls and needs_node:
             from pexip_history.notify import notify_problems
 
@@ -662,7 +454,6 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
             _tell_wrong_settings(environ, error.problems)
         return MISUSED
     try:
-        become_owner(settings)
         if asked.command == "collect":
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _stop)

@@ -17,9 +17,11 @@ from typing import IO
 
 from .csvfile import BOM, Stage, draft_of, header_line, new_file, rewrite, sync_folder
 from .errors import Busy, CollectorError, printable
+from .folder import NotAFile, behind_link, own
 from .ledger import SCHEMA_VERSION, Ledger, Staged, open_ledger
 from .records import CONFERENCE, KEYS, PARTICIPANT, STREAM
 from .settings import Settings
+from .takeover import take_over
 
 FILE_NAMES = {
     CONFERENCE: "pexHistoryConf",
@@ -52,7 +54,7 @@ class Archive:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """One run at a time for a data folder, by a lock on `.collector/lock`. Raises Busy."""
-        with (self.folder / "lock").open("a+") as file:
+        with open(self.folder / "lock", "a+", opener=own) as file:
             for patience in (0.1, 0.2, 0.3, None):  # `health` holds it for an instant to see whether a run does
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,7 +73,7 @@ class Archive:
 
     def locked(self) -> bool:
         """Whether a run holds the lock."""
-        with suppress(FileNotFoundError), (self.folder / "lock").open() as file:
+        with suppress(FileNotFoundError), open(self.folder / "lock", opener=own) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -96,7 +98,7 @@ class Archive:
             version = ledger.version
             staged = [file for files in ledger.staged() for file in files] if version else []
             rows = {name: self._exported(name, staged) for name in (CONFERENCE, PARTICIPANT)}
-            count = ledger.take_over(rows, now)
+            count = take_over(ledger, rows, now)
             if version:
                 log.info("the ledger of version 1.0 was taken over, and the CSV files read once: %d records", count)
             elif count:
@@ -210,7 +212,7 @@ class Archive:
         """
         path, resource, columns = self.aggregate(file.resource), file.resource, _columns(self.waiting(file))
         header = _header(path, resource)
-        if header is None and path.exists() and path.stat().st_size:
+        if header is None and path.exists() and (not path.is_file() or path.stat().st_size):
             self.set_aside(path, _why_not_ours(path))
         if header is None:
             with new_file(path) as target:
@@ -218,7 +220,7 @@ class Archive:
             if resource == STREAM:
                 log.info("%s begins; streams of participants collected before are not in it", path.name)
             return
-        with path.open("r+b") as target:
+        with open(behind_link(path), "r+b", opener=own) as target:
             has_bom = target.read(3) == BOM
             place = target.seek(-2, os.SEEK_END)
             last = target.read().rstrip(b"\0")  # zeros: the line end that is written here, lost in a power cut
@@ -248,7 +250,7 @@ class Archive:
         if header != columns or there:  # the user's file has another order
             source, start = self._reordered(file, header, there or set()), len(header_line(header, False))
         # Unbuffered: what a full disk refused must not be tried again when the file is closed.
-        with source.open("rb") as rows, path.open("r+b", buffering=0) as target:
+        with source.open("rb") as rows, open(behind_link(path), "r+b", buffering=0, opener=own) as target:
             rows.seek(start)
             end = target.seek(0, os.SEEK_END)
             target.seek(size)
@@ -270,7 +272,7 @@ class Archive:
     def _reordered(self, file: Staged, columns: Sequence[str], there: set[tuple[str, ...]]) -> Path:
         """A copy of the waiting rows under the aggregate's columns, without those that it has."""
         path, keys = self.folder / f"{file.name}.ordered", _keys(file.resource)
-        with path.open("wb") as target:
+        with open(path, "wb", opener=own) as target:
             rewrite(
                 self.waiting(file),
                 target,
@@ -314,6 +316,11 @@ class Archive:
                     log.warning("%s cannot be removed (%s); DATA_KEEP_DAYS asks for it", path.name, error.strerror)
 
 
+def _read(path: Path) -> IO[str]:
+    """One of our CSV files, whatever a user made of its bytes. Raises NotAFile, OSError."""
+    return open(behind_link(path), encoding="utf-8-sig", errors="replace", newline="", opener=own)
+
+
 def _wall(moment: datetime, zone: object) -> datetime:
     return moment.astimezone(zone).replace(tzinfo=None)  # type: ignore[arg-type]
 
@@ -332,9 +339,13 @@ def _columns(path: Path) -> list[str]:
 def _header(path: Path, resource: str) -> list[str] | None:
     """The file's columns; None where there is none, or one that is not ours."""
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        with _read(path) as lines:
             header = next(csv.reader(lines), [])
-    except (FileNotFoundError, csv.Error):
+    except FileNotFoundError:
+        return None
+    except (csv.Error, NotAFile):
+        if behind_link(path).is_dir():
+            raise
         return None
     return header if set(KEYS[resource]) <= set(header) else None
 
@@ -345,7 +356,7 @@ def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
     if header is None:
         return
     blank = dict.fromkeys((*KEYS[resource], "end_time"), "")
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+    with _read(path) as lines:
         reader = csv.reader(lines)
         next(reader)
         for row in reader:
@@ -356,7 +367,7 @@ def _whole_keys(path: Path, resource: str) -> Iterator[tuple[str, ...]]:
     """The keys of the file's rows, but for those that were cut."""
     header = _header(path, resource) or []
     places = [header.index(name) if name in header else None for name in _keys(resource)]
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+    with _read(path) as lines:
         for row in csv.reader(lines):
             if len(row) >= len(header):
                 yield tuple("" if place is None else row[place] for place in places)
@@ -374,6 +385,8 @@ def _is_prefix(target: IO[bytes], rows: IO[bytes]) -> bool:
 
 
 def _why_not_ours(path: Path) -> str:
+    if not path.is_file():
+        return "is no regular file"
     with path.open("rb") as file:
         first = file.readline(1 << 16)
     if first.startswith((b"\xff\xfe", b"\xfe\xff")):

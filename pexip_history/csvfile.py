@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import NodeError
+from .folder import behind_link, own
 from .records import KEYS, MOST_FIELDS, Columns, decode
 
 csv.field_size_limit(2**31 - 1)
@@ -122,7 +123,7 @@ class Stage:
         self.columns = list(columns)
         self.rows = 0
         self._widened = False
-        self._file = path.open("wb")
+        self._file = open(path, "wb", opener=own)  # noqa: SIM115
         self._file.write(header_line(self.columns, bom) if columns else b"")
 
     def write(self, columns: Columns) -> None:
@@ -203,15 +204,15 @@ def rewrite(
 
 def draft_of(path: Path) -> Path:
     """Where the next `path` is written: beside the real file, which may be on another volume."""
-    real = Path(os.path.realpath(path))
+    real = behind_link(path)
     return real.with_name(f"{real.name}.new")
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` whole and synced, or not at all."""
-    path, draft = Path(os.path.realpath(path)), draft_of(path)
-    with draft.open("wb") as file:
+    path, draft = behind_link(path), draft_of(path)
+    with open(draft, "wb", opener=own) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())

@@ -7,9 +7,10 @@ import logging.handlers
 import sys
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import printable
+from .folder import NotAFile, own
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -43,18 +44,20 @@ def open_log(settings: Settings, to_file: bool) -> None:
 
             return tqdm.write(self.format(record), file=sys.stderr)
 
+    class LogFile(logging.handlers.RotatingFileHandler):
+        def _open(self) -> Any:
+            return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=own)
+
     handlers: list[logging.Handler] = [Screen()]
     trouble = ""
     if to_file:
         path = settings.data_dir / "data_collector.log"
         try:
             handlers.append(
-                logging.handlers.RotatingFileHandler(
-                    path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace"
-                )
+                LogFile(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace")
             )
-        except OSError as error:
-            trouble = error.strerror or str(error)
+        except (OSError, NotAFile) as error:
+            trouble = getattr(error, "strerror", None) or str(error)
     for handler in handlers:
         handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in log.handlers:

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
 ID, KEY_FILE, AUDIENCE = "DEFAULT_MGR_CLIENT_ID", "DEFAULT_MGR_CLIENT_KEY_FILE", "DEFAULT_MGR_TOKEN_AUDIENCE"
 PASSWORD = ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_SECRET_FILE")
-LONGEST = 64 * 1024  # bytes of a key file
 
 
 class Reader(Protocol):
     """What reads the environment and gathers what is wrong with it."""
 
     def text(self, name: str, default: str = "") -> str: ...
+
+    def file(self, name: str, path: str) -> bytes: ...
 
     def problem(self, name: str, text: str) -> None: ...
 
@@ -105,8 +106,7 @@ def _read_file(read: Reader, path: str) -> bytes:
         read.problem(KEY_FILE, "is the key itself; save the key in a file and give the file's name here")
         return b""
     try:
-        with open(path, "rb") as file:
-            pem = file.read(LONGEST)
+        pem = read.file(KEY_FILE, path)
         read_key(pem)
     except OSError as error:
         read.problem(KEY_FILE, f"{path!r} cannot be read ({error.strerror}); give a file that the container can read")

@@ -18,12 +18,12 @@ from . import __version__
 from .archive import Archive
 from .connection import describe, peer_certificate
 from .errors import DONE, FAILED, CollectorError, Refused, explain, printable
+from .folder import own, own_folder
 from .ledger import SCHEMA_VERSION, Ledger
 from .node import Node
 from .notify import described, try_all
-from .privileges import IMAGE_DATA, owner_of
 from .records import CONFERENCE, PARTICIPANT, PageReader, decode, format_time, parse_time
-from .settings import Settings
+from .settings import IMAGE_DATA, Settings
 
 CRON_PID = Path("/run/crond.pid")
 CRON_COMMAND = "/app/entrypoint.sh scheduled >&3 2>&1"
@@ -118,8 +118,8 @@ def _check_clock(node: Node) -> str:
 def _check_folder(settings: Settings) -> str:
     folder = settings.data_dir
     probe = folder / ".collector" / "probe"
-    probe.parent.mkdir(parents=True, exist_ok=True)
-    probe.write_bytes(b"")
+    own_folder(probe.parent)
+    open(probe, "wb", opener=own).close()
     probe.unlink()
     stat, usage = folder.stat(), shutil.disk_usage(folder)
     mount = "" if is_mount(folder) else "; NOT a mount: the files are deleted with the container"
@@ -316,8 +316,7 @@ def crontab(settings: Settings) -> int:
         raise CollectorError(f"DATA_CRON_TIME: {settings.schedule.line!r} does not make one line of a crontab")
     print(line)
     due = settings.schedule.next(datetime.now(UTC)).astimezone(settings.zone)
-    owner = owner_of(settings)
-    who = f"as {owner[0]}:{owner[1]}" if owner else f"as {os.geteuid()}:{os.getegid()}"
+    who = f"as {os.geteuid()}:{os.getegid()}"
     print(f"{settings.schedule.in_words()} ({settings.zone}), next {due:%Y-%m-%d %H:%M}, {who}", file=sys.stderr)
     if not is_mount(settings.data_dir):
         print(

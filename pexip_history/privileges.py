@@ -1,33 +1,193 @@
-"""Root never writes into another's folder."""
+"""Root never writes into another's folder, and what a run keeps in memory stays there.
+
+Everything here happens in the process itself: a program that is started again could be looked into by anyone who
+has the same user id (`/proc/PID/environ`, ptrace), and so could be read by the data folder's owner.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
+import stat
+import struct
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from .settings import Settings
+from .errors import CollectorError, SettingsError
+from .folder import read_file
+from .settings import IMAGE_DATA, SECRETS, read_variable, unquoted
 
-IMAGE_DATA = Path("/app/data")
+SOMEONE = 1000 if Path(__file__).is_relative_to(IMAGE_DATA.parent) else 0
+"""Who collects where the data folder is root's: in the image the user to whom its own folder belongs, else root."""
+
+# linux/prctl.h, linux/capability.h
+PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 8, 24, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+CAPABILITY_VERSION_3 = 0x20080522
+CAPABILITIES = range(64)
+
+Asked = tuple[int | None, int | None]
+"""PUID and PGID, None where they are not set."""
 
 
-def owner_of(settings: Settings) -> tuple[int, int] | None:
-    """Who a run of root's becomes: PUID:PGID, else the data folder's owner; None to stay root. Raises OSError."""
-    folder, (uid, gid) = settings.data_dir, settings.owner
-    stat = folder.stat() if folder.exists() else None
+def protect_memory() -> None:
+    """No other process may look into this one, no core dump, no TLS keys in a file. To be called first of all."""
+    _prctl(PR_SET_DUMPABLE, 0)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.environ.pop("SSLKEYLOGFILE", None)
+
+
+def owner_of(folder: Path, asked: Asked) -> tuple[int, int] | None:
+    """Who a run of root's becomes: PUID:PGID, else the data folder's owner; None to stay root, which PUID=0 asks for.
+
+    A folder of root's, or one that is yet to be made, is in the image for user 1000. Raises OSError.
+    """
+    uid, gid = asked
+    try:
+        found = folder.stat()
+        owner, group = found.st_uid, found.st_gid
+    except (FileNotFoundError, NotADirectoryError):
+        owner, group = 0, 0
     if uid is None:
-        uid = stat.st_uid if stat else 0
+        uid = owner or SOMEONE
     if gid is None:
-        gid = stat.st_gid if stat and stat.st_uid == uid else uid
+        gid = group if group and owner == uid else uid
     return (uid, gid) if uid else None
 
 
-def become_owner(settings: Settings) -> None:
-    """Start again as the data folder's owner, without any capability."""
-    if os.geteuid() != 0:
-        return
-    owner = owner_of(settings)
-    if owner is None:
-        return
-    os.setgroups([])
-    os.setresgid(owner[1], owner[1], owner[1])
-    os.setresuid(owner[0], owner[0], owner[0])
+def become_owner(environ: Mapping[str, str]) -> dict[str, bytes]:
+    """Go on as the data folder's owner, and tell what the secret files hold that root could read before.
+
+    By the variable that names the file: `{"DEFAULT_MGR_SECRET_FILE": b"..."}`. What root cannot read, without
+    DAC_OVERRIDE, is left for its owner, and so is every other file. Where PUID, PGID or DATA_DIR are wrong nothing
+    changes: the settings cannot be read then. Raises CollectorError, OSError.
+    """
+    held = {}
+    if os.geteuid() == 0:
+        for name in SECRETS:
+            path = unquoted(environ.get(name, "")) if name.endswith("_FILE") else ""
+            with suppress(OSError, ValueError):
+                if path:
+                    held[name] = read_file(Path(path))
+    try:
+        folder, asked = whose(environ)
+    except SettingsError:
+        return held
+    go_on_as(folder, asked)
+    for needed in (os.__file__, __file__, sys.prefix):  # most of the program is yet to be imported
+        if not os.access(needed, os.R_OK):
+            raise CollectorError(
+                f"user {os.geteuid()} cannot read {needed}, a part of the program: install Python and the collector"
+                " where that user can, or set PUID=0 to collect as root"
+            )
+    return held
+
+
+def whose(environ: Mapping[str, str]) -> tuple[Path, Asked]:
+    """The data folder, and who is to collect into it. Raises SettingsError."""
+    folder, uid, gid = (read_variable(environ, name) for name in ("DATA_DIR", "PUID", "PGID"))
+    return folder, (uid, gid)  # type: ignore[return-value]
+
+
+def go_on_as(folder: Path, asked: Asked) -> None:
+    """Become the folder's owner, without any capability and without a way to gain one.
+
+    Another user than root stays that user. Raises CollectorError, OSError.
+    """
+    if os.geteuid() == 0:
+        refuse_links(folder)
+        owner = owner_of(folder, asked)
+        if owner is None:
+            refuse_shared(folder)
+            return
+        become(*owner)
+    give_up_capabilities()
+    protect_memory()
+
+
+def become(uid: int, gid: int) -> None:
+    """Root becomes another user, whole: real, effective and saved ids, no group besides. Raises CollectorError."""
+    for capability in CAPABILITIES:  # while that is still allowed; compose.yaml does not allow it
+        _prctl(PR_CAPBSET_DROP, capability)
+    try:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except OSError as error:
+        raise CollectorError(
+            f"root may not become user {uid}:{gid} here ({error.strerror}): add the capabilities CHOWN, SETGID and"
+            ' SETUID (cap_add), or start the container with --user and the argument "collect", from a scheduler of'
+            " your own"
+        ) from None
+
+
+def keep_only(capability: int, uid: int, gid: int) -> None:
+    """Root becomes another user who has this one capability, where root has it. Raises CollectorError."""
+    _prctl(PR_SET_KEEPCAPS, 1)
+    become(uid, gid)
+    if not set_capabilities(frozenset({capability})):
+        set_capabilities(frozenset())
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    protect_memory()
+
+
+def give_up_capabilities() -> None:
+    """Every set but the bounding one becomes empty, and no program that is started could fill one."""
+    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    set_capabilities(frozenset())
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_capabilities(wanted: frozenset[int]) -> bool:
+    """Have these, by their numbers, and no others; False where that is more than there are."""
+    masks = [sum(1 << number - low for number in wanted if low <= number < low + 32) for low in (0, 32)]
+    header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
+    data = b"".join(struct.pack("=III", mask, mask, 0) for mask in masks)
+    return int(_libc().capset(header, data)) == 0
+
+
+def refuse_links(folder: Path, descriptor: int | None = None) -> None:
+    """Root goes over no link: anyone who may write a folder on the way could lead to any other.
+
+    With a descriptor it is what was opened that must have the folder's name. Raises CollectorError.
+    """
+    real = os.path.realpath(folder) if descriptor is None else str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    if real != str(folder):
+        raise CollectorError(f"DATA_DIR: {folder} leads over a link to {real}; give the folder's own name")
+
+
+def refuse_shared(folder: Path) -> None:
+    """Root writes only where nobody else may put a link or another file in its way. Raises CollectorError.
+
+    As ssh does with its keys: the folder and `.collector` have to be root's and writable by root alone, and so
+    have the folders above, except that those may be sticky, as /tmp is.
+    """
+    for path in (folder / ".collector", folder, *folder.parents):
+        try:
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        above = path in folder.parents
+        if found.st_uid:
+            raise CollectorError(
+                f"{path} belongs to user {found.st_uid}, who could make root write elsewhere: set"
+                f" PUID={found.st_uid} to collect as that user, or change the folder's owner to root"
+            )
+        if found.st_mode & 0o022 and not (above and found.st_mode & stat.S_ISVTX):
+            raise CollectorError(
+                f"{path} can be written by others than root (mode {stat.S_IMODE(found.st_mode):o}), who could make"
+                f" root write elsewhere: run chmod go-w {path}, or set PUID to a user other than 0"
+            )
+
+
+def _prctl(option: int, value: int) -> bool:
+    """prctl(2); False where the kernel refuses."""
+    return int(_libc().prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))) == 0
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

@@ -11,15 +11,26 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from .errors import SettingsError
-from .oauth2_settings import read_client
+from .folder import read_file
+from .oauth2_settings import KEY_FILE, read_client
 from .schedule import Schedule, five_fields
 
 LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*\.?")
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 LARGEST_ID = 2**32 - 2  # the next one is -1 to the kernel: "leave it as it is"
-NO_DATA_FOLDER = {"/", "//", "/app", "/dev", "/home", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"}
-SYSTEM_FOLDERS = {"/bin", "/boot", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr"}
+IMAGE_DATA = Path("/app/data")
+"""The data folder in the image."""
+NO_DATA_FOLDER = {
+    *("/", "/app", "/dev", "/dev/shm", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp"),
+    *("/var", "/var/lib", "/var/tmp"),
+}
+"""These themselves, though a folder in one of them is fine."""
+SYSTEM_FOLDERS = {
+    *("/app/pexip_history", "/bin", "/boot", "/dev/mqueue", "/dev/pts", "/etc", "/lib", "/lib64", "/proc", "/run"),
+    *("/sbin", "/sys", "/usr", "/var/cache", "/var/lock", "/var/log", "/var/mail", "/var/run", "/var/spool"),
+}
+"""These, and all that is in them."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,6 @@ class Settings:
     ping_url: str | None = field(repr=False)
     notify_urls: tuple[str, ...] = field(repr=False)
     log_level: str
-    owner: tuple[int | None, int | None]
     umask: int
     zone: ZoneInfo
 
@@ -146,7 +156,7 @@ def fingerprint(text: str) -> str:
 
 
 def folder(text: str) -> Path:
-    path = PurePosixPath(text)
+    path = PurePosixPath(re.sub("^//+", "/", text))
     if not path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{text!r} is not a whole path; give one such as /app/data")
     if str(path) in NO_DATA_FOLDER or any(str(parent) in SYSTEM_FOLDERS for parent in (path, *path.parents)):
@@ -216,7 +226,7 @@ VARIABLES = (
     Variable("DEFAULT_CONF_LIMIT", "conf_limit", count, 5000),
     Variable("DEFAULT_PART_LIMIT", "part_limit", count, 10000),
     Variable("DATA_CRON_TIME", "schedule", five_fields),
-    Variable("DATA_DIR", "data_dir", folder, Path("/app/data")),
+    Variable("DATA_DIR", "data_dir", folder, IMAGE_DATA),
     Variable("DATA_RUN_ON_START", "run_on_start", flag, False),
     Variable("DATA_CSV_BOM", "csv_bom", flag, False),
     Variable("DATA_CSV_ESCAPE_FORMULAS", "escape_formulas", flag, True),
@@ -231,6 +241,8 @@ VARIABLES = (
     Variable("UMASK", "umask", mask, 0o027),
     Variable("TZ", "zone", zone, ZoneInfo("UTC")),
 )
+SECRETS = (*(name for v in VARIABLES if v.in_file for name in (v.name, f"{v.name}_FILE")), KEY_FILE)
+"""The variables that hold a secret, or name a file that does."""
 BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
@@ -246,18 +258,24 @@ def read_variable(environ: Mapping[str, str], name: str) -> object:
     """What one variable means, its default where it is empty. Raises SettingsError."""
     variable = BY_NAME[name]
     problems: list[str] = []
-    value = _value(environ, variable, problems)
+    value = _value(Reader(environ, {}, problems), variable)
     if problems:
         raise SettingsError(problems)
     return value
 
 
-def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bool = False) -> Settings:
-    """Read the settings; `node` and `schedule` say what must be there. Raises SettingsError."""
+def read_settings(
+    environ: Mapping[str, str], files: Mapping[str, bytes] | None = None, *, node: bool = True, schedule: bool = False
+) -> Settings:
+    """Read the settings; `node` and `schedule` say what must be there. Raises SettingsError.
+
+    `files` are what secret files hold that root read before it became another user, by the variable that names them.
+    """
     problems: list[str] = []
-    values = {variable.attribute: _value(environ, variable, problems) for variable in VARIABLES}
-    owner, line = (values.pop("PUID"), values.pop("PGID")), values.pop("schedule")
-    read = Reader(environ, problems)
+    read = Reader(environ, files or {}, problems)
+    values = {variable.attribute: _value(read, variable) for variable in VARIABLES}
+    del values["PUID"], values["PGID"]  # they were obeyed before
+    line = values.pop("schedule")
     client = read_client(read, node)
     if node and not values["address"]:
         read.problem("DEFAULT_MGR_ADDRESS", "is missing; give the Management Node's name or IP address")
@@ -273,46 +291,50 @@ def read_settings(environ: Mapping[str, str], *, node: bool = True, schedule: bo
         raise SettingsError(problems)
     when = Schedule(str(line), values["zone"]) if line else None  # type: ignore[arg-type]
     values |= {"client_id": client.id, "client_key": client.key, "token_audience": client.audience}
-    return Settings(**values, owner=owner, schedule=when)  # type: ignore[arg-type]
+    return Settings(**values, schedule=when)  # type: ignore[arg-type]
 
 
 class Reader:
     """What variables hold, and what is wrong with them: once for each."""
 
-    def __init__(self, environ: Mapping[str, str], problems: list[str]) -> None:
-        self.environ, self.problems = environ, problems
+    def __init__(self, environ: Mapping[str, str], files: Mapping[str, bytes], problems: list[str]) -> None:
+        self.environ, self.files, self.problems = environ, files, problems
 
     def text(self, name: str, default: str = "") -> str:
         return unquoted(self.environ.get(name, "")) or default
+
+    def file(self, name: str, path: str) -> bytes:
+        """What the file that this variable names holds. Raises OSError, ValueError."""
+        return self.files[name] if name in self.files else read_file(Path(path))
 
     def problem(self, name: str, text: str) -> None:
         if not any(problem.startswith(f"{name}: ") for problem in self.problems):
             self.problems.append(f"{name}: {text}")
 
 
-def _value(environ: Mapping[str, str], variable: Variable, problems: list[str]) -> object:
+def _value(read: Reader, variable: Variable) -> object:
     """What the variable means; its default where it is empty, or wrong, which goes to the problems."""
-    name, file_name = variable.name, unquoted(environ.get(f"{variable.name}_FILE", "")) if variable.in_file else ""
+    name, path = variable.name, read.text(f"{variable.name}_FILE") if variable.in_file else ""
     # A password keeps its quotes and its spaces: they may be part of it.
-    text = environ.get(name, "") if variable.read is as_bytes else unquoted(environ.get(name, ""))
-    if file_name:
+    text = read.environ.get(name, "") if variable.read is as_bytes else read.text(name)
+    if path:
         if text:
-            problems.append(f"{name}_FILE: {name} is set too; remove one of the two")
+            read.problem(f"{name}_FILE", f"{name} is set too; remove one of the two")
             return variable.default
         name = f"{name}_FILE"
         try:
-            held = Path(file_name).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+            held = read.file(name, path).removesuffix(b"\n").removesuffix(b"\r")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "no file has such a name"
-            problems.append(f"{name}: {file_name!r} cannot be read ({reason}); give a file that the container can read")
+            read.problem(name, f"{path!r} cannot be read ({reason}); give a file that the container can read")
             return variable.default
         if not held:
-            problems.append(f"{name}: {file_name!r} is empty; put the {SECRET_IN[variable.name]} in it")
+            read.problem(name, f"{path!r} is empty; put the {SECRET_IN[variable.name]} in it")
         text = os.fsdecode(held) if variable.read is as_bytes else unquoted(os.fsdecode(held))
     try:
         return variable.read(text) if text else variable.default
     except ValueError as error:
-        problems.append(f"{name}: {error}")
+        read.problem(name, str(error))
         return variable.default
 
 

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from pexip_history import __version__, operate
 from pexip_history.settings import read_settings
 from tests.conftest import COLLECTOR, Collector
 from tests.management_node import ManagementNode, calls, certificates, faults
+from tests.privileged import others_may_enter
 
 DAY = date(2026, 11, 23)
 MIDNIGHT = datetime(2026, 11, 24, 0, 0, 20)
@@ -353,13 +353,10 @@ def test_if_due_tries_again_what_failed(node: ManagementNode, collector: Collect
 
 # Whose the files are
 
-# A clone in a folder of root's alone cannot be run by another; tests/image holds the same promises.
-CLONE = Path(__file__).resolve().parents[1]
+# A clone, or a Python, in a folder of root's alone cannot be run by another; tests/image holds the same promises.
 as_root = pytest.mark.skipif(
-    os.geteuid() != 0
-    or not shutil.which("setpriv")
-    or not all(place.stat().st_mode & 0o001 for place in (CLONE, *CLONE.parents)),
-    reason="needs root, setpriv (util-linux) and a clone that others may enter: becoming the data folder's owner",
+    os.geteuid() != 0 or not others_may_enter(Path(__file__).parent, Path(sys.executable).resolve()),
+    reason="needs root, and a clone and a Python that others may enter: becoming the data folder's owner",
 )
 
 

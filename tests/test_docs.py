@@ -142,7 +142,8 @@ def sandbox(page: Path, parent: Path, nodes: dict[str, ManagementNode]) -> Sandb
     return Sandbox(
         folder,
         node,
-        {
+        stand_ins.as_root()
+        | {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(parent),
             "SANDBOX": str(folder),
@@ -398,8 +399,7 @@ def test_the_readme_and_the_example_have_every_setting_of_the_program_with_its_d
 
 
 def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
-    import collector
-    from pexip_history import connection, ledger, node, records
+    from pexip_history import connection, ledger, node, records, sweep
 
     design = " ".join((DOCS / "design.md").read_text(encoding="utf-8").split())
     for said in (
@@ -411,7 +411,7 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
         f"is forgotten {ledger.KEPT.days} days after",
         f"the last {ledger.RUNS_KEPT:,} runs",
         f"without it {node.BUSY_WAIT:.0f} seconds",
-        {3: "three times in all"}[collector.SWEEPS],
+        {3: "three times in all"}[sweep.SWEEPS],
         {4: "A run ends after four hours"}[node.LONGEST_RUN / 3600],
         {15: "differ by more than 15 minutes"}[node.CLOCKS_AGREE.total_seconds() / 60],
     ):

@@ -26,6 +26,7 @@ RAISED = {
     "TooMany": 0,
     "TooLarge": 0,
     "Writing": 0,
+    "NotAFile": 0,
     "CollectorError": 0,
     "Busy": 0,
     "ArgumentTypeError": 0,

@@ -29,7 +29,8 @@ TEXTS = sorted(
 )
 ODD = re.compile(
     r"(?<![a-z])(mend(s|ed|ing)?|forbear\w*|spelt|who(m|so)?ever|sound disk|make room|(is|are) wanted|of old|anew"
-    r"|ways on|be that|makes? up for|made up for|for ever|its kin|whence|thence|thereof|hence|naught|aught)(?![a-z])",
+    r"|ways on|be that (an?|in)|makes? up for|made up for|for ever|its kin|whence|thence|thereof|hence|naught|aught)"
+    r"(?![a-z])",
     re.IGNORECASE,
 )
 

@@ -28,10 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 EVERY_MINUTE = "* * * * *"
 # What compose.yaml sets; `docker run` words for it.
 HARDENED = (
-    *("--read-only", "--tmpfs", "/run", "--tmpfs", "/tmp"),
-    *("--tmpfs", "/var/spool/cron/crontabs:mode=1730"),
+    *("--read-only", "--tmpfs", "/run:mode=755,size=4m", "--tmpfs", "/tmp:size=64m"),
+    *("--tmpfs", "/var/spool/cron/crontabs:mode=1730,size=1m"),
     *("--cap-drop", "ALL", "--cap-add", "CHOWN", "--cap-add", "SETGID", "--cap-add", "SETUID"),
-    *("--security-opt", "no-new-privileges"),
+    *("--security-opt", "no-new-privileges", "--memory", "512m", "--pids-limit", "128", "--ulimit", "core=0"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shutil
@@ -73,6 +74,19 @@ def test_it_is_hardened(fleet: SimpleNamespace) -> None:
     assert "NoNewPrivs:\t1" in status
     assert "CapBnd:\t00000000000000c1" in status  # CHOWN, SETGID, SETUID
     assert "Read-only file system" in fleet.compose.exec("touch", "/app/x", check=False)
+
+
+def test_it_has_limits(fleet: SimpleNamespace) -> None:
+    [config] = json.loads(docker("inspect", "--format", "[{{json .HostConfig}}]", fleet.compose.id))
+    assert config["Memory"] == 512 * 2**20
+    assert config["PidsLimit"] == 128
+    assert [(limit["Name"], limit["Hard"]) for limit in config["Ulimits"]] == [("core", 0)]
+    mounts = [line.split() for line in fleet.compose.exec("cat", "/proc/mounts").splitlines()]
+    options = {place: set(how.split(",")) for _, place, kind, how, *_ in mounts if kind == "tmpfs"}
+    for place in ("/run", "/tmp", "/var/spool/cron/crontabs"):
+        assert {"noexec", "nosuid", "nodev"} <= options[place]
+        assert any(option.startswith("size=") for option in options[place])
+    assert fleet.compose.exec("stat", "-c", "%a", "/run", "/tmp", "/var/spool/cron/crontabs") == "755\n1777\n1730\n"
 
 
 def test_stopping_it_is_quick_and_clean(fleet: SimpleNamespace) -> None:

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.management_node import faults
+
 from .conftest import HARDENED, Container, Engine, docker, until
 
 MARK = f"S3cr{secrets.token_hex(6)}"
@@ -106,6 +108,62 @@ def test_a_docker_secret_that_root_or_the_owner_alone_may_read_is_read(engine: E
     container.stop()
 
 
+def test_an_empty_secret_of_roots_is_said_to_be_empty(engine: Engine) -> None:
+    file = engine.folder / secrets.token_hex(4)
+    engine.sh(f"umask 077; : >{file}")
+    settings = engine.settings(DEFAULT_MGR_SECRET=None, DEFAULT_MGR_SECRET_FILE="/run/secrets/mgr_secret")
+    code, logs = engine.run("collect", env=settings, flags=(*HARDENED, "-v", f"{file}:/run/secrets/mgr_secret:ro"))
+    assert code == 2
+    assert "DEFAULT_MGR_SECRET_FILE: '/run/secrets/mgr_secret' is empty" in logs
+
+
+WATCH = """
+import os, signal, sys
+mark, seen, enough = sys.argv[1].encode(), set(), []
+signal.signal(signal.SIGTERM, lambda *_: enough.append(True))
+print("watching", flush=True)
+while not enough:
+    for process in os.listdir("/proc"):
+        try:
+            if process.isdigit() and mark in open(f"/proc/{process}/environ", "rb").read():
+                seen.add(open(f"/proc/{process}/cmdline", "rb").read())
+        except OSError:
+            pass
+print("seen", seen, flush=True)
+"""
+
+
+@pytest.mark.parametrize(("flags", "way"), [((), "environment"), (HARDENED, "file")], ids=["plain", "hardened"])
+def test_the_data_folders_owner_on_the_host_sees_no_password_from_the_start_to_the_stop(
+    engine: Engine, flags: tuple[str, ...], way: str
+) -> None:
+    """He may look into every process of his user id, and the engine's processes are the host's."""
+    user, data = f"owned-{secrets.token_hex(4)}", engine.data("1007:1007", "700")
+    engine.node.faults.add(faults.hang(20), when=lambda request: _is(request, user), times=None)
+    settings = engine.settings(DEFAULT_MGR_USERNAME=user, DATA_CRON_TIME="0 0 29 2 *", DATA_RUN_ON_START="true")
+    settings |= {"DEFAULT_MGR_SECRET": marked("watched")}
+    if way == "file":
+        file = engine.folder / secrets.token_hex(4)
+        file.write_text(settings.pop("DEFAULT_MGR_SECRET"))
+        engine.sh(f"chown 0:0 {file} && chmod 600 {file}")
+        settings |= {"DEFAULT_MGR_SECRET_FILE": "/run/secrets/mgr_secret"}
+        flags = (*flags, "-v", f"{file}:/run/secrets/mgr_secret:ro")
+    watcher = engine.start("-c", WATCH, MARK, flags=("--pid", "host", "--user", "1007:1007", "--entrypoint", "python3"))
+    until(lambda: "watching" in watcher.logs, 60, "the watcher")
+    container = engine.start(env=settings, data=data, flags=flags)
+    until(lambda: engine.asked_by(user) or not container.state["Running"], 60, "a request")
+    if way == "file":  # what docker exec starts gets the container's environment, by its nature
+        run = engine.sh(f"cat {data}/.collector/lock").strip()
+        for name in ("environ", "mem", "maps"):
+            assert "Permission denied" in container.exec("cat", f"/proc/{run}/{name}", user="1007", check=False)
+        assert MARK not in container.exec("sh", "-c", "cat /proc/[0-9]*/environ", user="1007:1007", check=False)
+        assert MARK not in container.exec("sh", "-c", "cat /proc/[0-9]*/environ", user="0", check=False)
+    container.stop()
+    watcher.stop()
+    said = watcher.logs.splitlines()[-1]
+    assert said == "seen set()"
+
+
 def test_an_unquoted_password_reads_the_same_in_compose_and_in_docker_run(engine: Engine) -> None:
     """.env.example's advice: no $, no space before #, none at the ends, no quote or # in front."""
     plain = [
@@ -148,8 +206,6 @@ def test_no_log_argument_list_or_layer_holds_a_password(engine: Engine, fleet: S
 
 
 def test_the_argument_list_of_a_run_does_not_hold_the_password(engine: Engine) -> None:
-    from tests.management_node import faults
-
     user = f"watched-{secrets.token_hex(4)}"
     engine.node.faults.add(faults.hang(20), when=lambda request: _is(request, user), times=None)
     settings = engine.settings(

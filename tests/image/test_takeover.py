@@ -41,7 +41,7 @@ def test_roots_files_of_ours_are_taken_over_and_no_others(engine: Engine, flags:
     assert code == 0, logs
     files = engine.files(data)
     kept = {name for name, owner in files.items() if owner == "0:0"}
-    assert kept == {"notes.txt", "own", "own/pexHistoryConf.csv"}
+    assert kept == {"notes.txt", "own", "own/pexHistoryConf.csv", "data_collector.log.2"}
     assert {owner for name, owner in files.items() if name not in kept} == {"1001:1001"}
 
 

@@ -1,0 +1,115 @@
+"""Files in a folder that others may have put something into: what is opened is a file, and no link.
+
+A FIFO would keep a run waiting forever, and a link would have it write elsewhere. Both are found out before a byte
+is read or written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from .errors import CollectorError
+
+KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
+LARGEST_SECRET = 1 << 20
+"""Bytes that a file which a setting names may hold: a password, a key, a bundle of certificates."""
+
+
+class NotAFile(CollectorError):
+    """Something else has the name of a file of ours."""
+
+
+def own(path: str | os.PathLike[str], flags: int) -> int:
+    """For open(..., opener=own): a regular file that is no link. Raises NotAFile, OSError."""
+    refuse_other_kinds(Path(path))
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # changed since it was looked at
+            refuse_other_kinds(Path(path))
+        raise
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_a_file(Path(path), mode)
+    return descriptor
+
+
+def refuse_other_kinds(path: Path) -> None:
+    """A regular file, or nothing, is all that may be there: for what SQLite opens by itself. Raises NotAFile."""
+    if kind := other_kind(path):
+        raise _not_a_file(path, kind)
+
+
+def other_kind(path: Path) -> int:
+    """The mode of what is there and is no regular file (a link is none); 0 for a file, or nothing."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return 0
+    return 0 if stat.S_ISREG(mode) else mode
+
+
+def own_folder(path: Path) -> None:
+    """Make the folder where there is none. Raises NotAFile where something else has its name, OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(exist_ok=True)
+        mode = path.lstat().st_mode
+    except FileExistsError:
+        mode = path.lstat().st_mode
+    if not stat.S_ISDIR(mode):
+        kind = KINDS.get(stat.S_IFMT(mode), "a file")
+        raise NotAFile(f"{path} is {kind}, where the collector needs a folder of its own: remove it, or move it away")
+
+
+def behind_link(path: Path) -> Path:
+    """Where an aggregate is: the path, or what a link that the user made there leads to. Raises NotAFile.
+
+    A user may keep an aggregate on another volume. Their link is one that belongs to him (the user who collects),
+    to root, or to the folder's owner, the same that the kernel follows in /tmp (fs.protected_symlinks). Root
+    follows none: what collects for itself alone has no need to.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return path
+    if not stat.S_ISLNK(found.st_mode):
+        return path
+    if os.geteuid() == 0:
+        raise NotAFile(
+            f"{path} is a link, and root follows none: set PUID to a user other than 0, or mount the other volume"
+            " as the data folder"
+        )
+    if found.st_uid not in (os.geteuid(), 0, path.parent.stat().st_uid):
+        raise NotAFile(
+            f"{path} is a link of user {found.st_uid}'s, and only one of the folder's owner is followed: remove it,"
+            f" or create it again as user {os.geteuid()}"
+        )
+    return Path(os.path.realpath(path))
+
+
+def read_file(path: Path) -> bytes:
+    """What a file that a setting names holds; links are followed, as Kubernetes makes them. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        held = file.read(LARGEST_SECRET + 1)
+    if len(held) > LARGEST_SECRET:
+        raise OSError(errno.EFBIG, f"it is larger than {LARGEST_SECRET} bytes", str(path))
+    return held
+
+
+def _not_a_file(path: Path, mode: int) -> NotAFile:
+    kind = KINDS.get(stat.S_IFMT(mode), "no file")
+    return NotAFile(f"{path} is {kind}, where the collector needs a file of its own: remove it, or move it away")

@@ -1,0 +1,147 @@
+"""What is opened in the data folder is a file, and no link that someone else made."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pexip_history.folder import NotAFile, behind_link, own, own_folder, read_file, refuse_other_kinds
+
+from .privileged import as_root, in_child, open_to_all
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting() -> Iterator[None]:
+    """What hangs fails."""
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+
+
+def link(path: Path) -> None:
+    path.with_name("other").write_text("theirs")
+    path.symlink_to("other")
+
+
+def sock(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+OTHERS: dict[str, Callable[[Path], object]] = {
+    "a link": link,
+    "a dangling link": lambda path: path.symlink_to("nowhere"),
+    "a link to a FIFO": lambda path: (os.mkfifo(path.with_name("fifo")), path.symlink_to("fifo")),
+    "a FIFO": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a socket": sock,
+}
+
+
+@pytest.mark.parametrize("mode", ["r", "a+", "wb", "r+b"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_is_no_file_is_refused_at_once_and_named(tmp_path: Path, other: str, mode: str) -> None:
+    path = tmp_path / "lock"
+    OTHERS[other](path)
+    with (
+        pytest.raises(NotAFile, match=other.removesuffix(" to a FIFO").replace("dangling ", "")) as error,
+        open(path, mode, opener=own),
+    ):
+        pass
+    assert "remove it, or move it away" in str(error.value)
+    with pytest.raises(NotAFile):
+        refuse_other_kinds(path)
+    assert not (tmp_path / "nowhere").exists()
+    assert other != "a link" or (tmp_path / "other").read_text() == "theirs"
+
+
+def test_a_file_is_opened_and_made_as_the_mask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with open(tmp_path / "new", "a+", opener=own) as file:
+            file.write("rows")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").read_text() == "rows"
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+    with pytest.raises(FileNotFoundError), open(tmp_path / "none", opener=own):
+        pass
+    refuse_other_kinds(tmp_path / "new")
+    refuse_other_kinds(tmp_path / "none")
+
+
+def test_a_fifo_that_takes_a_files_place_in_between_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pexip_history import folder
+
+    monkeypatch.setattr(folder, "refuse_other_kinds", lambda path: None)
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(NotAFile, match="a FIFO"), open(tmp_path / "lock", opener=own):
+        pass
+
+
+def test_our_folder_is_made_and_is_no_link(tmp_path: Path) -> None:
+    own_folder(tmp_path / "data" / ".collector")
+    own_folder(tmp_path / "data" / ".collector")
+    (tmp_path / "link").symlink_to("data")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("link", "file", "dangling"):
+        with pytest.raises(NotAFile, match="needs a folder of its own"):
+            own_folder(tmp_path / name)
+    assert not (tmp_path / "nowhere").exists()
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("folder_of", "link_of", "run_of", "followed"),
+    [
+        (4242, 4242, 4242, True),
+        (4242, 0, 4242, True),
+        (4242, 4242, 4711, True),
+        (4242, 4711, 4242, False),
+        (0, 0, 0, False),
+    ],
+)
+def test_an_aggregate_on_another_volume_is_followed_where_the_folders_owner_or_root_put_the_link(
+    tmp_path: Path, folder_of: int, link_of: int, run_of: int, followed: bool
+) -> None:
+    folder, volume = open_to_all(tmp_path) / "data", tmp_path / "volume"
+    for made in (folder, volume):
+        made.mkdir()
+        made.chmod(0o777)
+    os.chown(folder, folder_of, folder_of)
+    path, target = folder / "pexHistoryConf.csv", volume / "calls.csv"
+    path.symlink_to(target)
+    os.lchown(path, link_of, link_of)
+    if followed:
+        assert in_child(lambda: behind_link(path), uid=run_of) == target
+    else:
+        with pytest.raises(NotAFile, match="is a link"):
+            in_child(lambda: behind_link(path), uid=run_of)
+
+
+def test_an_aggregate_that_is_no_link_is_where_it_is(tmp_path: Path) -> None:
+    assert behind_link(tmp_path / "none") == tmp_path / "none"
+    (tmp_path / "file").write_text("")
+    assert behind_link(tmp_path / "file") == tmp_path / "file"
+
+
+def test_a_secret_file_may_be_behind_links_but_is_a_file_of_some_size(tmp_path: Path) -> None:
+    (tmp_path / "..data").mkdir()
+    (tmp_path / "..data" / "secret").write_bytes(b"sesame\n")
+    (tmp_path / "secret").symlink_to("..data/secret")
+    assert read_file(tmp_path / "secret") == b"sesame\n"
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "large").write_bytes(b"x" * (1 << 20) + b"x")
+    for name in ("fifo", "large", ".", "none"):
+        with pytest.raises(OSError, match=r"it is no file|larger than|No such file|Is a directory"):
+            read_file(tmp_path / name)
+    with pytest.raises(OSError, match="it is no file"):
+        read_file(Path("/dev/zero"))
