@@ -25,7 +25,8 @@ def test_what_it_adds_to_its_base_is_small(engine: Engine) -> None:
         return int(docker("inspect", "--format", "{{.Size}}", image))
 
     [base] = re.findall("^FROM (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert size(engine.image) - size(base) < 60_000_000
+    # DuckDB 66 MB, Apprise 16 MB, cryptography 13 MB, cron and tini 9 MB
+    assert size(engine.image) - size(base) < 150_000_000
 
 
 def test_only_our_job_is_on_crons_list(engine: Engine) -> None:
