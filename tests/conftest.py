@@ -68,16 +68,12 @@ def place(site: tuple[ManagementNode, ForkedCollector]) -> Iterator[Deployment]:
 def environment_for(node: ManagementNode, data: Path) -> dict[str, str]:
     """The whole environment of a process that collects from this node into that folder."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return (
-        kept
-        | {
-            "DEFAULT_MGR_ADDRESS": node.address,
-            "DEFAULT_MGR_SECRET": node.secret,
-            "DEFAULT_MGR_CA_FILE": str(node.ca_file),
-            "DATA_DIR": str(data),
-        }
-        | ({"PUID": "0"} if os.geteuid() == 0 else {})
-    )  # the test's own folders are root's then
+    return kept | {
+        "DEFAULT_MGR_ADDRESS": node.address,
+        "DEFAULT_MGR_SECRET": node.secret,
+        "DEFAULT_MGR_CA_FILE": str(node.ca_file),
+        "DATA_DIR": str(data),
+    }
 
 
 @dataclass

@@ -142,8 +142,7 @@ def sandbox(page: Path, parent: Path, nodes: dict[str, ManagementNode]) -> Sandb
     return Sandbox(
         folder,
         node,
-        stand_ins.as_root()
-        | {
+        {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(parent),
             "SANDBOX": str(folder),
