@@ -26,12 +26,12 @@ from zoneinfo import ZoneInfo
 
 from pexip_history import __version__
 from pexip_history.archive import Archive
-from pexip_history.connection import TooLarge
 from pexip_history.errors import (
     BUSY,
     DONE,
     FAILED,
     MISUSED,
+    QUOTED,
     Busy,
     CollectorError,
     NodeError,
@@ -40,12 +40,13 @@ from pexip_history.errors import (
     Refused,
     SettingsError,
     Stopped,
+    TooLarge,
     explain,
     printable,
 )
 from pexip_history.ledger import RUNS_KEPT, Ledger
 from pexip_history.log import Progress, open_log
-from pexip_history.node import PAGE_SIZES, Node, now_of
+from pexip_history.node import Node, now_of
 from pexip_history.privileges import become_owner
 from pexip_history.records import CONFERENCE, PARTICIPANT, STREAM, Page, format_time, parse_time, read_time, streams
 from pexip_history.settings import Settings, read_settings, read_variable
@@ -158,8 +159,10 @@ class Run:
         facts: dict[str, datetime | None] = {}
         if not window.by_hand:
             for resource, each in swept.items():
-                if not each.waiting or each.waits_from:
-                    marks[resource] = min(parse_time(each.waits_from) or self.now, self.now)
+                if not each.waiting:
+                    marks[resource] = self.now
+                elif oldest := read_time(each.waits_from or ""):
+                    marks[resource] = min(oldest, self.now)
             if new:  # the whole of what is to be collected was read
                 whole = all(each.still and not each.waiting for each in swept.values())
                 facts["reconciled"] = self.now if whole else None
@@ -216,12 +219,12 @@ class Run:
         end = format_time(window.end)
         swept = self.sweep(Query(CONFERENCE, {"end_time__lt": end}, format_time(first), end, whole=True))
         facts["reconciled"] = self.now if swept.still and not swept.waiting else None
-        if swept.still and not self.ledger.listed_before() and (oldest := parse_time(swept.oldest)) and oldest > first:
+        if swept.still and not self.ledger.listed_before() and (oldest := read_time(swept.oldest)) and oldest > first:
             facts["complete"] = oldest
             log.warning(
                 "the node no longer lists any conference that was collected before: what ended before %s UTC and"
                 " was not collected is lost; schedule runs more often (DATA_CRON_TIME)",
-                swept.oldest,
+                format_time(oldest),
             )
         return swept
 
@@ -229,8 +232,8 @@ class Run:
 
     def sweep(self, query: Query) -> Swept:
         """Take what is new in a query, again while it moves, as far as the limit allows."""
-        swept = Swept()
-        for _ in range(SWEEPS):
+        swept, readings = Swept(), 0
+        while readings < SWEEPS:
             with suppress(TooLarge):  # then smaller pages are asked for
                 swept = self._sweep_once(query)
                 if swept.chosen:
@@ -239,6 +242,7 @@ class Run:
                 if swept.still:
                     return swept
                 log.info("the %s records moved while they were read; reading them again", query.resource)
+                readings += 1
         log.info("the %s records did not hold still in %d readings; what came is kept", query.resource, SWEEPS)
         return replace(swept, still=False)
 
@@ -308,7 +312,8 @@ class Run:
         if resource == CONFERENCE:
             self.ledger.expect(page)
         elif STREAM in self.stages:
-            self.stages[STREAM].write(streams(page))
+            for columns in streams(page):
+                self.stages[STREAM].write(columns)
 
     # Who is missing
 
@@ -352,7 +357,7 @@ class Run:
                 "%d participants of conference %s are gone: the node forgot the conference before it"
                 " showed them; a more frequent DATA_CRON_TIME leaves it less time to",
                 count,
-                conference,
+                printable(conference, QUOTED),
             )
 
     def _collect_by_span(self, missing: Sequence[tuple[str, int, str | None, str | None]]) -> None:
@@ -364,8 +369,8 @@ class Run:
         latest = max(end for _, end in known.values()) + timedelta(seconds=1)
         low, high = min(start for start, _ in known.values()), format_time(latest)
         filters = {"end_time__gte": low, "end_time__lt": high}
-        with suppress(Refused):
-            page = self.node.page(PARTICIPANT, {**filters, "limit": str(PAGE_SIZES[0])})
+        with suppress(Refused, TooLarge):
+            page = self.node.page(PARTICIPANT, {**filters, "limit": str(self.node.page_size)})
             if page.total > len(known) * len(page.ids):
                 return
             self.ledger.want_missing()
@@ -498,7 +503,7 @@ def _collect_locked(
             outcome, message = "done", summary
             log.info("%s", summary)
         except Exception as error:
-            message = explain(error, settings.data_dir).encode(errors="backslashreplace").decode()
+            message = printable(explain(error, settings.data_dir))
             if message.startswith("unexpected"):
                 log.debug("the unexpected error:", exc_info=True)
             message += "; the next run covers this window" if isinstance(error, Passing) else ""

@@ -7,7 +7,7 @@ import logging.handlers
 import sys
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import printable
 from .settings import Settings
@@ -34,6 +34,9 @@ def open_log(settings: Settings, to_file: bool) -> None:
         def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
             record.message = printable(record.message)  # what a node says forges no line
             return super().formatMessage(record)
+
+        def formatException(self, ei: Any) -> str:  # noqa: N802
+            return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
     class Screen(logging.StreamHandler):  # type: ignore[type-arg]
         def emit(self, record: logging.LogRecord) -> None:
