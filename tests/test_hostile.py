@@ -1,0 +1,422 @@
+"""What an attacker answers, and what odd days bring: bounded, said in one clean line, and nothing is lost.
+
+The attacks are under way together, each in a process of its own whose peak of memory is told.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Collector, environment_for
+from tests.forked_collector import MEMORY
+from tests.management_node import ManagementNode, certificates, conference, faults, participant
+from tests.raw_node import RawNode, Send, Talk, asked, conferences, listing, normal, reply, zipped
+
+MB = 1_000_000
+MOST_MEMORY = 220 * MB
+"""A container has 512 MB, and is to stay below 256."""
+NOON = datetime(2026, 11, 24, 12, 0, 30)
+
+# Each order is a fork of one process, so that a run takes a few hundredths of a second to start.
+FORKS = """
+import json, os, signal, sys, traceback
+sys.path.insert(0, sys.argv[1])
+import collector, msgspec, requests, tenacity, pexip_history.operate
+from pexip_history import connection, node
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    arguments, env, constants, result = json.loads(line)
+    if os.fork():
+        continue
+    said = os.open(result + ".said", os.O_RDWR | os.O_CREAT)
+    os.dup2(said, 1), os.dup2(said, 2)
+    for room in (connection, node):
+        vars(room).update(constants)
+    code = 70
+    try:
+        code = collector.main(arguments, env)
+    except SystemExit as exit:
+        code = exit.code
+    except BaseException:
+        traceback.print_exc()
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    sys.stdout.flush()
+    with open(result + ".new", "w") as file:
+        json.dump([code, int(peak) * 1024], file)
+    os.rename(result + ".new", result)
+    os._exit(0)
+"""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """How a node answers; how the run ends, and a part of what it says."""
+
+    talk: Talk
+    says: str = ""
+    code: int = 1
+    env: tuple[tuple[str, str], ...] = ()
+    greet: Callable[[socket.socket], object] | None = None
+
+
+@dataclass
+class Ended:
+    code: int
+    peak: int
+    output: str
+    seconds: float
+    requests: int
+    data: Path
+
+
+def always(body: bytes, *headers: str, status: str = "200 OK") -> Talk:
+    answer = reply(body, *headers, status=status)
+    return lambda target, send: send(answer)
+
+
+def in_turn(*bodies: bytes) -> Talk:
+    """One after the other; the last for ever."""
+    number = count()
+    return lambda target, send: send(reply(bodies[min(next(number), len(bodies) - 1)]))
+
+
+def page(number: int) -> str:
+    return f"/api/admin/history/v1/conference/?limit=1000&offset={number}"
+
+
+def holding(name: str, value: bytes, number: int = 0) -> bytes:
+    """A record, one field of which has this JSON."""
+    return conferences(1, number, **{name: "HERE"}).replace(b'"HERE"', value)
+
+
+def second(body: bytes, number: int = 2) -> Talk:
+    """After a page as it should be, so that the next is read the quick way."""
+    return in_turn(listing(conferences(1), number, page(1)), body)
+
+
+def times(json: bytes, size: float) -> bytes:
+    """An array of as many as fill so many MB."""
+    return b"[" + (json + b",") * int(size * MB / (len(json) + 1)) + json + b"]"
+
+
+def text(size: float, letter: str = "a") -> bytes:
+    """Text that takes four bytes a character in memory."""
+    return json.dumps("\U0001f680;" + letter * int(size * MB), ensure_ascii=False).encode()
+
+
+def in_participants(value: bytes) -> Talk:
+    def talk(target: str, send: Send) -> None:
+        found = listing(holding("media_streams", value), 1)
+        send(reply(found) if asked(target)[0] == "participant" else normal(target))
+
+    return talk
+
+
+STREAMS = (("DATA_MEDIA_STREAMS", "true"),)
+VALUES, BYTES, RECORDS, FIELDS = "more values at once", "bytes at once", "records at once", " fields, of which"
+BOMBS = {
+    "gzip": Attack(always(zipped([bytes(MB)] * 300), "Content-Encoding: gzip"), BYTES),
+    "gzip three times over": Attack(always(zipped([bytes(MB)] * 500, 3), "Content-Encoding: gzip, gzip, gzip"), BYTES),
+    "gzip fifty times over": Attack(always(b"x", "Content-Encoding: " + ", ".join(["gzip"] * 50)), "encodings"),
+    "a million members of gzip": Attack(
+        always(gzip.compress(b"") * 100_000, "Content-Encoding: gzip"), "cut or damaged"
+    ),
+    "a redirect with gzip": Attack(
+        always(zipped([bytes(MB)] * 300), "Content-Encoding: gzip", "Location: /x", status="302 Found"), BYTES
+    ),
+    "an error with gzip": Attack(
+        always(zipped([bytes(MB)] * 300), "Content-Encoding: gzip", status="404 No"), BYTES
+    ),
+    "a body without an end": Attack(
+        lambda target, send: [send(b"HTTP/1.1 200 OK\r\n\r\n"), *(send(bytes(MB)) for _ in range(1000))],  # type: ignore[arg-type, return-value]
+        BYTES,
+    ),
+    "tiny records": Attack(always(listing(times(b"{}", 2.9)[1:-1], 1)), VALUES),
+    "many tiny records": Attack(always(listing(times(b"{}", 5.9)[1:-1], 1)), VALUES),
+    "records with an id, the quick way": Attack(
+        in_turn(listing(b'{"id":"a"}', 9**6, page(1)), listing(times(b'{"id":"a"}', 2.9)[1:-1], 9**6)), RECORDS
+    ),
+    "nested where text was": Attack(second(listing(holding("name", times(b"{}", 2.9), 1), 2)), VALUES),
+    "texts where text was": Attack(second(listing(holding("name", times(b'"a"', 2.9), 1), 2)), VALUES),
+    "nested participants": Attack(always(listing(holding("participants", times(b"{}", 2.9)), 1)), VALUES),
+    "nested meta": Attack(always(b'{"meta": {"a": ' + times(b"{}", 5.8) + b'}, "objects": []}'), VALUES),
+    "only json takes it": Attack(always(listing(holding("name", b"[NaN, " + times(b"{}", 2.9) + b"]"), 1)), VALUES),
+    "50,000 columns": Attack(always(listing(conferences(1, **{f"f{n}": 1 for n in range(50_000)}), 1)), FIELDS),
+    "a million columns": Attack(
+        always(listing(b'{"id":1,' + b",".join(b'"%d":1' % n for n in range(400_000)) + b"}", 1)), VALUES
+    ),
+    "a column's name of 1 MB": Attack(always(listing(conferences(1, **{"=" + "a" * MB: 1}), 1)), "whose name"),
+    "a page of wide text, and a bomb behind it": Attack(
+        in_turn(
+            listing(conferences(1), 3, page(1)),
+            listing(holding("participants", b"[" + text(5.9) + b"]", 1), 3, page(2)),
+            listing(holding("name", times(b"{}", 2.9), 2), 3),
+        ),
+        VALUES,
+    ),
+    "a name of quotes": Attack(always(listing(holding("name", b'"' + b'\\"' * int(2.9 * MB) + b'"'), 1)), code=0),
+    "a name of formulas": Attack(always(listing(holding("name", b'"' + b";=a" * MB + b'"'), 1)), code=0),
+    "a name of tabs": Attack(always(listing(holding("name", b'"a' + b"\\t" * (2 * MB) + b'"'), 1)), code=0),
+    "a name of digits": Attack(always(listing(holding("name", b'"+' + b"1" * (5 * MB) + b'x"'), 1)), code=0),
+    "ids of 1 MB": Attack(
+        always(listing(b",".join(b'{"id":' + text(1, str(n)) + b"}" for n in range(5)), 5)), code=0
+    ),
+    "a conference of 300,000 participants": Attack(
+        lambda target, send: send(
+            reply(listing(holding("participants", times(b'"/x/1234567/"', 4.2)), 1))
+            if asked(target)[0] == "conference"
+            else normal(target)
+        ),
+        code=0,
+    ),
+    "streams of nothing": Attack(in_participants(times(b"{}", 0.5)), code=0, env=STREAMS),
+    "streams of many names": Attack(
+        in_participants(b"[{" + b",".join(b'"%d":1' % n for n in range(150_000)) + b"}," + times(b"{}", 0.2)[1:]),
+        FIELDS,
+        env=STREAMS,
+    ),
+    "a stream of wide text": Attack(in_participants(b'[{"a":' + text(5.9) + b"}]"), code=0, env=STREAMS),
+}
+BOMBS |= {f"{depth} deep": attack for depth, attack in {
+    "100,000": Attack(always(b"[" * 10**5), "cut or damaged"),
+    "a field 100,000": Attack(always(listing(holding("x", b"[" * 10**5 + b"]" * 10**5), 1)), "cut or damaged"),
+    "NaN, and a field 100,000": Attack(
+        always(listing(holding("x", b"[NaN," + b"[" * 10**5 + b"]" * 10**5 + b"]"), 1)), "cut or damaged"
+    ),
+}.items()}  # fmt: skip
+
+
+def dripping(head: bytes, piece: bytes, pause: float = 0.05) -> Talk:
+    def talk(target: str, send: Send) -> None:
+        send(head)
+        while True:  # until the collector hangs up
+            send(piece)
+            time.sleep(pause)
+
+    return talk
+
+
+def mute(connection: socket.socket) -> None:
+    for byte in b"\x16\x03\x03\x40\x00" + b"\x02" * 1000:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+LATE = "no whole answer within"
+DRIPS = {
+    "a status line": Attack(dripping(b"HTTP/1.1 200 ", b"a"), LATE),
+    "a header": Attack(dripping(OK + b"X: ", b"a"), LATE),
+    "a body": Attack(dripping(OK + b"Content-Length: 5000\r\n\r\n", b"{"), LATE),
+    "a body without a length": Attack(dripping(OK + b"\r\n" + listing(b"", 0), b" "), LATE),
+    "chunks": Attack(dripping(CHUNKED, b"1\r\n{\r\n"), LATE),
+    "the size of a chunk": Attack(dripping(CHUNKED, b"0"), LATE),
+    "trailers": Attack(dripping(CHUNKED + b"0\r\n", b"X: a\r\n"), LATE),
+    "gzip of nothing": Attack(
+        dripping(OK + b"Content-Encoding: gzip\r\n" + CHUNKED[len(OK) :], b"14\r\n" + gzip.compress(b"") + b"\r\n"),
+        LATE,
+    ),
+    "informational answers": Attack(dripping(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.3), LATE),
+    "a handshake": Attack(lambda target, send: None, LATE, greet=mute),
+}
+FLOODS = {
+    "100 Continue": Attack(dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 50, 0), "informational answers"),
+    "103 Early Hints": Attack(
+        dripping(b"", b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 50, 0), "informational answers"
+    ),
+    "headers": Attack(dripping(OK, b"X: a\r\n" * 50, 0), "more than 100 headers"),
+    "one header": Attack(dripping(OK + b"X: ", b"a" * 65536, 0), "65536"),
+    "the size of a chunk": Attack(dripping(CHUNKED, b"0" * 65536, 0), "65536"),
+    "cookies": Attack(
+        always(listing(b"", 0), *[f"Set-Cookie: c{n}={'x' * 3000}" for n in range(90)]), "0 conferences", code=0
+    ),
+    "hints before the answer": Attack(
+        lambda target, send: send(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + normal(target)
+        ),
+        "0 conferences",
+        code=0,
+    ),
+}
+
+
+def endless(total: int, each: int, **more: Any) -> Talk:
+    """Pages without an end, of records that differ, with a `next` that leads on."""
+    number = count(1)
+
+    def talk(target: str, send: Send) -> None:
+        n = next(number)
+        fields = {f"{name}{n}_{i}": 1 for name, width in more.items() for i in range(width)}
+        send(reply(listing(conferences(each, n * each, **fields), total, page(n))))
+
+    return talk
+
+
+def two_in_turn(target: str, send: Send) -> None:
+    other = page(1 if asked(target)[1].get("offset") == "2" else 2)
+    send(reply(listing(conferences(100), 10**7, other)))
+
+
+CHAINS = {
+    "10^15 records": Attack(endless(10**15, 100), "counts 1000000000000000 records"),
+    "an honest number": Attack(endless(10**7, 100), "the run has taken", env=(("DEFAULT_CONF_LIMIT", "0"),)),
+    "an honest number behind a limit": Attack(endless(10**7, 1000), "5000 conferences", code=0),
+    "two pages in turn": Attack(two_in_turn, "the run has taken"),
+    "new columns on each page": Attack(endless(10**7, 2, f=99), "columns, of which"),
+}
+
+NASTY = "\x1b[2J\x9b31m\u202e\r\nhealthy: 312 conferences\u2028\x07\x00"
+ON_WIRE = NASTY.replace("\r\n", "\r").replace("\x00", "").encode().decode("latin-1")  # in a header
+TEXTS = {
+    "next": Attack(always(listing(conferences(1), 2, NASTY)), "next page"),
+    "next elsewhere": Attack(always(listing(conferences(1), 2, f"https://{NASTY}/")), "next page"),
+    "next of 1 MB": Attack(always(listing(conferences(1), 2, "/" + "\u202e" * (MB // 2))), "next page"),
+    "Content-Type": Attack(always(b"x", f"Content-Type: {ON_WIRE}"), "instead of JSON"),
+    "Location": Attack(always(b"", f"Location: {ON_WIRE}", status="302 Found"), "is not followed"),
+    "Location in no encoding": Attack(always(b"", "Location: /\xff\xfe", status="302 Found"), "is not followed"),
+    "Location that is no address": Attack(always(b"", "Location: http://[", status="302 Found"), "is not followed"),
+    "a status line": Attack(always(b"", status=f"999 {ON_WIRE}"), "answered 999"),
+    "no HTTP": Attack(lambda target, send: send(ON_WIRE.encode("latin-1") + b"\r\n\r\n"), "broke"),
+    "a header without a colon": Attack(always(b"x", ON_WIRE), "JSON"),
+    "a column": Attack(always(listing(conferences(1, **{NASTY: NASTY}), 1)), "1 conferences", code=0),
+    "half of a pair in an id": Attack(
+        always(listing(rb'{"id":"a\ud800","end_time":"2020-01-01T12:00:00\udfff","start_time":"\ud800"}', 1)),
+        "1 conferences",
+        code=0,
+    ),
+    "half of a pair in next": Attack(
+        always(listing(conferences(1), 2, "HERE").replace(b"HERE", rb"/\ud800")), "next page"
+    ),
+    "half of a pair in a column": Attack(
+        always(listing(rb'{"id":"a","\ud800":"\ud800","participants":["/x/\ud800/"],"conference":"\ud800"}', 1)),
+        "1 conferences",
+        code=0,
+    ),
+    "no UTF-8 in a list": Attack(always(listing(holding("participants", b'["/\xff/"]'), 1)), "1 conferences", code=0),
+    "no UTF-8 in a text": Attack(always(listing(holding("name", b'"\xff"'), 1)), "cut or damaged"),
+    "an end that is no time": Attack(
+        in_turn(listing(conferences(2, end_time=f"2020-01-01T12:00:00{NASTY}"), 2)),
+        "1 conferences",
+        code=0,
+        env=(("DEFAULT_CONF_LIMIT", "1"), ("DEFAULT_PART_LIMIT", "1")),
+    ),
+}
+HEADERS = {
+    f"{name}: {value}": Attack(
+        always(listing(conferences(1), 1), f"{name}: {value}", status=status), says, 0 if status == "200 OK" else 1
+    )
+    for name, status, says, values in (
+        ("Date", "200 OK", "1 conferences", ("inf", "nan", "9999", "-1", " ", "(", "1e400", "\xff",
+         "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359")),
+        ("Retry-After", "503 Busy", "answered 503", ("inf", "nan", "-5", "1e9", "9" * 400, "\xff",
+         "Fri, 31 Dec 9999 23:59:59 GMT")),
+    )
+    for value in values
+}  # fmt: skip
+ATTACKS = {
+    (kind, name): attack
+    for kind, attacks in {
+        "bomb": BOMBS, "drip": DRIPS, "flood": FLOODS, "chain": CHAINS, "text": TEXTS, "header": HEADERS
+    }.items()
+    for name, attack in attacks.items()
+}  # fmt: skip
+SHRUNK: dict[str, dict[str, float]] = {
+    "drip": {"LONGEST_ANSWER": 1.0},
+    "chain": {"LONGEST_RUN": 1.5, "LONGEST_WAIT": 1.0, "PACE": 10**6},
+}
+Play = Callable[[str, str], Ended]
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[Play]:
+    """What became of every attack; they run three at a time."""
+    with (
+        tempfile.TemporaryDirectory(prefix="hostile-", dir=MEMORY) as folder,
+        subprocess.Popen(
+            [sys.executable, "-c", FORKS, str(ROOT)],
+            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+            stdin=subprocess.PIPE,
+            encoding="utf-8",
+        ) as forks,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        assert forks.stdin
+        stdin = forks.stdin
+
+        def play(number: int, kind: str, attack: Attack) -> Ended:
+            data, result = Path(folder, f"data{number}"), Path(folder, f"result{number}")
+            data.mkdir()
+            with RawNode(attack.talk, greet=attack.greet) as node:
+                ca_file = Path(folder, f"ca{number}.pem")
+                ca_file.write_bytes(node.certificate.ca)
+                env = {
+                    "DEFAULT_MGR_ADDRESS": node.address,
+                    "DEFAULT_MGR_SECRET": "sesame",
+                    "DEFAULT_MGR_CA_FILE": str(ca_file),
+                    "DATA_DIR": str(data),
+                }
+                constants = {"PATIENCE": 0.3, "ATTEMPTS": 2, **SHRUNK.get(kind, {})}
+                arguments = ["collect", "--from", "2020-01-01", "--to", "2020-01-02"]
+                began = time.monotonic()
+                stdin.write(json.dumps([arguments, env | dict(attack.env), constants, str(result)]) + "\n")
+                stdin.flush()
+                while not result.exists():
+                    assert time.monotonic() - began < 60, "it goes on"
+                    time.sleep(0.02)
+                code, peak = json.loads(result.read_text())
+                said = Path(f"{result}.said").read_text(encoding="utf-8")
+                return Ended(code, peak, said, time.monotonic() - began, len(node.targets), data)
+
+        running: dict[tuple[str, str], Future[Ended]] = {
+            (kind, name): pool.submit(play, number, kind, attack)
+            for number, ((kind, name), attack) in enumerate(ATTACKS.items())
+        }
+        yield lambda kind, name: running[kind, name].result()
+        stdin.close()
+
+
+@pytest.mark.parametrize(("kind", "name"), ATTACKS)
+def test_whatever_a_node_answers_memory_and_time_are_bounded_and_one_line_says_it(
+    played: Play, kind: str, name: str
+) -> None:
+    attack, ended = ATTACKS[kind, name], played(kind, name)
+    assert ended.code == attack.code, ended.output[-2000:]
+    assert ended.peak < MOST_MEMORY, f"{ended.peak / MB:.0f} MB"
+    assert ended.seconds < 30
+    assert attack.says in ended.output
+    assert "Traceback" not in ended.output
+    assert "unexpected" not in ended.output
+    assert ended.output.count(" ERROR ") == attack.code
+    log = (ended.data / "data_collector.log").read_text(encoding="utf-8")
+    for said in (ended.output, log):
+        assert len(said) < 10_000
+        assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ \S", line) for line in said.splitlines())
+        assert is_clean(said)
+    if attack.code:
+        assert list(ended.data.glob("*.csv")) == [], "a run that fails changes no data file"
+
+
+def is_clean(said: str) -> bool:
+    """Whether it moves no cursor, forges no line and turns no direction: byte by byte."""
+    return all(character == "\n" or character.isprintable() for character in said)
