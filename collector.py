@@ -643,6 +643,7 @@ def _day(text: str) -> date:
 
 def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     """Carry out one command and tell the exit code."""
+    os.environ.pop("SSLKEYLOGFILE", None)  # whatever else speaks TLS: no key of it goes to a file
     try:
         zone = read_variable(environ, "TZ")
     except SettingsError:  # said below, with all the others

@@ -381,7 +381,7 @@ class Ledger:
                 db.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
             for statement in filter(str.strip, SCHEMA.split(";\n")):
                 db.execute(statement)
-            newest = ""
+            newest, latest = "", format_time(now)
             for resource in (CONFERENCE, PARTICIPANT):
                 sql, began, ended, count = INSERT[resource], "9999", "", 0
                 for row in rows[resource]:
@@ -389,16 +389,17 @@ class Ledger:
                     if row["id"]:
                         values = {"id": row["id"], "conference": uri_id(row.get("conference")), "until": yesterday}
                         count += db.execute(sql, values).rowcount
-                        began, ended = (min(began, end), max(ended, end)) if is_time(end) else (began, ended)
+                        began, ended = (
+                            (min(began, end), max(ended, end)) if is_time(end) and end <= latest else (began, ended)
+                        )
                 newest = max(newest, ended)
                 oldest.append(began if ended else "")
-                mark = min(ended, format_time(now)) or None
-                db.execute("UPDATE resource SET mark = ?, rows = ? WHERE name = ?", (mark, count, resource))
+                db.execute("UPDATE resource SET mark = ?, rows = ? WHERE name = ?", (ended or None, count, resource))
             if old:
                 self._take_over_version_1(yesterday)
                 newest = newest or str(db.execute("SELECT coalesce(max(mark), '') FROM resource").fetchone()[0])
             if newest:
-                first = min(max(began or newest for began in oldest), format_time(now))
+                first = min(max(began or newest for began in oldest), latest)
                 db.executemany("INSERT INTO fact VALUES (?, ?)", (("first", first), ("complete", first)))
             count = self.one("SELECT (SELECT count(*) FROM conference) + (SELECT count(*) FROM participant)")
         self.version = SCHEMA_VERSION

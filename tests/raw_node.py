@@ -73,8 +73,10 @@ class RawNode:
                         received += piece
                     head, _, received = received.partition(b"\r\n\r\n")
                     length = [line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-                    for _ in range(int(length[0]) if length else 0):
-                        received = received[1:] or connection.recv(65536)[1:]
+                    wanted = int(length[0]) if length else 0
+                    while len(received) < wanted:
+                        received += connection.recv(65536)
+                    received = received[wanted:]
                     self.heads.append(head)
                     self.targets.append(head.split()[1].decode("latin-1"))
                     self.talk(self.targets[-1], connection.sendall)

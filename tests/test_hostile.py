@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -20,14 +19,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.conftest import ROOT, Collector, environment_for
+from tests.conftest import ROOT, Collector
 from tests.forked_collector import MEMORY
 from tests.management_node import ManagementNode, certificates, conference, faults, participant
 from tests.raw_node import RawNode, Send, Talk, asked, conferences, listing, normal, reply, zipped
@@ -144,9 +146,7 @@ BOMBS = {
     "a redirect with gzip": Attack(
         always(zipped([bytes(MB)] * 300), "Content-Encoding: gzip", "Location: /x", status="302 Found"), BYTES
     ),
-    "an error with gzip": Attack(
-        always(zipped([bytes(MB)] * 300), "Content-Encoding: gzip", status="404 No"), BYTES
-    ),
+    "an error with gzip": Attack(always(zipped([bytes(MB)] * 300), "Content-Encoding: gzip", status="404 No"), BYTES),
     "a body without an end": Attack(
         lambda target, send: [send(b"HTTP/1.1 200 OK\r\n\r\n"), *(send(bytes(MB)) for _ in range(1000))],  # type: ignore[arg-type, return-value]
         BYTES,
@@ -178,9 +178,7 @@ BOMBS = {
     "a name of formulas": Attack(always(listing(holding("name", b'"' + b";=a" * MB + b'"'), 1)), code=0),
     "a name of tabs": Attack(always(listing(holding("name", b'"a' + b"\\t" * (2 * MB) + b'"'), 1)), code=0),
     "a name of digits": Attack(always(listing(holding("name", b'"+' + b"1" * (5 * MB) + b'x"'), 1)), code=0),
-    "ids of 1 MB": Attack(
-        always(listing(b",".join(b'{"id":' + text(1, str(n)) + b"}" for n in range(5)), 5)), code=0
-    ),
+    "ids of 1 MB": Attack(always(listing(b",".join(b'{"id":' + text(1, str(n)) + b"}" for n in range(5)), 5)), code=0),
     "a conference of 300,000 participants": Attack(
         lambda target, send: send(
             reply(listing(holding("participants", times(b'"/x/1234567/"', 4.2)), 1))
@@ -420,3 +418,391 @@ def test_whatever_a_node_answers_memory_and_time_are_bounded_and_one_line_says_i
 def is_clean(said: str) -> bool:
     """Whether it moves no cursor, forges no line and turns no direction: byte by byte."""
     return all(character == "\n" or character.isprintable() for character in said)
+
+
+# What reaches the screens of those who look after it
+
+
+@pytest.mark.parametrize("name", ["next", "next of 1 MB"])
+def test_no_screen_shows_more_of_a_nodes_words_than_can_be_read_nor_as_control_characters(
+    played: Play, name: str
+) -> None:
+    ended = played("text", name)
+    for words in (["status"], ["health"]):
+        said = subprocess.run(
+            [sys.executable, str(ROOT / "collector.py"), *words],
+            env={"PATH": os.environ["PATH"], "DATA_DIR": str(ended.data), "LANG": "C.UTF-8"},
+            capture_output=True,
+            encoding="utf-8",
+        ).stdout
+        assert is_clean(said)
+        assert len(said) < 10_000
+        assert not any(line.startswith("healthy") for line in said.splitlines())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        listing(conferences(1, end_time=NASTY), 1),
+        listing(conferences(1), 1).replace(b'"limit": 1000', b'"limit": ' + json.dumps(NASTY).encode()),
+        listing(conferences(1), 1).replace(
+            b'"total_count": 1', b'"total_count": ' + json.dumps([NASTY] * 999).encode()
+        ),
+        listing(b"", 0),
+        b"[]",
+        b"{}",
+    ],
+)
+def test_check_shows_what_a_node_says_in_one_line_for_each_thing(collector: Collector, body: bytes) -> None:
+    with RawNode(always(body)) as node:
+        outcome = check(collector, node)
+    lines = outcome.stdout.splitlines()
+    assert [line.split(":")[0][5:] for line in lines][:4] == ["settings", "name", "TLS", "credentials"]
+    assert all(line[:5] in ("ok   ", "FAIL ") for line in lines)
+    assert is_clean(outcome.stdout)
+    assert "unexpected" not in outcome.output
+    assert outcome.stderr == ""
+
+
+def check(collector: Collector, node: RawNode) -> Any:
+    ca_file = collector.data.parent / "raw.pem"
+    ca_file.write_bytes(node.certificate.ca)
+    collector.env |= {"DEFAULT_MGR_ADDRESS": node.address, "DEFAULT_MGR_CA_FILE": str(ca_file)}
+    return collector("check")
+
+
+def test_check_of_a_node_whose_whole_list_is_too_large_for_one_answer_still_tells_of_it(collector: Collector) -> None:
+    def talk(target: str, send: Send) -> None:
+        all_of_them = asked(target)[1].get("limit") == "0"
+        send(reply(listing(conferences(8000 if all_of_them else 1, name="x" * 900), 8000)))
+
+    with RawNode(talk) as node:
+        outcome = check(collector, node)
+    assert "ok   history: 8000 conferences, ended 2020-01-01T12:00:00" in outcome.stdout
+
+
+def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: ManagementNode, collector: Collector) -> None:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NASTY.replace("\x00", ""))])
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(datetime(2020, 1, 1))
+        .not_valid_after(datetime(2090, 1, 1))
+        .sign(key, hashes.SHA256())
+    )
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    node.certificate = certificates.Certificate(pem, key.private_bytes(serialization.Encoding.PEM, *plain), pem)
+    for words in ([], ["check"]):
+        outcome = collector(*words)
+        assert outcome.code == 1
+        assert "does not verify" in outcome.output
+        assert "Traceback" not in outcome.output
+        assert is_clean(outcome.output)
+
+
+# What an answer leaves behind
+
+
+def ended(*, at: datetime, number: int = 3) -> list[dict[str, Any]]:
+    """Conferences that ended a minute after the other."""
+    return [conference(end_time=(at - timedelta(minutes=n)).isoformat(), participants=[]) for n in range(number)]
+
+
+def test_records_that_end_in_9999_behind_a_limit_are_left_out_and_stop_nothing(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.now = NOON
+    node.add(ended(at=NOON - timedelta(hours=1)))
+    far = [conference(end_time="9999-12-31T23:59:59", participants=[]) for _ in range(5)]
+
+    def poisoned(document: dict[str, Any]) -> None:
+        document["objects"] += far
+        document["meta"]["total_count"] += len(far)
+
+    collector.env["DEFAULT_CONF_LIMIT"] = "2"
+    collector.at(NOON)
+    node.faults.add(faults.edited(poisoned), on="conference", times=None)
+    assert collector().code == 0
+    node.faults.clear()
+    for lost in (False, True):  # with its ledger, and with one that is made again from the files
+        node.now = (node.now or NOON) + timedelta(days=1)
+        collector.at(node.now)
+        if lost:
+            (collector.data / ".collector" / "ledger.sqlite").unlink()
+        new = ended(at=node.now - timedelta(hours=2), number=1)
+        node.add(new)
+        for _ in range(3):
+            assert collector().code == 0
+        assert new[0]["id"] in {row["id"] for row in collector.rows("pexHistoryConf.csv")}
+    assert not {one["id"] for one in far} & {row["id"] for row in collector.rows("pexHistoryConf.csv")}
+    marks = [file["collected_to"] for file in json.loads(collector("status", "--json").stdout)["files"]]
+    assert all(mark < "2027" for mark in marks)
+
+
+def test_rows_of_9999_in_the_files_do_not_stop_a_ledger_that_is_made_of_them(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.now = NOON
+    node.add(ended(at=NOON - timedelta(hours=1)))
+    collector.at(NOON)
+    assert collector().code == 0
+    aggregate = collector.data / "pexHistoryConf.csv"
+    header = collector.table(aggregate)[0]
+    odd = ["9999-12-31T23:59:59" if name == "end_time" else "odd" if name == "id" else "" for name in header]
+    aggregate.write_bytes(aggregate.read_bytes() + ",".join(odd).encode() + b"\r\n")
+    (collector.data / ".collector" / "ledger.sqlite").unlink()
+    node.now += timedelta(days=1)
+    collector.at(node.now)
+    new = ended(at=node.now - timedelta(hours=2))
+    node.add(new)
+    assert collector().code == 0
+    assert {one["id"] for one in new} <= {row["id"] for row in collector.rows(aggregate)}
+
+
+def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(node: ManagementNode, collector: Collector) -> None:
+    node.now = NOON
+    node.add(ended(at=NOON - timedelta(hours=1)))
+    wide = ["id", "end_time", *(f"f{n}" for n in range(2000))]
+    known = list(collector_fields(node, collector))
+    (collector.data / "pexHistoryConf.csv").write_text(",".join([*wide, *known]) + "\r\n")
+    collector.at(NOON)
+    assert collector().code == 0
+    assert len(collector.rows("pexHistoryConf.csv")) == 3
+
+
+def collector_fields(node: ManagementNode, collector: Collector) -> list[str]:
+    """The node's fields, but for those that every file has."""
+    return [name for name in ended(at=NOON, number=1)[0] if name not in ("id", "end_time")]
+
+
+def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones_and_nothing_is_lost(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.now = NOON
+    held = [conference(end_time="2026-11-24T11:00:00", name="x" * 30_000, participants=[]) for _ in range(300)]
+    node.add(held)
+    collector.at(NOON)
+    outcome = collector()
+    assert outcome.code == 0, outcome.output
+    assert len(collector.rows("pexHistoryConf.csv")) == 300
+    assert {request.query.get("limit") for request in node.requests} >= {"1000", "250", "25"}
+
+
+def test_a_sign_in_of_oauth2_is_bounded_as_every_answer_is(collector: Collector) -> None:
+    from tests.management_node import OAuth2
+
+    key = collector.data.parent / "key.pem"
+    key.write_bytes(OAuth2().add("client"))
+    key.chmod(0o600)
+    with RawNode(always(zipped([bytes(MB)] * 100), "Content-Encoding: gzip")) as node:
+        ca_file = collector.data.parent / "raw.pem"
+        ca_file.write_bytes(node.certificate.ca)
+        del collector.env["DEFAULT_MGR_SECRET"]
+        collector.env |= {"DEFAULT_MGR_ADDRESS": node.address, "DEFAULT_MGR_CA_FILE": str(ca_file)}
+        collector.env |= {"DEFAULT_MGR_CLIENT_ID": "client", "DEFAULT_MGR_CLIENT_KEY_FILE": str(key)}
+        outcome = collector()
+    assert node.targets == ["/oauth/token/"]
+    assert "answered more than 65,536 bytes at once" in outcome.stderr
+
+
+def test_no_cookie_of_the_node_is_sent_back_and_no_tls_key_is_written(
+    node: ManagementNode, collector: Collector
+) -> None:
+    keys = collector.data.parent / "keys.log"
+    collector.env["SSLKEYLOGFILE"] = str(keys)
+    node.faults.add(faults.status(503, headers={"Set-Cookie": "a=b"}), times=1)
+    assert collector().code == 0
+    assert len(node.requests) > 1
+    assert [request.headers["Cookie"] for request in node.requests if "Cookie" in request.headers] == []
+    assert not keys.exists()
+
+
+# Odd days
+
+
+def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(node: ManagementNode, collector: Collector) -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as elsewhere:
+        if Path(elsewhere).stat().st_dev == collector.data.stat().st_dev:
+            pytest.skip("no second volume here")
+        node.now = NOON
+        node.add(ended(at=NOON - timedelta(hours=1)))
+        collector.at(NOON)
+        assert collector().code == 0
+        real = Path(elsewhere, "conferences.csv")
+        real.write_bytes((collector.data / "pexHistoryConf.csv").read_bytes())
+        (collector.data / "pexHistoryConf.csv").unlink()
+        (collector.data / "pexHistoryConf.csv").symlink_to(real)
+        node.now += timedelta(hours=2)
+        collector.at(node.now)
+        node.extra_fields = {"conference": {"mood": "good"}}
+        node.add(ended(at=node.now - timedelta(hours=1)))
+        assert collector().code == 0
+        assert [row["mood"] for row in collector.rows(real)] == [""] * 3 + ["good"] * 3
+        assert (collector.data / "pexHistoryConf.csv").is_symlink()
+        assert [file.name for file in Path(elsewhere).iterdir()] == [real.name]
+
+
+COMMIT = """
+import os, sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN EXCLUSIVE")
+for n in range(3000):
+    db.execute("INSERT INTO participant VALUES (?, 'c')", (f"{n:0100}",))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_that_commits(
+    node: ManagementNode, collector: Collector
+) -> None:
+    assert collector().code == 0
+    ledger = collector.data / ".collector" / "ledger.sqlite"
+    with subprocess.Popen([sys.executable, "-c", COMMIT, str(ledger)], stdout=subprocess.PIPE) as committing:
+        assert committing.stdout
+        committing.stdout.readline()
+        with (collector.data / ".collector" / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            health = collector("health")
+            assert (health.code, health.stdout.split(":")[0]) == (0, "healthy"), health.output
+            assert "a run is under way and writes the ledger" in health.output
+        committing.send_signal(signal.SIGKILL)
+    as_reader = ["status", "health"]
+    for command in as_reader:
+        outcome = collector(command)
+        assert outcome.code == 1
+        assert "killed while it wrote the ledger; nothing is lost" in outcome.output
+        assert "permission" not in outcome.output
+    assert collector().code == 0
+    assert collector("health").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--from", "0001-01-01"],
+        ["--to", "0001-01-01"],
+        ["--from", "9999-12-31T23:59:59-10:00"],
+        ["--to", "9999-12-31T23:59:59-10:00"],
+        ["--from", "2026-11-24", "--to", "2026-11-24"],
+        ["--from", "2999-12-31"],
+    ],
+)
+def test_a_time_that_no_call_can_have_is_refused_with_the_way_to_say_it(collector: Collector, words: list[str]) -> None:
+    outcome = collector("collect", *words)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.output
+    assert "give " in outcome.stderr
+    assert list(collector.data.glob("*.csv")) == []
+
+
+def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.faults.add(faults.status(404), when=lambda request: "schema" in request.path, times=None)
+    outcome = collector()
+    assert outcome.code == 0, outcome.output
+    assert not {"id", "end_time"} - set(collector.table("pexHistoryConf.csv")[0])
+
+
+def test_in_the_hour_that_comes_twice_names_follow_the_runs(node: ManagementNode, collector: Collector) -> None:
+    collector.env["TZ"] = "Europe/Oslo"
+    order = []
+    for minutes in (30, 70, 90, 130):  # from 02:00 in summer time; 02:00 comes again after an hour
+        node.now = datetime(2026, 10, 25, 0, 0, 5) + timedelta(minutes=minutes)
+        node.add(ended(at=node.now - timedelta(minutes=5), number=1))
+        collector.at(node.now)
+        assert collector().code == 0
+        order.append({file.name for file in collector.dated("Conf")})
+    names = [(now - before).pop() for before, now in zip([set(), *order], order, strict=False)]
+    assert names == sorted(names)
+    rows = [row for name in names for row in collector.rows(name)]
+    assert rows == collector.rows("pexHistoryConf.csv")
+
+
+def test_records_unlike_each_other_keep_every_digit(collector: Collector) -> None:
+    numbers = [b"1.50", b"1e5", b"10000000000000000000000000000000001", b"-0.0", b"true", b"null", b'["1.50", 1.50]']
+    records = [holding("name", number, n) for n, number in enumerate(numbers)]
+    records[0] = records[0].replace(b"}", b', "more": 2.50}')
+    with RawNode(
+        lambda target, send: send(
+            reply(listing(b",".join(records), len(records))) if asked(target)[0] == "conference" else normal(target)
+        )
+    ) as node:
+        ca_file = collector.data.parent / "raw.pem"
+        ca_file.write_bytes(node.certificate.ca)
+        collector.env |= {"DEFAULT_MGR_ADDRESS": node.address, "DEFAULT_MGR_CA_FILE": str(ca_file)}
+        assert collector("--from", "2020-01-01", "--to", "2020-01-02").code == 0
+    wanted = [number.decode() for number in numbers[:4]] + ["True", "", '["1.50",1.50]']
+    rows = collector.rows("pexHistoryConf.csv")
+    assert [row["name"] for row in rows] == wanted
+    assert rows[0]["more"] == "2.50"
+
+
+def test_a_run_that_starts_as_health_looks_waits_for_it(node: ManagementNode, collector: Collector) -> None:
+    assert collector().code == 0
+    with (collector.data / ".collector" / "lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with collector.start() as run:
+            time.sleep(0.6)
+            fcntl.flock(looking, fcntl.LOCK_UN)
+            assert run.wait() == 0
+
+
+def test_a_log_file_that_cannot_be_written_keeps_no_row_from_being_collected(
+    node: ManagementNode, collector: Collector
+) -> None:
+    (collector.data / "data_collector.log").mkdir()
+    node.now = NOON
+    node.add(ended(at=NOON - timedelta(hours=1)))
+    collector.at(NOON)
+    outcome = collector()
+    assert outcome.code == 0
+    assert "data_collector.log cannot be written" in outcome.stderr
+    assert len(collector.rows("pexHistoryConf.csv")) == 3
+
+
+def test_times_with_a_zone_are_read_as_the_moments_that_they_are(node: ManagementNode, collector: Collector) -> None:
+    node.now = NOON
+    held = ended(at=NOON - timedelta(hours=1), number=1)
+    node.add(held)
+
+    def zoned(document: dict[str, Any]) -> None:
+        for one, zone in zip(document["objects"], ("Z",), strict=False):
+            one["end_time"] += zone
+
+    node.faults.add(faults.edited(zoned), on="conference", times=None)
+    collector.at(NOON)
+    outcome = collector()
+    assert outcome.code == 0
+    assert "WARNING" not in outcome.stderr
+    (row,) = collector.rows("pexHistoryConf.csv")
+    assert row["end_time"] == f"{held[0]['end_time']}Z", "as it was sent"
+    assert json.loads(collector("status", "--json").stdout)["files"][0]["collected_to"] == "2026-11-24T12:00:00"
+
+
+def test_a_participant_who_was_transferred_is_not_called_gone(node: ManagementNode, collector: Collector) -> None:
+    node.now = NOON
+    first, then = ended(at=NOON - timedelta(hours=1), number=2)
+    moved = participant(then)
+    first["participants"] = [moved["resource_uri"]]
+    then["participants"] = [moved["resource_uri"]]
+    node.add([first, then], [moved])
+    outcomes = []
+    for hours in (0, 1, 25):
+        node.now = NOON + timedelta(hours=hours)
+        collector.at(node.now)
+        outcomes.append(collector())
+    assert [outcome.code for outcome in outcomes] == [0] * 3
+    assert not any("gone" in outcome.output for outcome in outcomes)
+    assert [row["id"] for row in collector.rows("pexHistoryPart.csv")] == [moved["id"]]
+
+
+def test_help_says_of_each_command_what_it_does_and_gives_an_example(collector: Collector) -> None:
+    text = collector("--help").stdout
+    for command in ("collect", "check", "status", "report", "health", "crontab"):
+        assert re.search(rf"^ +{command} +\w+ \w+", text, re.MULTILINE)
+    assert "collector.py collect --from 2026-11-01" in text
+    assert "--from T" in collector("collect", "--help").stdout
