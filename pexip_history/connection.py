@@ -160,9 +160,9 @@ class Connection:
                 " overloaded, or a slow line on the way?"
             )
         if len(body) > (MOST_IN_SMALLEST if form else MOST_BYTES):
-            raise TooLarge(
-                f"{self._settings.address} answered more than {len(body) - 1:,} bytes at once, which the History API"
-                " never does; is DEFAULT_MGR_ADDRESS a Management Node?"
+            raise (NodeError if form else TooLarge)(
+                f"{self._settings.address} answered more than {len(body) - 1:,} bytes at once, which a Management Node"
+                " never does; is DEFAULT_MGR_ADDRESS one?"
             )
         if len(body) > UNCOUNTED and too_many_values(body):
             raise TooLarge(
