@@ -28,6 +28,7 @@ from pexip_history.errors import (
     DONE,
     FAILED,
     MISUSED,
+    QUOTED,
     Busy,
     CollectorError,
     NotFound,
@@ -35,13 +36,14 @@ from pexip_history.errors import (
     Refused,
     SettingsError,
     Stopped,
+    TooLarge,
     explain,
     printable,
 )
 from pexip_history.folder import own_folder
 from pexip_history.ledger import RUNS_KEPT, Ledger
 from pexip_history.log import Progress, open_log
-from pexip_history.node import PAGE_SIZES, Node, now_of
+from pexip_history.node import Node, now_of
 from pexip_history.privileges import become_owner, protect_memory
 from pexip_history.records import CONFERENCE, PARTICIPANT, format_time, parse_time, read_time
 from pexip_history.settings import Settings, read_settings, read_variable
@@ -108,8 +110,10 @@ class Run:
         facts: dict[str, datetime | None] = {}
         if not window.by_hand:
             for resource, each in swept.items():
-                if not each.waiting or each.waits_from:
-                    marks[resource] = min(read_time(each.waits_from or "") or self.now, self.now)
+                if not each.waiting:
+                    marks[resource] = self.now
+                elif oldest := read_time(each.waits_from or ""):
+                    marks[resource] = min(oldest, self.now)
             if new:  # the whole of what is to be collected was read
                 whole = all(each.still and not each.waiting for each in swept.values())
                 facts["reconciled"] = self.now if whole else None
@@ -171,7 +175,7 @@ class Run:
             log.warning(
                 "the node no longer lists any conference that was collected before: what ended before %s UTC and"
                 " was not collected is lost; schedule runs more often (DATA_CRON_TIME)",
-                swept.oldest,
+                format_time(oldest),
             )
         return swept
 
@@ -217,7 +221,7 @@ class Run:
                 "%d participants of conference %s are gone: the node forgot the conference before it"
                 " showed them; schedule runs more often (DATA_CRON_TIME) to avoid this",
                 count,
-                conference,
+                printable(conference, QUOTED),
             )
 
     def _collect_by_span(self, missing: Sequence[tuple[str, int, str | None, str | None]]) -> None:
@@ -229,8 +233,8 @@ class Run:
         latest = max(end for _, end in known.values()) + timedelta(seconds=1)
         low, high = min(start for start, _ in known.values()), format_time(latest)
         filters = {"end_time__gte": low, "end_time__lt": high}
-        with suppress(Refused):
-            page = self.node.page(PARTICIPANT, {**filters, "limit": str(PAGE_SIZES[0])})
+        with suppress(Refused, TooLarge):
+            page = self.node.page(PARTICIPANT, {**filters, "limit": str(self.node.page_size)})
             if page.total > len(known) * len(page.ids):
                 return
             self.ledger.want_missing()
@@ -363,7 +367,7 @@ def _collect_locked(
             outcome, message = "done", summary
             log.info("%s", summary)
         except Exception as error:
-            message = explain(error, settings.data_dir).encode(errors="backslashreplace").decode()
+            message = printable(explain(error, settings.data_dir))
             if message.startswith("unexpected"):
                 log.debug("the unexpected error:", exc_info=True)
             message += "; the next run covers this window" if isinstance(error, Passing) else ""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from . import __version__
-from .errors import NodeError, Passing, printable
+from .errors import QUOTED, NodeError, Passing, TooLarge, printable
+from .records import UNCOUNTED, too_many_values
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -27,10 +28,18 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 30.0
 """Seconds: of connecting, and between two bytes of an answer."""
 LONGEST_ANSWER = 300.0
 """Seconds for an answer as a whole: a page of 2.6 MB at 10 KB/s passes, a byte a second does not."""
-MOST_BYTES = 16_000_000
-"""Of an answer, decompressed. A page of 1,000 usual records has 2.6 MB, one with ten media streams each
-10 MB. What is decoded from it takes up to five times as much, and the next page is on its way meanwhile:
-so a container stays below 256 MB. A page with more than that is asked for in smaller ones."""
+MOST_BYTES = 6_000_000
+"""Of an answer, decompressed. A page of 1,000 usual records has 2.6 MB. A character outside of Latin-1 makes text
+of it four times as large, a row is text five times over while it is written, and the next page is on its way
+meanwhile: so a container stays below 256 MB. A larger page, such as 1,000 records with ten media streams
+each (10 MB), is asked for in smaller ones."""
+MOST_IN_SMALLEST = 65_536
+"""Bytes of an answer to a form: a token is smaller."""
+CENTURY = 100 * 366 * 86400.0  # seconds
+PIECE = 65_536
+"""Bytes unpacked at once: gzip copies what is behind each of its members."""
+MOST_INFORMATIONAL = 20
+"""Answers (1xx) before the answer itself."""
 
 # What kept us from an answer, by the exceptions within the exception; the first that fits is it.
 BROKEN: tuple[tuple[set[str], type[NodeError], str], ...] = (
@@ -64,10 +73,6 @@ BROKEN: tuple[tuple[set[str], type[NodeError], str], ...] = (
 )
 
 
-class TooLarge(NodeError):
-    """The answer has more bytes than one answer may have."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """What came back to one request."""
@@ -84,6 +89,8 @@ class Connection:
     """
 
     def __init__(self, settings: Settings) -> None:
+        import http.cookiejar
+
         import requests
         import urllib3
         from requests.adapters import HTTPAdapter
@@ -114,11 +121,16 @@ class Connection:
             def cert_verify(self, conn: object, url: object, verify: object, cert: object) -> None:
                 """The context does."""
 
+        class Session(requests.Session):
+            def get_redirect_target(self, resp: object) -> None:
+                """None is followed; requests would read the body of one whole, and its address by its own rules."""
+
         if not settings.tls_verify:  # said once a run, not once a request
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._settings = settings
-        self._session = requests.Session()
+        self._session = Session()
         self._session.trust_env = False
+        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers.clear()
         self._session.headers["User-Agent"] = f"pexip-history-collector/{__version__}"
         self._session.headers["Accept"] = "application/json"
@@ -138,36 +150,50 @@ class Connection:
                     method, url, headers=dict(headers), data=form, timeout=timeout, stream=True, allow_redirects=False
                 ) as answer,
             ):
-                # .content joins pieces of 10 KB, which costs three times as much as this. What says how long it is,
-                # and is not compressed, is no longer than that.
-                plain = (answer.raw.length_remaining or MOST_BYTES) < MOST_BYTES and not answer.raw.headers.get(
-                    "Content-Encoding"
-                )
-                body = answer.raw.read(None if plain else MOST_BYTES + 1, decode_content=True)
+                body = _read(answer.raw, MOST_IN_SMALLEST if form else MOST_BYTES)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, http.client.HTTPException) as error:
-            if self._watch.ended:
-                raise Passing(
-                    f"{self._settings.address}: no whole answer within {LONGEST_ANSWER:.0f} s; is the node"
-                    " overloaded, or a slow line on the way?"
-                ) from None
-            raise connection_error(error, self._settings) from None
-        if len(body) > MOST_BYTES:
+            if not self._watch.ended:
+                raise connection_error(error, self._settings) from None
+        if self._watch.ended:  # what then ends without an error may be cut all the same
+            raise Passing(
+                f"{self._settings.address}: no whole answer within {LONGEST_ANSWER:.0f} s; is the node"
+                " overloaded, or a slow line on the way?"
+            )
+        if len(body) > (MOST_IN_SMALLEST if form else MOST_BYTES):
+            raise (NodeError if form else TooLarge)(
+                f"{self._settings.address} answered more than {len(body) - 1:,} bytes at once, which a Management Node"
+                " never does; is DEFAULT_MGR_ADDRESS one?"
+            )
+        if len(body) > UNCOUNTED and too_many_values(body):
             raise TooLarge(
-                f"{self._settings.address} answered more than {MOST_BYTES // 10**6} MB at once, which the History API"
-                " never does; is DEFAULT_MGR_ADDRESS a Management Node?"
+                f"{self._settings.address} answered more values at once than the History API ever does; is"
+                " DEFAULT_MGR_ADDRESS a Management Node?"
             )
         return Answer(answer.status_code, answer.headers, body)
 
 
+def _read(raw: Any, most: int) -> bytes:
+    """The body, unpacked; one byte more than `most` where it is larger."""
+    if not raw.headers.get("Content-Encoding"):
+        # .content joins pieces of 10 KB, which costs three times as much as this. What says how long it is, is.
+        plain = (raw.length_remaining or most) < most
+        return bytes(raw.read(None if plain else most + 1, decode_content=True))
+    body = bytearray()
+    while len(body) <= most and (piece := raw.read(min(PIECE, most + 1 - len(body)), decode_content=True)):
+        body += piece
+    return bytes(body)
+
+
 class FinalResponse(http.client.HTTPResponse):
-    """The answer itself: informational ones (1xx) that come before it are passed over."""
+    """The answer itself: informational ones (1xx) that come before it are passed over, as far as they are few."""
 
     def _read_status(self) -> tuple[str, int, str]:
-        while True:
+        for _ in range(MOST_INFORMATIONAL):
             version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 101 < status < 200:
+            if not 100 <= status < 200 or status == 101:
                 return version, status, reason
             http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"{MOST_INFORMATIONAL} informational answers (1xx) and none besides")
 
 
 class Watch:
@@ -252,7 +278,7 @@ def certificate_error(error: BaseException, settings: Settings) -> NodeError:
             " if it was not, someone may be intercepting the connection"
         )
     reason, ca = error.verify_message.rstrip("."), "DEFAULT_MGR_CA_FILE=a PEM file with the CA that signed it"
-    name = f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({printable(', '.join(listed))})"
+    name = f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({printable(', '.join(listed), 1000)})"
     first = {
         18: "DEFAULT_MGR_CA_FILE=a PEM file with that certificate, after you have compared it with the node's own",
         10: "renew the node's certificate, it has expired",
@@ -297,7 +323,7 @@ def describe(certificate: Certificate) -> str:
     from cryptography.hazmat.primitives.hashes import SHA256
 
     fingerprint = certificate.fingerprint(SHA256()).hex(":").upper()
-    subject, issuer = (printable(name.rfc4514_string()) for name in (certificate.subject, certificate.issuer))
+    subject, issuer = (printable(name.rfc4514_string(), QUOTED) for name in (certificate.subject, certificate.issuer))
     return (
         f"subject {subject!r}, issuer {issuer!r},"
         f" valid until {certificate.not_valid_after_utc:%Y-%m-%d}, SHA-256 {fingerprint}"
@@ -305,14 +331,18 @@ def describe(certificate: Certificate) -> str:
 
 
 def seconds_ahead(header: str | None) -> float | None:
-    """How far a header lies in the future: seconds as Retry-After has them, or an HTTP date; None where neither."""
+    """How far a header lies in the future: seconds as Retry-After has them, or an HTTP date.
+
+    None where it is neither, or no date that a clock shows.
+    """
     from email.utils import parsedate_to_datetime
 
     if re.fullmatch("[0-9]{1,9}", header or ""):
         return float(header or 0)
-    with suppress(ValueError, TypeError, OverflowError):
+    with suppress(ValueError, TypeError, OverflowError, IndexError, AttributeError):
         moment = parsedate_to_datetime(header or "")
-        return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        ahead = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        return ahead if abs(ahead) < CENTURY else None
     return None
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from .connection import seconds_ahead
-from .errors import NodeError, Passing, printable
+from .errors import QUOTED, NodeError, Passing, printable
 from .oauth2_settings import token_url
 
 Post = Callable[[str, Mapping[str, str]], tuple[int, Mapping[str, str], bytes]]
@@ -169,8 +169,8 @@ class OAuth2:
         try:
             answer = json.loads(body)
         except (ValueError, RecursionError):
-            kind = headers.get("Content-Type", "no Content-Type")
-            raise Passing(f"{self._name()} answered {printable(kind)} instead of a token; {IS_IT_A_NODE}") from None
+            kind = printable(headers.get("Content-Type", "no Content-Type"), QUOTED)
+            raise Passing(f"{self._name()} answered {kind} instead of a token; {IS_IT_A_NODE}") from None
         token = answer.get("access_token") if isinstance(answer, dict) else None
         if not isinstance(token, str) or not re.fullmatch("[!-~]+", token):
             raise NodeError(f"{self._name()} answered JSON without a token; {IS_IT_A_NODE}")
@@ -194,7 +194,7 @@ class OAuth2:
                 f"{said}: no OAuth2 there; does the node have {CLIENTS}, and is DEFAULT_MGR_ADDRESS a Management Node?"
             )
         if 300 <= status < 400:
-            target = printable(headers.get("Location", "nowhere"))
+            target = printable(headers.get("Location", "nowhere"), QUOTED)
             return NodeError(
                 f"{said}, a redirect to {target}: it is not followed, the request for a token goes to"
                 " DEFAULT_MGR_ADDRESS only; give the address that answers itself"

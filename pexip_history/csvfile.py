@@ -16,7 +16,7 @@ from typing import IO
 
 from .errors import NodeError
 from .folder import behind_link, own
-from .records import KEYS, MOST_FIELDS, Columns, decode
+from .records import KEYS, MOST_FIELDS, Columns, as_sent
 
 csv.field_size_limit(2**31 - 1)
 
@@ -29,12 +29,13 @@ UNGUARDED = frozenset(name for names in KEYS.values() for name in names)
 # The wide, small, raised and lowered forms are taken for the sign itself; blanks, quotes and characters
 # without a width before it are passed over; and where `;` separates cells, or a line breaks, another begins.
 SIGNS = "=+@\\-\uff1d\uff0b\uff20\uff0d\ufe66\ufe62\ufe6b\ufe63\u207a\u207b\u207c\u208a\u208b\u208c"
+# Each pattern takes time in proportion to the text, for the text is a stranger's.
 BLANKS = '\\s"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\x00-\x1f'
-RISKY = re.compile(f"[{BLANKS}]*[{SIGNS}]")
-RISKY_INSIDE = re.compile(f"[;\t\r\n][{BLANKS}]*[{SIGNS}]")
-CELLS_BEGIN = re.compile("([;\t\r\n])")
+RISKY = re.compile(f"(?:(?![\t\r\n])[{BLANKS}])*+[{SIGNS}]")
+RISKY_INSIDE = re.compile(f"[;\t\r\n](?={RISKY.pattern})")
 SUSPECT = re.compile(f"[{BLANKS}{SIGNS}]")
-HARMLESS = re.compile(r" *[+-](\d[\d ()./-]*|\d*\.?\d+([eE][+-]?\d+)?)?", re.ASCII)
+HARMLESS = re.compile(r" *[+-](\d[\d ()./-]*|(\d+(\.\d+)?|\.\d+)([eE][+-]?\d+)?)?", re.ASCII)
+HARMLESS_INSIDE = re.compile(rf"(?:{HARMLESS.pattern})(?=[;\t\r\n]|\Z)", re.ASCII)
 _Q, _QQ = '"', '""'
 
 
@@ -42,11 +43,15 @@ def guard(text: str) -> str:
     """The text with an apostrophe wherever a spreadsheet would take what follows for a formula."""
     if HARMLESS.fullmatch(text):
         return text
-    parts = CELLS_BEGIN.split(text)
-    inner = [f"'{part}" if RISKY.match(part) and not HARMLESS.fullmatch(part) else part for part in parts[2::2]]
-    parts[::2] = [f"'{parts[0]}" if RISKY.match(parts[0]) else parts[0], *inner]
-    guarded = "".join(parts)
-    return f"'{guarded}" if text[:1] in ("\t", "\r", "\n") else guarded
+    guarded, done = io.StringIO(), 0  # a list of pieces can take a hundred times as much as the text
+    guarded.write("'" if RISKY.match(text) or text[:1] in ("\t", "\r", "\n") else "")
+    for found in RISKY_INSIDE.finditer(text):
+        if not HARMLESS_INSIDE.match(text, found.end()):
+            guarded.write(text[done : found.end()])
+            guarded.write("'")
+            done = found.end()
+    guarded.write(text[done:])
+    return guarded.getvalue()
 
 
 def cells(values: Sequence[object], escape: bool) -> list[str]:
@@ -57,10 +62,10 @@ def cells(values: Sequence[object], escape: bool) -> list[str]:
     texts: list[str]
     if kinds == {msgspec.Raw}:
         raws = [msgspec.json.format(value, indent=-1) for value in values]  # type: ignore[call-overload]
-        texts = b"\n".join(raws).decode().split("\n")
+        texts = b"\n".join(raws).decode(errors="replace").split("\n")
         if all(text[0] in "[{" for text in texts):
             return [f'"{text.replace(_Q, _QQ)}"' for text in texts]
-        return cells([raw if raw[:1] in b"[{" else decode(raw) for raw in raws], escape)
+        return cells([raw if raw[:1] in b"[{" else as_sent(raw) for raw in raws], escape)
     if kinds <= {str, type(None)}:
         texts = [value or "" for value in values]  # type: ignore[misc]
     elif kinds <= {int, float, bool, type(None)}:
@@ -90,7 +95,7 @@ def compact(value: object) -> str:
     import msgspec
 
     if isinstance(value, (msgspec.Raw, bytes)):
-        return msgspec.json.format(bytes(value), indent=-1).decode()
+        return msgspec.json.format(bytes(value), indent=-1).decode(errors="replace")
     if not isinstance(value, (list, dict)):
         return str(value)
     try:
@@ -151,10 +156,11 @@ class Stage:
         elif names:
             self._widened = True
         self.columns += names
-        if len(self.columns) > MOST_FIELDS:
+        if names and len(self.columns) > MOST_FIELDS:
             raise NodeError(
                 f"the node's records come to {len(self.columns)} columns, of which the History API has under 100; is"
-                " DEFAULT_MGR_ADDRESS a Management Node?"
+                " DEFAULT_MGR_ADDRESS a Management Node? If it is, move the CSV file that has them to another folder:"
+                " a new one starts"
             )
 
     def finish(self, columns: Sequence[str] = ()) -> int:

@@ -14,6 +14,8 @@ from . import __version__
 
 DONE, FAILED, MISUSED, BUSY = 0, 1, 2, 75
 """Exit codes."""
+LONGEST_LINE, QUOTED = 4000, 300
+"""Characters: of a line, and of what a line repeats of a stranger's words."""
 
 
 class CollectorError(Exception):
@@ -30,6 +32,10 @@ class Refused(NodeError):
 
 class NotFound(NodeError):
     """The node answered 404."""
+
+
+class TooLarge(NodeError):
+    """The answer is larger than one answer may be."""
 
 
 class Passing(NodeError):
@@ -85,11 +91,14 @@ def explain(error: Exception, folder: Path) -> str:
     return f"unexpected {type(error).__name__} at {place} of version {__version__}; please report it with the log"
 
 
-def printable(text: str) -> str:
+def printable(text: str, most: int = LONGEST_LINE) -> str:
     """The text for a line of a screen or a log: what would move the cursor or forge a line is shown as a code.
 
     The controls of ASCII and of Latin-1 (C1), separators of lines, and what turns the direction of writing.
+    Of more than `most` characters the beginning.
     """
+    if len(text) > most:
+        text = f"{text[:most]}... ({len(text)} characters)"
     if text.isascii() and text.isprintable():
         return text
     return "".join(map(_shown, text))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .errors import CollectorError
 from .folder import refuse_other_kinds
-from .records import CONFERENCE, PARTICIPANT, Page, format_time, listings, parse_time, uri_id
+from .records import CONFERENCE, PARTICIPANT, Page, as_text, format_time, listings, parse_time, uri_id
 
 APPLICATION_ID, SCHEMA_VERSION = 0x50784852, 2
 KEPT = timedelta(days=30)
@@ -378,7 +378,7 @@ class Ledger:
 
 
 def _text(value: object) -> str | None:
-    return str(value) if value else None
+    return as_text(value) if value else None
 
 
 def open_ledger(folder: Path) -> Ledger | None:

@@ -36,6 +36,9 @@ def open_log(settings: Settings, to_file: bool) -> None:
             record.message = printable(record.message)  # what a node says forges no line
             return super().formatMessage(record)
 
+        def formatException(self, ei: Any) -> str:  # noqa: N802
+            return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
     class Screen(logging.StreamHandler):  # type: ignore[type-arg]
         def emit(self, record: logging.LogRecord) -> None:
             if "tqdm" not in sys.modules:

@@ -13,21 +13,23 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from .connection import Answer, Connection, TooLarge, seconds_ahead
+from .connection import Answer, Connection, seconds_ahead
 from .credentials import Basic, OAuth2
-from .errors import NodeError, NotFound, Passing, Refused, TooMany, printable
+from .errors import QUOTED, NodeError, NotFound, Passing, Refused, TooLarge, TooMany, printable
 from .records import CONFERENCE, NOT_THE_API, PARTICIPANT, Page, PageReader, decode
 from .settings import Settings
 
 API = "/api/admin/history/v1/"
-PAGE_SIZES = (1000, 100)
-"""1,000 is Tastypie's own maximum and measures best here (docs/design.md, "Page size"); 100 where that is too large."""
+PAGE_SIZES = (1000, 250, 25)
+"""1,000 is Tastypie's own maximum and measures best here (docs/design.md, "Page size"); the others where that is too
+large, down to 240 KB a record."""
 MOST_RECORDS = 100_000_000
 """That a query can have: a node keeps 10,000 conferences."""
 ATTEMPTS, PATIENCE, LONGEST_WAIT = 5, 60.0, 120.0  # tries, seconds of them, seconds of one wait
 PACE, PERIOD = 450, 60.0
 """Requests in so many seconds. The node allows 1,000 to all its clients together."""
 BUSY_WAIT, BUSY_PATIENCE = 20.0, 300.0  # seconds: of a 429 that names none, and of all of them
+LONGEST_URL = 8000
 LONGEST_RUN = 4 * 3600.0  # seconds
 CLOCKS_AGREE = timedelta(minutes=15)
 IS_IT_A_NODE = "is DEFAULT_MGR_ADDRESS a Management Node?"
@@ -53,7 +55,7 @@ class Node:
             if settings.client_id
             else Basic(settings.username, settings.secret)
         )
-        self._readers = {CONFERENCE: PageReader(), PARTICIPANT: PageReader()}
+        self._readers = {name: PageReader(PAGE_SIZES[0]) for name in (CONFERENCE, PARTICIPANT)}
         self._sizes = list(PAGE_SIZES)
         self._unordered: set[str] = set()
         self._turn = threading.Lock()
@@ -75,7 +77,7 @@ class Node:
         `meta.next` is followed wherever the node's own maximum cut the page. Where a page is too large,
         TooLarge is raised once, and from then on smaller ones are asked for.
         """
-        query = {**filters, "limit": str(self._sizes[0])}
+        query = {**filters, "limit": str(self.page_size)}
         try:
             page = self._first_page(resource, query, ordered and self.orders(resource))
             while page.following:
@@ -88,6 +90,11 @@ class Node:
             del self._sizes[0]
             raise
         yield page
+
+    @property
+    def page_size(self) -> int:
+        """How many records to ask for at once."""
+        return self._sizes[0]
 
     def page(self, resource: str, query: Mapping[str, str]) -> Page:
         """One page."""
@@ -125,7 +132,7 @@ class Node:
         except NodeError as error:
             raise NodeError(f"{self._name(url)} {error}; {IS_IT_A_NODE}") from None
         except ValueError:
-            kind = printable(answer.headers.get("Content-Type", "no Content-Type"))
+            kind = printable(answer.headers.get("Content-Type", "no Content-Type"), QUOTED)
             if "json" in kind:
                 raise Passing(
                     f"{self._name(url)} answered JSON that is cut or damaged; check what a proxy on the way does"
@@ -157,19 +164,21 @@ class Node:
 
     def _next(self, url: str, following: str, filled: bool) -> str:
         """The whole address of the next page."""
+        shown = printable(following, QUOTED)
         try:
             target = urljoin(url, following)
             stays = urlsplit(target)[:2] == urlsplit(url)[:2]
+            readable = target.isascii() and target.isprintable() and " " not in target
         except ValueError:
-            stays = False
+            stays = readable = False
         if not stays:
             raise NodeError(
-                f"{self._name(url)} names a next page elsewhere ({printable(following)}), which is not followed: it"
+                f"{self._name(url)} names a next page elsewhere ({shown}), which is not followed: it"
                 " would get the password; check what answers at DEFAULT_MGR_ADDRESS"
             )
-        if not filled or target == url:
+        if not filled or target == url or not readable or len(target) > LONGEST_URL:
             raise NodeError(
-                f"{self._name(url)} names a next page that has nothing new ({printable(following)}); check"
+                f"{self._name(url)} names a next page that has nothing new ({shown}); check"
                 " whether a proxy on the way changes the query"
             )
         return target
@@ -240,7 +249,7 @@ class Node:
         self._asked.append(time.monotonic())
 
     def _name(self, url: str) -> str:
-        return f"{self.address} ({printable(urlsplit(url).path.removeprefix(API))})"
+        return f"{self.address} ({printable(urlsplit(url).path.removeprefix(API), QUOTED)})"
 
     def _status_error(self, url: str, answer: Answer) -> NodeError:
         code, said = answer.status, f"{self._name(url)} answered {answer.status}"
@@ -253,7 +262,7 @@ class Node:
         if code == 404:
             return NotFound(f"{said}: there is no History API; {IS_IT_A_NODE}")
         if 300 <= code < 400:
-            target = printable(answer.headers.get("Location", "nowhere"))
+            target = printable(answer.headers.get("Location", "nowhere"), QUOTED)
             return NodeError(
                 f"{said}, a redirect to {target}: it is not followed, the password goes to DEFAULT_MGR_ADDRESS"
                 " only; give the address that answers itself"

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from . import __version__
 from .archive import Archive
 from .connection import describe, peer_certificate
-from .errors import DONE, FAILED, CollectorError, Refused, explain, printable
+from .errors import DONE, FAILED, QUOTED, CollectorError, Refused, TooLarge, explain, printable
 from .folder import own, own_folder
 from .ledger import SCHEMA_VERSION, Ledger
 from .node import Node
@@ -94,15 +94,20 @@ def _check_credentials(settings: Settings, node: Node) -> str:
 
 
 def _check_history(node: Node) -> str:
-    meta, columns = node.ask(f"{node.root}conference/?limit=0", PageReader())
+    try:
+        meta, columns = node.ask(f"{node.root}conference/?limit=0", PageReader())
+    except TooLarge:  # which is how many a page may have
+        meta, columns = node.ask(f"{node.root}conference/?limit=1", PageReader())
+        meta["limit"] = "more than one answer may have"
     ends = sorted(str(end) for end in columns.get("end_time", ()) if end)
     if not ends:
         return "the node has no conference yet"
     with suppress(Refused, IndexError):
         ends = [node.page(CONFERENCE, {"limit": "1", "order_by": f"{sign}end_time"}).ends[0] for sign in ("", "-")]
-    return (
-        f"{meta.get('total_count')} conferences, ended {ends[0]} to {ends[-1]} UTC; at most {meta.get('limit')} a page"
+    count, most, first, last = (
+        printable(str(text), QUOTED) for text in (meta.get("total_count"), meta.get("limit"), ends[0], ends[-1])
     )
+    return f"{count} conferences, ended {first} to {last} UTC; at most {most} a page"
 
 
 def _check_clock(node: Node) -> str:

@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 CONFERENCE, PARTICIPANT, STREAM = "conference", "participant", "stream"
 KEYS = {CONFERENCE: ("id",), PARTICIPANT: ("id",), STREAM: ("participant_id",)}
 """The columns that identify a row of a file, and that a file of ours must have."""
-MOST_FIELDS = 1000
+PLAIN = {"id", "conference", "start_time", "end_time"}
+"""Fields that are looked at, and never kept as the JSON that they came as."""
+MOST_FIELDS = 500
 """Of a record: the API has 45. A column once in an aggregate stays there."""
+MOST_VALUES = 400_000
+"""Of an answer. A page of 1,000 usual records has 90,000; what is decoded of so many stays below 100 MB."""
+STREAMS = 5000
+"""Made into columns at once: those of a page of usual records."""
+UNCOUNTED = 3_000_000
+"""Bytes of an answer whose values need no counting, for so few cannot become too much."""
+LONGEST_NAME = 200
+"""Characters of a field's name, which stays in an aggregate as its column's."""
 NOT_THE_API = "answered JSON that is not the History API's"
 
 Record = dict[str, object]
@@ -64,10 +74,11 @@ class PageReader:
     """Reads the answers of one resource; the faster, the more a page is like the one before.
 
     Nested values stay JSON (msgspec.Raw) and fractions text, as the node wrote them. Raises ValueError
-    for what is not JSON and NodeError for what no list answers.
+    for what is not JSON and NodeError for what no list answers, as one of more than `most` records.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
         self._names: list[str] = []
         self._decoder: msgspec.json.Decoder[Any] | None = None
         self._row: Callable[[Any], tuple[object, ...]] = tuple[object, ...]
@@ -76,14 +87,14 @@ class PageReader:
         """The answer's meta and its records by column."""
         if found := self._quick(body):
             return found
-        meta, objects = envelope(body)
-        names = list(dict.fromkeys(itertools.chain.from_iterable(objects)))
-        if len(names) > MOST_FIELDS:
-            raise NodeError(f"answered records with {len(names)} fields, of which the History API has under 100")
+        if too_many_values(body):
+            raise NodeError("answered more values at once than the History API ever does")
+        meta, objects = envelope(body, self._most)
+        names = _names_of(objects)
         self._learn(names, objects)
         return self._quick(body) or (
             meta,
-            {name: [_as_sent(record.get(name)) for record in objects] for name in names},
+            {name: [as_sent(record.get(name)) for record in objects] for name in names},
         )
 
     def _quick(self, body: bytes) -> tuple[Record, Columns] | None:
@@ -96,6 +107,7 @@ class PageReader:
             answer = self._decoder.decode(body)
         except (msgspec.DecodeError, RecursionError):
             return None
+        _check_number(answer.objects, self._most)
         rows = zip(*map(self._row, answer.objects), strict=True)
         return answer.meta, dict(zip(self._names, rows, strict=False))
 
@@ -106,7 +118,7 @@ class PageReader:
         self._decoder = None
         if not names:
             return
-        lists = {name for record in objects for name, value in record.items() if _is_nested(value)}
+        lists = {name for record in objects for name, value in record.items() if _is_nested(value)} - PLAIN
         places = {name: f"f{number}" for number, name in enumerate(names)}
         fields = [(place, msgspec.Raw if name in lists else object) for name, place in places.items()]
         rename = {place: name for name, place in places.items()}
@@ -118,7 +130,27 @@ class PageReader:
         self._names = names
 
 
-def envelope(body: bytes) -> tuple[Record, list[Record]]:
+def too_many_values(body: bytes) -> bool:
+    """Whether JSON may hold more values than a page has: a few bytes can each become a list of 60."""
+    return sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES
+
+
+def _check_number(objects: Sequence[object], most: int) -> None:
+    if len(objects) > most:
+        raise NodeError(f"answered {len(objects)} records at once where at most {most} were asked for")
+
+
+def _names_of(records: Iterable[Iterable[str]]) -> list[str]:
+    """Every field that a record has, in the order of their appearance."""
+    names = list(dict.fromkeys(itertools.chain.from_iterable(records)))
+    if len(names) > MOST_FIELDS:
+        raise NodeError(f"answered records with {len(names)} fields, of which the History API has under 100")
+    if names and (longest := max(map(len, names))) > LONGEST_NAME:
+        raise NodeError(f"answered a field whose name has {longest} characters, which the History API never does")
+    return names
+
+
+def envelope(body: bytes, most: int) -> tuple[Record, list[Record]]:
     """The meta and the records of a list's answer, whatever fields each has; values are msgspec.Raw where they can be.
 
     Raises ValueError, NodeError.
@@ -128,6 +160,7 @@ def envelope(body: bytes) -> tuple[Record, list[Record]]:
     shape: Any = msgspec.defstruct("Answer", [("meta", dict[str, object]), ("objects", list[dict[str, msgspec.Raw]])])
     try:
         answer = msgspec.json.decode(body, type=shape)
+        _check_number(answer.objects, most)
         return answer.meta, answer.objects
     except (msgspec.DecodeError, RecursionError):
         pass  # what only json takes, or no list at all
@@ -135,6 +168,7 @@ def envelope(body: bytes) -> tuple[Record, list[Record]]:
     meta, objects = (found.get("meta"), found.get("objects")) if isinstance(found, dict) else (None, None)
     if not (isinstance(meta, dict) and isinstance(objects, list) and all(isinstance(o, dict) for o in objects)):
         raise NodeError(NOT_THE_API)
+    _check_number(objects, most)
     return meta, objects
 
 
@@ -144,7 +178,7 @@ def _is_nested(value: object) -> bool:
     return bytes(value)[:1] in b"[{" if isinstance(value, msgspec.Raw) else isinstance(value, (list, dict))
 
 
-def _as_sent(value: object) -> object:
+def as_sent(value: object) -> object:
     """Of JSON as it came: a list or an object as it is; a fraction as the text that it is."""
     import msgspec
 
@@ -178,16 +212,20 @@ def listings(conferences: Page) -> Iterator[tuple[str, str]]:
                 yield participant, conference
 
 
-def streams(participants: Page) -> Columns:
-    """The media streams of participants, each keyed by its participant's id."""
-    found = [
+def streams(participants: Page) -> Iterator[Columns]:
+    """The media streams of participants, each keyed by its participant's id, some thousand at a time."""
+    found = (
         {"participant_id": participant, **stream}
         for participant, listed in zip(participants.ids, participants.column("media_streams"), strict=True)
         for stream in nested(listed)
         if isinstance(stream, dict)
-    ]
-    names = dict.fromkeys(itertools.chain.from_iterable(found))
-    return {name: [stream.get(name) for stream in found] for name in names}
+    )
+    while some := list(itertools.islice(found, STREAMS)):
+        try:
+            names = _names_of(some)
+        except NodeError as error:
+            raise NodeError(f"the node {error} (media_streams); is DEFAULT_MGR_ADDRESS a Management Node?") from None
+        yield {name: [stream.get(name) for stream in some] for name in names}
 
 
 def nested(value: object) -> list[object]:
@@ -223,6 +261,8 @@ def utc_times(values: Iterable[object]) -> list[str]:
     """
     texts = [str(value or "") for value in values]
     joined = "".join(texts)
+    if not joined.isascii():
+        texts = list(map(as_text, texts))
     if joined.count("-") <= 2 * len(texts) and not set("Zz+ ") & set(joined):
         return texts
     return [_utc(text) for text in texts]

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from operator import le
 from typing import TYPE_CHECKING
 
-from .connection import TooLarge
-from .errors import NodeError
+from .errors import NodeError, TooLarge
 from .ledger import Ledger
 from .log import Progress
 from .node import Node
@@ -86,8 +85,8 @@ class Sweeper:
 
     def sweep(self, query: Query) -> Swept:
         """Take what is new in a query, again while it moves, as far as the limit allows."""
-        swept = Swept()
-        for _ in range(SWEEPS):
+        swept, readings = Swept(), 0
+        while readings < SWEEPS:
             with suppress(TooLarge):  # then smaller pages are asked for
                 swept = self._sweep_once(query)
                 if swept.chosen:
@@ -96,6 +95,7 @@ class Sweeper:
                 if swept.still:
                     return swept
                 log.info("the %s records changed while they were read; reading them again", query.resource)
+                readings += 1
         log.info("the %s records changed during each of %d readings; what came is kept", query.resource, SWEEPS)
         return replace(swept, still=False)
 
@@ -166,4 +166,5 @@ class Sweeper:
         if resource == CONFERENCE:
             self.ledger.expect(page)
         elif STREAM in self.stages:
-            self.stages[STREAM].write(streams(page))
+            for columns in streams(page):
+                self.stages[STREAM].write(columns)

@@ -31,7 +31,7 @@ def take_over(ledger: Ledger, rows: Mapping[str, Iterable[Mapping[str, str]]], n
             db.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
         for statement in filter(str.strip, SCHEMA.split(";\n")):
             db.execute(statement)
-        newest = ""
+        newest, latest = "", format_time(now)
         for resource in (CONFERENCE, PARTICIPANT):
             sql, began, ended, count = INSERT[resource], "9999", "", 0
             for row in rows[resource]:
@@ -39,16 +39,16 @@ def take_over(ledger: Ledger, rows: Mapping[str, Iterable[Mapping[str, str]]], n
                 if row["id"]:
                     values = {"id": row["id"], "conference": uri_id(row.get("conference")), "until": yesterday}
                     count += db.execute(sql, values).rowcount
-                    began, ended = (min(began, end), max(ended, end)) if is_time(end) else (began, ended)
+                    if is_time(end) and end <= latest:  # one of the future must not decide where collection began
+                        began, ended = min(began, end), max(ended, end)
             newest = max(newest, ended)
             oldest.append(began if ended else "")
-            mark = min(ended, format_time(now)) or None
-            db.execute("UPDATE resource SET mark = ?, rows = ? WHERE name = ?", (mark, count, resource))
+            db.execute("UPDATE resource SET mark = ?, rows = ? WHERE name = ?", (ended or None, count, resource))
         if old:
             _take_over_version_1(db, yesterday)
             newest = newest or str(db.execute("SELECT coalesce(max(mark), '') FROM resource").fetchone()[0])
         if newest:
-            first = min(max(began or newest for began in oldest), format_time(now))
+            first = min(max(began or newest for began in oldest), latest)
             db.executemany("INSERT INTO fact VALUES (?, ?)", (("first", first), ("complete", first)))
         count = ledger.one("SELECT (SELECT count(*) FROM conference) + (SELECT count(*) FROM participant)")
     ledger.version = SCHEMA_VERSION

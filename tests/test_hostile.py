@@ -1,0 +1,810 @@
+"""What an attacker answers, and what odd days bring: bounded, said in one clean line, and nothing is lost.
+
+The attacks are under way together, each in a process of its own whose peak of memory is told.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.conftest import ROOT, Collector
+from tests.forked_collector import MEMORY
+from tests.management_node import ManagementNode, certificates, conference, faults, participant
+from tests.raw_node import RawNode, Send, Talk, asked, conferences, listing, normal, reply, zipped
+
+MB = 1_000_000
+MOST_MEMORY = 220 * MB
+"""A container has 512 MB, and is to stay below 256."""
+NOON = datetime(2026, 11, 24, 12, 0, 30)
+
+SMALL_BOMB = zipped([bytes(MB)] * 60)
+"""60 MB in 60 KB."""
+# Each order is a fork of one process, so that a run takes a few hundredths of a second to start.
+FORKS = """
+import json, os, signal, sys, traceback
+sys.path.insert(0, sys.argv[1])
+import collector, msgspec, requests, tenacity, pexip_history.operate
+from pexip_history import connection, node
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    arguments, env, constants, result = json.loads(line)
+    if os.fork():
+        continue
+    said = os.open(result + ".said", os.O_RDWR | os.O_CREAT)
+    os.dup2(said, 1), os.dup2(said, 2)
+    for room in (connection, node):
+        vars(room).update(constants)
+    code = 70
+    try:
+        code = collector.main(arguments, env)
+    except SystemExit as exit:
+        code = exit.code
+    except BaseException:
+        traceback.print_exc()
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    sys.stdout.flush()
+    with open(result + ".new", "w") as file:
+        json.dump([code, int(peak) * 1024], file)
+    os.rename(result + ".new", result)
+    os._exit(0)
+"""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """How a node answers; how the run ends, and a part of what it says."""
+
+    talk: Talk
+    says: str = ""
+    code: int = 1
+    env: tuple[tuple[str, str], ...] = ()
+    greet: Callable[[socket.socket], object] | None = None
+
+
+@dataclass
+class Ended:
+    code: int
+    peak: int
+    output: str
+    seconds: float
+    requests: int
+    data: Path
+
+
+def always(body: bytes, *headers: str, status: str = "200 OK") -> Talk:
+    answer = reply(body, *headers, status=status)
+    return lambda target, send: send(answer)
+
+
+def in_turn(*bodies: bytes) -> Talk:
+    """One after the other; the last for ever."""
+    number = count()
+    return lambda target, send: send(reply(bodies[min(next(number), len(bodies) - 1)]))
+
+
+def page(number: int) -> str:
+    return f"/api/admin/history/v1/conference/?limit=1000&offset={number}"
+
+
+def holding(name: str, value: bytes, number: int = 0) -> bytes:
+    """A record, one field of which has this JSON."""
+    return conferences(1, number, **{name: "HERE"}).replace(b'"HERE"', value)
+
+
+def second(body: bytes, number: int = 2) -> Talk:
+    """After a page as it should be, so that the next is read the quick way."""
+    return in_turn(listing(conferences(1), number, page(1)), body)
+
+
+def times(json: bytes, size: float) -> bytes:
+    """An array of as many as fill so many MB."""
+    return b"[" + (json + b",") * int(size * MB / (len(json) + 1)) + json + b"]"
+
+
+def text(size: float, letter: str = "a") -> bytes:
+    """Text that takes four bytes a character in memory."""
+    return json.dumps("\U0001f680;" + letter * int(size * MB), ensure_ascii=False).encode()
+
+
+def in_participants(value: bytes) -> Talk:
+    def talk(target: str, send: Send) -> None:
+        found = listing(holding("media_streams", value), 1)
+        send(reply(found) if asked(target)[0] == "participant" else normal(target))
+
+    return talk
+
+
+STREAMS = (("DATA_MEDIA_STREAMS", "true"),)
+VALUES, BYTES, RECORDS, FIELDS = "more values at once", "bytes at once", "records at once", " fields, of which"
+BOMBS = {
+    "gzip": Attack(always(SMALL_BOMB, "Content-Encoding: gzip"), BYTES),
+    "gzip three times over": Attack(always(zipped([SMALL_BOMB], 2), "Content-Encoding: gzip, gzip, gzip"), BYTES),
+    "gzip fifty times over": Attack(always(b"x", "Content-Encoding: " + ", ".join(["gzip"] * 50)), "encodings"),
+    "a million members of gzip": Attack(
+        always(gzip.compress(b"") * 100_000, "Content-Encoding: gzip"), "cut or damaged"
+    ),
+    "a redirect with gzip": Attack(
+        always(SMALL_BOMB, "Content-Encoding: gzip", "Location: /x", status="302 Found"), BYTES
+    ),
+    "an error with gzip": Attack(always(SMALL_BOMB, "Content-Encoding: gzip", status="404 No"), BYTES),
+    "a body without an end": Attack(
+        lambda target, send: [send(b"HTTP/1.1 200 OK\r\n\r\n"), *(send(bytes(MB)) for _ in range(1000))],  # type: ignore[arg-type, return-value]
+        BYTES,
+    ),
+    "tiny records": Attack(always(listing(times(b"{}", 2.9)[1:-1], 1)), VALUES),
+    "many tiny records": Attack(always(listing(times(b"{}", 5.9)[1:-1], 1)), VALUES),
+    "records with an id, the quick way": Attack(
+        in_turn(listing(b'{"id":"a"}', 9**6, page(1)), listing(times(b'{"id":"a"}', 2.9)[1:-1], 9**6)), RECORDS
+    ),
+    "nested where text was": Attack(second(listing(holding("name", times(b"{}", 2.9), 1), 2)), VALUES),
+    "texts where text was": Attack(second(listing(holding("name", times(b'"a"', 2.9), 1), 2)), VALUES),
+    "nested participants": Attack(always(listing(holding("participants", times(b"{}", 2.9)), 1)), VALUES),
+    "nested meta": Attack(always(b'{"meta": {"a": ' + times(b"{}", 5.8) + b'}, "objects": []}'), VALUES),
+    "only json takes it": Attack(always(listing(holding("name", b"[NaN, " + times(b"{}", 2.9) + b"]"), 1)), VALUES),
+    "50,000 columns": Attack(always(listing(conferences(1, **{f"f{n}": 1 for n in range(50_000)}), 1)), FIELDS),
+    "a million columns": Attack(
+        always(listing(b'{"id":1,' + b",".join(b'"%d":1' % n for n in range(400_000)) + b"}", 1)), VALUES
+    ),
+    "a column's name of 1 MB": Attack(always(listing(conferences(1, **{"=" + "a" * MB: 1}), 1)), "whose name"),
+    "a page of wide text, and a bomb behind it": Attack(
+        in_turn(
+            listing(conferences(1), 3, page(1)),
+            listing(holding("participants", b"[" + text(5.9) + b"]", 1), 3, page(2)),
+            listing(holding("name", times(b"{}", 2.9), 2), 3),
+        ),
+        VALUES,
+    ),
+    "a name of quotes": Attack(always(listing(holding("name", b'"' + b'\\"' * int(2.9 * MB) + b'"'), 1)), code=0),
+    "a name of formulas": Attack(always(listing(holding("name", b'"' + b";=a" * MB + b'"'), 1)), code=0),
+    "a name of tabs": Attack(always(listing(holding("name", b'"a' + b"\\t" * (2 * MB) + b'"'), 1)), code=0),
+    "a name of digits": Attack(always(listing(holding("name", b'"+' + b"1" * (5 * MB) + b'x"'), 1)), code=0),
+    "ids of 1 MB": Attack(always(listing(b",".join(b'{"id":' + text(1, str(n)) + b"}" for n in range(5)), 5)), code=0),
+    "a conference of 300,000 participants": Attack(
+        lambda target, send: send(
+            reply(listing(holding("participants", times(b'"/x/1234567/"', 4.2)), 1))
+            if asked(target)[0] == "conference"
+            else normal(target)
+        ),
+        code=0,
+    ),
+    "streams of nothing": Attack(in_participants(times(b"{}", 0.5)), code=0, env=STREAMS),
+    "streams of many names": Attack(
+        in_participants(b"[{" + b",".join(b'"%d":1' % n for n in range(150_000)) + b"}," + times(b"{}", 0.2)[1:]),
+        FIELDS,
+        env=STREAMS,
+    ),
+    "a stream of wide text": Attack(in_participants(b'[{"a":' + text(5.9) + b"}]"), code=0, env=STREAMS),
+}
+BOMBS |= {f"{depth} deep": attack for depth, attack in {
+    "100,000": Attack(always(b"[" * 10**5), "cut or damaged"),
+    "a field 100,000": Attack(always(listing(holding("x", b"[" * 10**5 + b"]" * 10**5), 1)), "cut or damaged"),
+    "NaN, and a field 100,000": Attack(
+        always(listing(holding("x", b"[NaN," + b"[" * 10**5 + b"]" * 10**5 + b"]"), 1)), "cut or damaged"
+    ),
+}.items()}  # fmt: skip
+
+
+def dripping(head: bytes, piece: bytes, pause: float = 0.05) -> Talk:
+    def talk(target: str, send: Send) -> None:
+        send(head)
+        while True:  # until the collector hangs up
+            send(piece)
+            time.sleep(pause)
+
+    return talk
+
+
+def mute(connection: socket.socket) -> None:
+    for byte in b"\x16\x03\x03\x40\x00" + b"\x02" * 1000:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+LATE = "no whole answer within"
+DRIPS = {
+    "a status line": Attack(dripping(b"HTTP/1.1 200 ", b"a"), LATE),
+    "a header": Attack(dripping(OK + b"X: ", b"a"), LATE),
+    "a body": Attack(dripping(OK + b"Content-Length: 5000\r\n\r\n", b"{"), LATE),
+    "a body without a length": Attack(dripping(OK + b"\r\n" + listing(b"", 0), b" "), LATE),
+    "chunks": Attack(dripping(CHUNKED, b"1\r\n{\r\n"), LATE),
+    "the size of a chunk": Attack(dripping(CHUNKED, b"0"), LATE),
+    "trailers": Attack(dripping(CHUNKED + b"0\r\n", b"X: a\r\n"), LATE),
+    "gzip of nothing": Attack(
+        dripping(OK + b"Content-Encoding: gzip\r\n" + CHUNKED[len(OK) :], b"14\r\n" + gzip.compress(b"") + b"\r\n"),
+        LATE,
+    ),
+    "informational answers": Attack(dripping(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.3), LATE),
+    "a handshake": Attack(lambda target, send: None, LATE, greet=mute),
+}
+FLOODS = {
+    "100 Continue": Attack(dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 50, 0), "informational answers"),
+    "103 Early Hints": Attack(
+        dripping(b"", b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 50, 0), "informational answers"
+    ),
+    "headers": Attack(dripping(OK, b"X: a\r\n" * 50, 0), "more than 100 headers"),
+    "one header": Attack(dripping(OK + b"X: ", b"a" * 65536, 0), "65536"),
+    "the size of a chunk": Attack(dripping(CHUNKED, b"0" * 65536, 0), "65536"),
+    "cookies": Attack(
+        always(listing(b"", 0), *[f"Set-Cookie: c{n}={'x' * 3000}" for n in range(90)]), "0 conferences", code=0
+    ),
+    "hints before the answer": Attack(
+        lambda target, send: send(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + normal(target)
+        ),
+        "0 conferences",
+        code=0,
+    ),
+}
+
+
+def endless(total: int, each: int, **more: Any) -> Talk:
+    """Pages without an end, of records that differ, with a `next` that leads on."""
+    number = count(1)
+
+    def talk(target: str, send: Send) -> None:
+        n = next(number)
+        fields = {f"{name}{n}_{i}": 1 for name, width in more.items() for i in range(width)}
+        send(reply(listing(conferences(each, n * each, **fields), total, page(n))))
+
+    return talk
+
+
+def two_in_turn(target: str, send: Send) -> None:
+    other = page(1 if asked(target)[1].get("offset") == "2" else 2)
+    send(reply(listing(conferences(100), 10**7, other)))
+
+
+CHAINS = {
+    "10^15 records": Attack(endless(10**15, 100), "counts 1000000000000000 records"),
+    "an honest number": Attack(endless(10**7, 100), "the run has taken", env=(("DEFAULT_CONF_LIMIT", "0"),)),
+    "an honest number behind a limit": Attack(endless(10**7, 1000), "5000 conferences", code=0),
+    "two pages in turn": Attack(two_in_turn, "the run has taken"),
+    "new columns on each page": Attack(endless(10**7, 2, f=99), "columns, of which"),
+}
+
+NASTY = "\x1b[2J\x9b31m\u202e\r\nhealthy: 312 conferences\u2028\x07\x00"
+ON_WIRE = NASTY.replace("\r\n", "\r").replace("\x00", "").encode().decode("latin-1")  # in a header
+TEXTS = {
+    "next": Attack(always(listing(conferences(1), 2, NASTY)), "next page"),
+    "next elsewhere": Attack(always(listing(conferences(1), 2, f"https://{NASTY}/")), "next page"),
+    "next of 1 MB": Attack(always(listing(conferences(1), 2, "/" + "\u202e" * (MB // 2))), "next page"),
+    "Content-Type": Attack(always(b"x", f"Content-Type: {ON_WIRE}"), "instead of JSON"),
+    "Location": Attack(always(b"", f"Location: {ON_WIRE}", status="302 Found"), "is not followed"),
+    "Location in no encoding": Attack(always(b"", "Location: /\xff\xfe", status="302 Found"), "is not followed"),
+    "Location that is no address": Attack(always(b"", "Location: http://[", status="302 Found"), "is not followed"),
+    "a status line": Attack(always(b"", status=f"999 {ON_WIRE}"), "answered 999"),
+    "no HTTP": Attack(lambda target, send: send(ON_WIRE.encode("latin-1") + b"\r\n\r\n"), "broke"),
+    "a header without a colon": Attack(always(b"x", ON_WIRE), "JSON"),
+    "a column": Attack(always(listing(conferences(1, **{NASTY: NASTY}), 1)), "1 conferences", code=0),
+    "half of a pair in an id": Attack(
+        always(listing(rb'{"id":"a\ud800","end_time":"2020-01-01T12:00:00\udfff","start_time":"\ud800"}', 1)),
+        "1 conferences",
+        code=0,
+    ),
+    "half of a pair in next": Attack(
+        always(listing(conferences(1), 2, "HERE").replace(b"HERE", rb"/\ud800")), "next page"
+    ),
+    "half of a pair in a column": Attack(
+        always(listing(rb'{"id":"a","\ud800":"\ud800","participants":["/x/\ud800/"],"conference":"\ud800"}', 1)),
+        "1 conferences",
+        code=0,
+    ),
+    "no UTF-8 in a list": Attack(always(listing(holding("participants", b'["/\xff/"]'), 1)), "1 conferences", code=0),
+    "no UTF-8 in a text": Attack(always(listing(holding("name", b'"\xff"'), 1)), "cut or damaged"),
+    "an end that is no time": Attack(
+        in_turn(listing(conferences(2, end_time=f"2020-01-01T12:00:00{NASTY}"), 2)),
+        "1 conferences",
+        code=0,
+        env=(("DEFAULT_CONF_LIMIT", "1"), ("DEFAULT_PART_LIMIT", "1")),
+    ),
+}
+HEADERS = {
+    f"{name}: {value}": Attack(
+        always(listing(conferences(1), 1), f"{name}: {value}", status=status), says, 0 if status == "200 OK" else 1
+    )
+    for name, status, says, values in (
+        ("Date", "200 OK", "1 conferences", ("inf", "nan", "9999", "-1", " ", "(", "1e400", "\xff",
+         "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359")),
+        ("Retry-After", "503 Busy", "answered 503", ("inf", "nan", "-5", "1e9", "9" * 400, "\xff",
+         "Fri, 31 Dec 9999 23:59:59 GMT")),
+    )
+    for value in values
+}  # fmt: skip
+ATTACKS = {
+    (kind, name): attack
+    for kind, attacks in {
+        "bomb": BOMBS, "drip": DRIPS, "flood": FLOODS, "chain": CHAINS, "text": TEXTS, "header": HEADERS
+    }.items()
+    for name, attack in attacks.items()
+}  # fmt: skip
+SHRUNK: dict[str, dict[str, float]] = {
+    "drip": {"LONGEST_ANSWER": 1.0},
+    "chain": {"LONGEST_RUN": 1.5, "LONGEST_WAIT": 1.0, "PACE": 10**6},
+}
+Play = Callable[[str, str], Ended]
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[Play]:
+    """What became of every attack; they run three at a time."""
+    with (
+        tempfile.TemporaryDirectory(prefix="hostile-", dir=MEMORY) as folder,
+        subprocess.Popen(
+            [sys.executable, "-c", FORKS, str(ROOT)],
+            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+            stdin=subprocess.PIPE,
+            encoding="utf-8",
+        ) as forks,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        assert forks.stdin
+        stdin = forks.stdin
+
+        def play(number: int, kind: str, attack: Attack) -> Ended:
+            data, result = Path(folder, f"data{number}"), Path(folder, f"result{number}")
+            data.mkdir()
+            with RawNode(attack.talk, greet=attack.greet) as node:
+                ca_file = Path(folder, f"ca{number}.pem")
+                ca_file.write_bytes(node.certificate.ca)
+                env = {
+                    "DEFAULT_MGR_ADDRESS": node.address,
+                    "DEFAULT_MGR_SECRET": "sesame",
+                    "DEFAULT_MGR_CA_FILE": str(ca_file),
+                    "DATA_DIR": str(data),
+                }
+                constants = {"PATIENCE": 0.3, "ATTEMPTS": 2, **SHRUNK.get(kind, {})}
+                arguments = ["collect", "--from", "2020-01-01", "--to", "2020-01-02"]
+                began = time.monotonic()
+                stdin.write(json.dumps([arguments, env | dict(attack.env), constants, str(result)]) + "\n")
+                stdin.flush()
+                while not result.exists():
+                    assert time.monotonic() - began < 60, "it goes on"
+                    time.sleep(0.02)
+                code, peak = json.loads(result.read_text())
+                said = Path(f"{result}.said").read_text(encoding="utf-8")
+                return Ended(code, peak, said, time.monotonic() - began, len(node.targets), data)
+
+        running: dict[tuple[str, str], Future[Ended]] = {
+            (kind, name): pool.submit(play, number, kind, attack)
+            for number, ((kind, name), attack) in enumerate(ATTACKS.items())
+        }
+        yield lambda kind, name: running[kind, name].result()
+        stdin.close()
+
+
+@pytest.mark.parametrize(("kind", "name"), ATTACKS)
+def test_whatever_a_node_answers_memory_and_time_are_bounded_and_one_line_says_it(
+    played: Play, kind: str, name: str
+) -> None:
+    attack, ended = ATTACKS[kind, name], played(kind, name)
+    assert ended.code == attack.code, ended.output[-2000:]
+    assert ended.peak < MOST_MEMORY, f"{ended.peak / MB:.0f} MB"
+    assert ended.seconds < 30
+    assert attack.says in ended.output
+    assert "Traceback" not in ended.output
+    assert "unexpected" not in ended.output
+    assert ended.output.count(" ERROR ") == attack.code
+    log = (ended.data / "data_collector.log").read_text(encoding="utf-8")
+    for said in (ended.output, log):
+        assert len(said) < 10_000
+        assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ \S", line) for line in said.splitlines())
+        assert is_clean(said)
+    if attack.code:
+        assert list(ended.data.glob("*.csv")) == [], "a run that fails changes no data file"
+
+
+def is_clean(said: str) -> bool:
+    """Whether it moves no cursor, forges no line and turns no direction: byte by byte."""
+    return all(character == "\n" or character.isprintable() for character in said)
+
+
+# What reaches the screens of those who look after it
+
+
+@pytest.mark.parametrize("name", ["next", "next of 1 MB"])
+def test_no_screen_shows_more_of_a_nodes_words_than_can_be_read_nor_as_control_characters(
+    played: Play, name: str
+) -> None:
+    ended = played("text", name)
+    for words in (["status"], ["health"]):
+        said = subprocess.run(
+            [sys.executable, str(ROOT / "collector.py"), *words],
+            env={"PATH": os.environ["PATH"], "DATA_DIR": str(ended.data), "LANG": "C.UTF-8"},
+            capture_output=True,
+            encoding="utf-8",
+        ).stdout
+        assert is_clean(said)
+        assert len(said) < 10_000
+        assert not any(line.startswith("healthy") for line in said.splitlines())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        listing(conferences(1, end_time=NASTY), 1),
+        listing(conferences(1), 1).replace(b'"limit": 1000', b'"limit": ' + json.dumps(NASTY).encode()),
+        listing(conferences(1), 1).replace(
+            b'"total_count": 1', b'"total_count": ' + json.dumps([NASTY] * 999).encode()
+        ),
+        listing(b"", 0),
+        b"[]",
+        b"{}",
+    ],
+)
+def test_check_shows_what_a_node_says_in_one_line_for_each_thing(collector: Collector, body: bytes) -> None:
+    with RawNode(always(body)) as node:
+        outcome = check(collector, node)
+    lines = outcome.stdout.splitlines()
+    assert [line.split(":")[0][5:] for line in lines][:4] == ["settings", "name", "TLS", "credentials"]
+    assert all(line[:5] in ("ok   ", "FAIL ") for line in lines)
+    assert is_clean(outcome.stdout)
+    assert "unexpected" not in outcome.output
+    assert outcome.stderr == ""
+
+
+def check(collector: Collector, node: RawNode) -> Any:
+    ca_file = collector.data.parent / "raw.pem"
+    ca_file.write_bytes(node.certificate.ca)
+    collector.env |= {"DEFAULT_MGR_ADDRESS": node.address, "DEFAULT_MGR_CA_FILE": str(ca_file)}
+    return collector("check")
+
+
+def test_check_of_a_node_whose_whole_list_is_too_large_for_one_answer_still_tells_of_it(collector: Collector) -> None:
+    def talk(target: str, send: Send) -> None:
+        all_of_them = asked(target)[1].get("limit") == "0"
+        send(reply(listing(conferences(8000 if all_of_them else 1, name="x" * 900), 8000)))
+
+    with RawNode(talk) as node:
+        outcome = check(collector, node)
+    assert "ok   history: 8000 conferences, ended 2020-01-01T12:00:00" in outcome.stdout
+
+
+def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: ManagementNode, collector: Collector) -> None:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NASTY.replace("\x00", ""))])
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(datetime(2020, 1, 1))
+        .not_valid_after(datetime(2090, 1, 1))
+        .sign(key, hashes.SHA256())
+    )
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    node.certificate = certificates.Certificate(pem, key.private_bytes(serialization.Encoding.PEM, *plain), pem)
+    for words in ([], ["check"]):
+        outcome = collector(*words)
+        assert outcome.code == 1
+        assert "does not verify" in outcome.output
+        assert "Traceback" not in outcome.output
+        assert is_clean(outcome.output)
+
+
+# What an answer leaves behind
+
+
+def ended(*, at: datetime, number: int = 3) -> list[dict[str, Any]]:
+    """Conferences that ended a minute after the other."""
+    return [conference(end_time=(at - timedelta(minutes=n)).isoformat(), participants=[]) for n in range(number)]
+
+
+def test_records_that_end_in_9999_behind_a_limit_are_left_out_and_stop_nothing(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.now = NOON
+    node.add(ended(at=NOON - timedelta(hours=1)))
+    far = [conference(end_time="9999-12-31T23:59:59", participants=[]) for _ in range(5)]
+
+    def poisoned(document: dict[str, Any]) -> None:
+        document["objects"] += far
+        document["meta"]["total_count"] += len(far)
+
+    collector.env["DEFAULT_CONF_LIMIT"] = "2"
+    collector.at(NOON)
+    node.faults.add(faults.edited(poisoned), on="conference", times=None)
+    assert collector().code == 0
+    node.faults.clear()
+    for lost in (False, True):  # with its ledger, and with one that is made again from the files
+        node.now = (node.now or NOON) + timedelta(days=1)
+        collector.at(node.now)
+        if lost:
+            (collector.data / ".collector" / "ledger.sqlite").unlink()
+        new = ended(at=node.now - timedelta(hours=2), number=1)
+        node.add(new)
+        for _ in range(3):
+            assert collector().code == 0
+        assert new[0]["id"] in {row["id"] for row in collector.rows("pexHistoryConf.csv")}
+    assert not {one["id"] for one in far} & {row["id"] for row in collector.rows("pexHistoryConf.csv")}
+    marks = [file["collected_to"] for file in json.loads(collector("status", "--json").stdout)["files"]]
+    assert all(mark < "2027" for mark in marks)
+
+
+def test_rows_of_9999_in_the_files_do_not_stop_a_ledger_that_is_made_of_them(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.now = NOON
+    node.add(ended(at=NOON - timedelta(hours=1)))
+    collector.at(NOON)
+    assert collector().code == 0
+    aggregate = collector.data / "pexHistoryConf.csv"
+    header = collector.table(aggregate)[0]
+    odd = ["9999-12-31T23:59:59" if name == "end_time" else "odd" if name == "id" else "" for name in header]
+    aggregate.write_bytes(aggregate.read_bytes() + ",".join(odd).encode() + b"\r\n")
+    (collector.data / ".collector" / "ledger.sqlite").unlink()
+    node.now += timedelta(days=1)
+    collector.at(node.now)
+    new = ended(at=node.now - timedelta(hours=2))
+    node.add(new)
+    assert collector().code == 0
+    assert {one["id"] for one in new} <= {row["id"] for row in collector.rows(aggregate)}
+
+
+def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(node: ManagementNode, collector: Collector) -> None:
+    node.now = NOON
+    node.add(ended(at=NOON - timedelta(hours=1)))
+    wide = ["id", "end_time", *(f"f{n}" for n in range(2000))]
+    known = list(collector_fields(node, collector))
+    (collector.data / "pexHistoryConf.csv").write_text(",".join([*wide, *known]) + "\r\n")
+    collector.at(NOON)
+    assert collector().code == 0
+    assert len(collector.rows("pexHistoryConf.csv")) == 3
+
+
+def collector_fields(node: ManagementNode, collector: Collector) -> list[str]:
+    """The node's fields, but for those that every file has."""
+    return [name for name in ended(at=NOON, number=1)[0] if name not in ("id", "end_time")]
+
+
+def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones_and_nothing_is_lost(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.now = NOON
+    held = [conference(end_time="2026-11-24T11:00:00", name="x" * 30_000, participants=[]) for _ in range(300)]
+    node.add(held)
+    collector.at(NOON)
+    outcome = collector()
+    assert outcome.code == 0, outcome.output
+    assert len(collector.rows("pexHistoryConf.csv")) == 300
+    assert {request.query.get("limit") for request in node.requests} >= {"1000", "250", "25"}
+
+
+def test_a_sign_in_of_oauth2_is_bounded_as_every_answer_is(collector: Collector) -> None:
+    from tests.management_node import OAuth2
+
+    key = collector.data.parent / "key.pem"
+    key.write_bytes(OAuth2().add("client"))
+    key.chmod(0o600)
+    with RawNode(always(SMALL_BOMB, "Content-Encoding: gzip")) as node:
+        ca_file = collector.data.parent / "raw.pem"
+        ca_file.write_bytes(node.certificate.ca)
+        del collector.env["DEFAULT_MGR_SECRET"]
+        collector.env |= {"DEFAULT_MGR_ADDRESS": node.address, "DEFAULT_MGR_CA_FILE": str(ca_file)}
+        collector.env |= {"DEFAULT_MGR_CLIENT_ID": "client", "DEFAULT_MGR_CLIENT_KEY_FILE": str(key)}
+        outcome = collector()
+    assert node.targets == ["/oauth/token/"]
+    assert "answered more than 65,536 bytes at once" in outcome.stderr
+
+
+def test_no_cookie_of_the_node_is_sent_back_and_no_tls_key_is_written(
+    node: ManagementNode, collector: Collector
+) -> None:
+    keys = collector.data.parent / "keys.log"
+    collector.env["SSLKEYLOGFILE"] = str(keys)
+    node.faults.add(faults.status(503, headers={"Set-Cookie": "a=b"}), times=1)
+    assert collector().code == 0
+    assert len(node.requests) > 1
+    assert [request.headers["Cookie"] for request in node.requests if "Cookie" in request.headers] == []
+    assert not keys.exists()
+
+
+# Odd days
+
+
+def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(node: ManagementNode, collector: Collector) -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as elsewhere:
+        if Path(elsewhere).stat().st_dev == collector.data.stat().st_dev:
+            pytest.skip("no second volume here")
+        node.now = NOON
+        node.add(ended(at=NOON - timedelta(hours=1)))
+        collector.at(NOON)
+        assert collector().code == 0
+        real = Path(elsewhere, "conferences.csv")
+        real.write_bytes((collector.data / "pexHistoryConf.csv").read_bytes())
+        (collector.data / "pexHistoryConf.csv").unlink()
+        (collector.data / "pexHistoryConf.csv").symlink_to(real)
+        node.now += timedelta(hours=2)
+        collector.at(node.now)
+        node.extra_fields = {"conference": {"mood": "good"}}
+        node.add(ended(at=node.now - timedelta(hours=1)))
+        assert collector().code == 0
+        assert [row["mood"] for row in collector.rows(real)] == [""] * 3 + ["good"] * 3
+        assert (collector.data / "pexHistoryConf.csv").is_symlink()
+        assert [file.name for file in Path(elsewhere).iterdir()] == [real.name]
+
+
+COMMIT = """
+import os, sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN EXCLUSIVE")
+for n in range(3000):
+    db.execute("INSERT INTO participant VALUES (?, 'c')", (f"{n:0100}",))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_that_commits(
+    node: ManagementNode, collector: Collector
+) -> None:
+    assert collector().code == 0
+    ledger = collector.data / ".collector" / "ledger.sqlite"
+    with subprocess.Popen([sys.executable, "-c", COMMIT, str(ledger)], stdout=subprocess.PIPE) as committing:
+        assert committing.stdout
+        committing.stdout.readline()
+        with (collector.data / ".collector" / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            health = collector("health")
+            assert (health.code, health.stdout.split(":")[0]) == (0, "healthy"), health.output
+            assert "a run is under way and writes the ledger" in health.output
+        committing.send_signal(signal.SIGKILL)
+    as_reader = ["status", "health"]
+    for command in as_reader:
+        outcome = collector(command)
+        assert outcome.code == 1
+        assert "killed while it wrote the ledger; nothing is lost" in outcome.output
+        assert "permission" not in outcome.output
+    assert collector().code == 0
+    assert collector("health").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--from", "0001-01-01"],
+        ["--to", "0001-01-01"],
+        ["--from", "9999-12-31T23:59:59-10:00"],
+        ["--to", "9999-12-31T23:59:59-10:00"],
+        ["--from", "2026-11-24", "--to", "2026-11-24"],
+        ["--from", "2999-12-31"],
+    ],
+)
+def test_a_time_that_no_call_can_have_is_refused_with_the_way_to_say_it(collector: Collector, words: list[str]) -> None:
+    outcome = collector("collect", *words)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.output
+    assert "give " in outcome.stderr
+    assert list(collector.data.glob("*.csv")) == []
+
+
+def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.faults.add(faults.status(404), when=lambda request: "schema" in request.path, times=None)
+    outcome = collector()
+    assert outcome.code == 0, outcome.output
+    assert not {"id", "end_time"} - set(collector.table("pexHistoryConf.csv")[0])
+
+
+def test_in_the_hour_that_comes_twice_names_follow_the_runs(node: ManagementNode, collector: Collector) -> None:
+    collector.env["TZ"] = "Europe/Oslo"
+    order = []
+    for minutes in (30, 70, 90, 130):  # from 02:00 in summer time; 02:00 comes again after an hour
+        node.now = datetime(2026, 10, 25, 0, 0, 5) + timedelta(minutes=minutes)
+        node.add(ended(at=node.now - timedelta(minutes=5), number=1))
+        collector.at(node.now)
+        assert collector().code == 0
+        order.append({file.name for file in collector.dated("Conf")})
+    names = [(now - before).pop() for before, now in zip([set(), *order], order, strict=False)]
+    assert names == sorted(names)
+    rows = [row for name in names for row in collector.rows(name)]
+    assert rows == collector.rows("pexHistoryConf.csv")
+
+
+def test_records_unlike_each_other_keep_every_digit(collector: Collector) -> None:
+    numbers = [b"1.50", b"1e5", b"10000000000000000000000000000000001", b"-0.0", b"true", b"null", b'["1.50", 1.50]']
+    records = [holding("name", number, n) for n, number in enumerate(numbers)]
+    records[0] = records[0].replace(b"}", b', "more": 2.50}')
+    with RawNode(
+        lambda target, send: send(
+            reply(listing(b",".join(records), len(records))) if asked(target)[0] == "conference" else normal(target)
+        )
+    ) as node:
+        ca_file = collector.data.parent / "raw.pem"
+        ca_file.write_bytes(node.certificate.ca)
+        collector.env |= {"DEFAULT_MGR_ADDRESS": node.address, "DEFAULT_MGR_CA_FILE": str(ca_file)}
+        assert collector("--from", "2020-01-01", "--to", "2020-01-02").code == 0
+    wanted = [number.decode() for number in numbers[:4]] + ["True", "", '["1.50",1.50]']
+    rows = collector.rows("pexHistoryConf.csv")
+    assert [row["name"] for row in rows] == wanted
+    assert rows[0]["more"] == "2.50"
+
+
+def test_a_run_that_starts_as_health_looks_waits_for_it(node: ManagementNode, collector: Collector) -> None:
+    assert collector().code == 0
+    with (collector.data / ".collector" / "lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with collector.start() as run:
+            time.sleep(0.6)
+            fcntl.flock(looking, fcntl.LOCK_UN)
+            assert run.wait() == 0
+
+
+def test_a_log_file_that_cannot_be_written_keeps_no_row_from_being_collected(
+    node: ManagementNode, collector: Collector
+) -> None:
+    (collector.data / "data_collector.log").mkdir()
+    node.now = NOON
+    node.add(ended(at=NOON - timedelta(hours=1)))
+    collector.at(NOON)
+    outcome = collector()
+    assert outcome.code == 0
+    assert "data_collector.log cannot be written" in outcome.stderr
+    assert len(collector.rows("pexHistoryConf.csv")) == 3
+
+
+def test_times_with_a_zone_are_read_as_the_moments_that_they_are(node: ManagementNode, collector: Collector) -> None:
+    node.now = NOON
+    held = ended(at=NOON - timedelta(hours=1), number=1)
+    node.add(held)
+
+    def zoned(document: dict[str, Any]) -> None:
+        for one, zone in zip(document["objects"], ("Z",), strict=False):
+            one["end_time"] += zone
+
+    node.faults.add(faults.edited(zoned), on="conference", times=None)
+    collector.at(NOON)
+    outcome = collector()
+    assert outcome.code == 0
+    assert "WARNING" not in outcome.stderr
+    (row,) = collector.rows("pexHistoryConf.csv")
+    assert row["end_time"] == f"{held[0]['end_time']}Z", "as it was sent"
+    assert json.loads(collector("status", "--json").stdout)["files"][0]["collected_to"] == "2026-11-24T12:00:00"
+
+
+def test_a_participant_who_was_transferred_is_not_called_gone(node: ManagementNode, collector: Collector) -> None:
+    node.now = NOON
+    first, then = ended(at=NOON - timedelta(hours=1), number=2)
+    moved = participant(then)
+    first["participants"] = [moved["resource_uri"]]
+    then["participants"] = [moved["resource_uri"]]
+    node.add([first, then], [moved])
+    outcomes = []
+    for hours in (0, 1, 25):
+        node.now = NOON + timedelta(hours=hours)
+        collector.at(node.now)
+        outcomes.append(collector())
+    assert [outcome.code for outcome in outcomes] == [0] * 3
+    assert not any("gone" in outcome.output for outcome in outcomes)
+    assert [row["id"] for row in collector.rows("pexHistoryPart.csv")] == [moved["id"]]
+
+
+def test_help_says_of_each_command_what_it_does_and_gives_an_example(collector: Collector) -> None:
+    text = collector("--help").stdout
+    for command in ("collect", "check", "status", "report", "health", "crontab"):
+        assert re.search(rf"^ +{command} +\w+ \w+", text, re.MULTILINE)
+    assert "collector.py collect --from 2026-11-01" in text
+    assert "--from T" in collector("collect", "--help").stdout
