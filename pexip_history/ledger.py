@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -363,7 +362,7 @@ class Ledger:
         with self.transaction() as db:
             killed = (format_time(started), "killed", "it was killed, or the power failed")
             db.execute("UPDATE run SET finished = ?, outcome = ?, message = ? WHERE finished IS NULL", killed)
-            db.execute("DELETE FROM run WHERE id <= (SELECT max(id) FROM run) - ?", (RUNS_KEPT,))
+            db.execute("DELETE FROM run WHERE id <= (SELECT max(id) FROM run) + 1 - ?", (RUNS_KEPT,))
             sql = "INSERT INTO run (started, outcome) VALUES (?, 'running')"
             return int(db.execute(sql, (format_time(started),)).lastrowid or 0)
 
@@ -459,8 +458,6 @@ def open_ledger(folder: Path) -> Ledger | None:
     path = folder / "ledger.sqlite"
     for name in (path, folder / "ledger.sqlite-journal"):
         refuse_other_kinds(name)
-    # Scratch tables belong on the data volume: /tmp may be memory.
-    os.environ["SQLITE_TMPDIR"] = str(folder)
     db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         # EXTRA also syncs the folder when the journal goes: a commit that power can take back
@@ -479,6 +476,9 @@ def open_ledger(folder: Path) -> Ledger | None:
             raise sqlite3.DatabaseError("not a ledger")
         if tables and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("damaged")
+        # Scratch tables belong on the data volume: /tmp may be memory. SQLITE_TMPDIR is read as sqlite3 is imported.
+        quoted = str(folder).replace("'", "''")
+        db.execute(f"PRAGMA temp_store_directory = '{quoted}'")
         db.executescript(SCRATCH)
     except sqlite3.OperationalError:
         db.close()

@@ -5,6 +5,7 @@ Most tests hand the collector answers made by hand, so that every byte of a reco
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -24,6 +25,8 @@ import polars
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from pexip_history.csvfile import sync_folder
 
 from .conftest import COLLECTOR, Collector, environment_for
 from .forked_collector import MEMORY, ForkedCollector
@@ -431,6 +434,28 @@ def test_files_have_the_permissions_that_umask_leaves(history: History, umask: s
     history.sent([record(2, new=1)])
     files = [path for path in history.data.rglob("*") if path.is_file()]
     assert {f"{path.stat().st_mode & 0o777:o}" for path in files} == {f"{mode:o}"}, files
+
+
+def test_an_aggregate_keeps_the_permissions_that_the_user_gave_it(history: History) -> None:
+    history.sent([record(1)])
+    (history.data / PART).chmod(0o664)
+    history.sent([record(2, new=1)])
+    assert "new" in (history.data / PART).read_text().partition("\n")[0]
+    assert (history.data / PART).stat().st_mode & 0o777 == 0o664
+
+
+def test_a_share_that_cannot_sync_a_folder_is_collected_into_and_a_broken_disk_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> None:
+        monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(number, "refused")))
+
+    for number in (errno.EINVAL, errno.ENOTSUP):
+        refuse(number)
+        sync_folder(tmp_path)
+    refuse(errno.EIO)
+    with pytest.raises(OSError, match="refused"):
+        sync_folder(tmp_path)
 
 
 # Readers

@@ -269,6 +269,14 @@ def test_no_proxy_of_the_environment_is_used(scene: Scene) -> None:
     scene.recovers()
 
 
+def test_no_netrc_and_no_other_password_of_the_environment_is_used(scene: Scene, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login admin password another\ndefault login admin password another\n")
+    netrc.chmod(0o600)
+    scene.collector.env["NETRC"] = str(netrc)
+    scene.recovers()
+
+
 def test_a_pinned_certificate_is_accepted_and_no_other(scene: Scene) -> None:
     scene.node.certificate = certificates.self_signed("another.example.com")
     del scene.collector.env["DEFAULT_MGR_CA_FILE"]
@@ -458,6 +466,21 @@ def test_pages_that_bring_the_same_records_for_ever_end_as_a_failure(scene: Scen
     outcome = scene.collector("collect")
     assert outcome.code == 1
     scene.is_decent(outcome)
+
+
+def test_a_chain_of_pages_that_is_longer_than_its_count_is_left(scene: Scene) -> None:
+    """Each names another one, so that none is the same as before."""
+    pages = 0
+
+    def endless(request: Request, answer: Answer) -> Reply:
+        nonlocal pages
+        pages += 1
+        following = f"{request.target}&format=json" if pages < 60 else None
+        return faults.edited(lambda document: document["meta"].update(next=following))(request, answer)
+
+    scene.node.faults.add(endless, on="participant", times=None)
+    assert "counts" in scene.fails()
+    assert pages < 20, "no more than it counts, and the one that was under way"
 
 
 # Clocks

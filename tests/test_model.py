@@ -450,7 +450,7 @@ def deployment() -> Iterator[None]:
 def test_each_record_is_there_once_whatever_happened(deployment: None) -> None:
     quick = settings(
         max_examples=EXAMPLES or 200,
-        stateful_step_count=30 if EXAMPLES else 10,
+        stateful_step_count=30 if EXAMPLES else 8,
         derandomize=not EXAMPLES,
         database=None,
         deadline=None,
