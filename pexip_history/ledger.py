@@ -31,9 +31,11 @@ INSERT INTO resource (name) VALUES ('conference'), ('participant'), ('stream');
 -- until: the day up to which it is kept. One that was not exported is here for its participants alone.
 CREATE TABLE conference (id TEXT PRIMARY KEY, until TEXT NOT NULL, exported INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE participant (id TEXT PRIMARY KEY, conference TEXT NOT NULL) WITHOUT ROWID;
--- What conferences list and no run has; started and ended are the conference's.
+-- What conferences list and no run has; started and ended are the conference's. One who was transferred is listed by
+-- several, and to be had from only one of them.
 CREATE TABLE expected (
-    participant TEXT PRIMARY KEY, conference TEXT NOT NULL, started TEXT, ended TEXT, asked TEXT, lost TEXT
+    participant TEXT, conference TEXT, started TEXT, ended TEXT, asked TEXT, lost TEXT,
+    PRIMARY KEY (participant, conference)
 ) WITHOUT ROWID;
 CREATE TABLE run (
     id INTEGER PRIMARY KEY, started TEXT NOT NULL, finished TEXT, outcome TEXT NOT NULL, message TEXT,
@@ -61,7 +63,8 @@ CREATE TEMP TABLE wanted (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE listed (participant TEXT, conference TEXT);
 CREATE TEMP TABLE listing (id TEXT PRIMARY KEY, started TEXT, ended TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE missing (
-    participant TEXT PRIMARY KEY, conference TEXT NOT NULL, started TEXT, ended TEXT, asked TEXT, lost TEXT
+    participant TEXT, conference TEXT, started TEXT, ended TEXT, asked TEXT, lost TEXT,
+    PRIMARY KEY (participant, conference)
 ) WITHOUT ROWID;
 """
 EXPORTED = {
@@ -227,9 +230,13 @@ class Ledger:
                 " JOIN listing ON listing.id = conference"
                 " WHERE NOT EXISTS (SELECT 1 FROM seen_participant WHERE id = participant AND taken)"
                 " AND NOT EXISTS (SELECT 1 FROM main.participant WHERE id = participant)"
-                # One that was lost with its conference may be listed by another, to which it was transferred.
-                " ON CONFLICT DO UPDATE SET conference = excluded.conference, started = excluded.started,"
-                " ended = excluded.ended, asked = iif(lost IS NULL, asked, NULL), lost = NULL"
+                " ON CONFLICT DO UPDATE SET started = excluded.started, ended = excluded.ended,"
+                " asked = iif(lost IS NULL, asked, NULL), lost = NULL"
+            )
+            # One that was lost with its conference may be listed by another, to which it was transferred.
+            db.execute(
+                "DELETE FROM missing WHERE lost IS NOT NULL"
+                " AND participant IN (SELECT participant FROM missing WHERE lost IS NULL)"
             )
             db.execute(
                 "DELETE FROM missing WHERE EXISTS (SELECT 1 FROM seen_participant WHERE id = participant AND taken)"
@@ -275,6 +282,12 @@ class Ledger:
     def give_up(self, sweep: int, now: datetime) -> list[tuple[str, int]]:
         """Count as lost what is missing of conferences that a sweep of the whole list did not see; how many."""
         gone = "lost IS NULL AND conference NOT IN (SELECT id FROM seen_conference WHERE sweep = ?)"
+        self.db.execute(  # who is listed by another is not lost, or is lost once
+            f"DELETE FROM missing WHERE {gone} AND EXISTS (SELECT 1 FROM missing AS other"
+            " WHERE other.participant = missing.participant AND other.lost IS NULL AND (other.conference <"
+            " missing.conference OR other.conference IN (SELECT id FROM seen_conference WHERE sweep = ?)))",
+            (sweep, sweep),
+        )
         query = f"SELECT conference, count(*) FROM missing WHERE {gone} GROUP BY 1"
         found = self.db.execute(query, (sweep,)).fetchall()
         self.db.execute(f"UPDATE missing SET lost = ? WHERE {gone}", (format_time(now), sweep))

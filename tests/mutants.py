@@ -541,7 +541,7 @@ def try_one(copy: Path, mutant: Mutant) -> str:
         return f"pytest ended with {done.returncode}: {done.stdout[-300:]}"
     if done.returncode == 0 and " passed" not in done.stdout:
         return f"its tests were skipped: {done.stdout[-200:]}"
-    failed = re.search(r"^(?:FAILED|ERROR) tests/([^ ]*)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S*)", done.stdout, re.MULTILINE)
     return f"killed by {failed[1] if failed else 'an error'}" if done.returncode else "survived"
 
 

@@ -158,6 +158,31 @@ def test_a_participant_whose_second_conference_runs_on_is_taken_when_that_ends(p
     place.check()
 
 
+@pytest.mark.parametrize("listed_by", ["0", "z"])
+def test_a_participant_that_two_conferences_list_is_asked_for_by_both(place: Deployment, listed_by: str) -> None:
+    """They end at once, hours after he went from one to the other, and the node shows him with the first alone."""
+    moved, came = made("b", MIDNIGHT + HOUR, 5 * HOUR)
+    left, stayed = made(listed_by, MIDNIGHT + HOUR + MINUTE, MINUTE)
+    left["participants"].append(came[0]["resource_uri"])
+    place.add([moved, left], [*came, *stayed])
+    place.node.participants_appear = "ended"
+    place.runs(MIDNIGHT - HOUR, MIDNIGHT + 4 * HOUR)
+    place.check()
+    lone = made("lone", MIDNIGHT + 5 * HOUR)[0]
+    other = made("other", MIDNIGHT + 5 * HOUR)[0]
+    for one in (lone, other):
+        one["participants"] = [participant(lone, id="never")["resource_uri"]]
+    place.add([lone, other], [])
+    place.runs(MIDNIGHT + 6 * HOUR, MIDNIGHT + 8 * HOUR)
+    place.node.delete("lone")
+    place.runs(MIDNIGHT + 9 * HOUR, MIDNIGHT + 40 * HOUR, 5 * HOUR)
+    assert "gone" not in place.log()
+    place.node.delete("other")
+    place.runs(MIDNIGHT + 45 * HOUR, MIDNIGHT + 80 * HOUR, 5 * HOUR)
+    assert place.log().count("1 participants of conference other are gone") == 1
+    place.check()
+
+
 # Nodes without order
 
 

@@ -136,7 +136,7 @@ class History(RuleBasedStateMachine):
         self.env = environment_for(self.node, self.data) | {"DATA_MEDIA_STREAMS": str(streams)}  # type: ignore[arg-type]
         self.limit(limits)
         self.since = self.node.now - DAY  # what ended from then on is owed; what ended before `earliest` may not come
-        self.earliest = self.since
+        self.earliest = self.since + min(ahead, 0) * HOUR  # the first request is made by the wrong clock
         for minutes in before:
             self.hold(self.node.now - minutes * MINUTE, timedelta(0), [(minutes, 0, 0)])
         self.run(ahead=ahead * HOUR)
@@ -213,9 +213,9 @@ class History(RuleBasedStateMachine):
         self.node.now += minutes * MINUTE
         self.run()
 
-    @rule(minutes=MOMENTS, every=st.sampled_from([1, 6, 24]))
-    def runs_of_a_schedule(self, minutes: int, every: int) -> None:
-        for _ in range(3):
+    @rule(every=st.sampled_from([1, 6, 24]))
+    def runs_of_a_schedule(self, every: int) -> None:
+        for _ in range(2):
             self.node.now += every * HOUR
             self.run()
 
