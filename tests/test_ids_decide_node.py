@@ -29,6 +29,16 @@ def test_a_429_without_retry_after_is_waited_out(place: Deployment) -> None:
     place.check()
 
 
+def test_a_429_without_retry_after_is_waited_out_for_minutes(place: Deployment) -> None:
+    """Others use the allowance up, again and again."""
+    place.hourly(10, MIDNIGHT - 12 * HOUR)
+    place.node.faults.add(faults.status(429), times=10)
+    done = place.hastened(MIDNIGHT, 60)
+    assert done.code == 0, done.output
+    assert not place.node.faults.waiting
+    place.check()
+
+
 def test_a_run_takes_less_than_half_of_what_the_node_allows_its_clients(place: Deployment) -> None:
     """1,000 requests in 60 s are for all of them together. Ten times as fast as it is."""
     for number in range(700):
@@ -211,6 +221,19 @@ def test_late_participants_under_a_limit_push_none_of_the_window_out(place: Depl
     place.check()
 
 
+@pytest.mark.parametrize("how", ["refused", "ignored", "obeyed"])
+def test_what_a_limit_leaves_comes_with_the_next_runs_and_not_a_day_later(place: Deployment, how: str) -> None:
+    if how != "obeyed":
+        unordered(place, how)
+    place.run(MIDNIGHT)
+    for n in range(10):
+        place.hold(f"c{n:02}", MIDNIGHT + HOUR + n * MINUTE, MINUTE, duration=n * 7 % 10)
+    for hour in range(6, 10):
+        place.run(MIDNIGHT + hour * HOUR, DEFAULT_CONF_LIMIT="3")
+    assert sorted(place.ids()) == sorted(place.held)
+    place.check()
+
+
 @UNORDERED
 @pytest.mark.parametrize("page", [7, 10, 1000])
 @pytest.mark.parametrize("misplaced", [0, 3])
@@ -248,6 +271,27 @@ def test_one_forgotten_and_one_new_between_two_pages_lose_nothing_else(place: De
     place.runs(MIDNIGHT + 8 * HOUR, MIDNIGHT + 36 * HOUR, 4 * HOUR)
     assert "c02" in place.ids()
     place.check(never={"c02-0"})
+
+
+@UNORDERED
+def test_one_new_before_what_was_read_and_one_forgotten_after_it_make_a_run_read_again(
+    place: Deployment, how: str
+) -> None:
+    """The count is as it was, but a record came twice."""
+    unordered(place, how)
+    place.node.max_limit = 10
+    place.run(MIDNIGHT)
+    for n in range(31):
+        place.hold(f"c{n:02}", MIDNIGHT + (n + 1) * 10 * MINUTE, MINUTE, duration=n + 1)
+
+    def shift(request: Request) -> None:
+        place.node.delete("c30", "c30-0")
+        place.hold("new", MIDNIGHT + 6 * HOUR, MINUTE, duration=0)
+
+    place.node.faults.add(faults.before(shift), on="conference", nth=3 if how == "refused" else 2)
+    place.run(MIDNIGHT + 7 * HOUR)
+    assert "new" in place.ids()
+    place.check(never={"c30", "c30-0"})
 
 
 def test_ties_in_another_order_under_another_limit_cost_no_sweeps(place: Deployment) -> None:

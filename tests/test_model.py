@@ -292,7 +292,7 @@ class History(RuleBasedStateMachine):
         assert not re.search("Traceback|unexpected", outcome.output), outcome.output
         assert outcome.code == 0 or (not right and outcome.code in ((1, -9) if struck else (1,))), outcome.output
         self.settled = outcome.code == 0
-        self.whole = self.settled or (self.whole and not struck)
+        self.whole = self.settled or (self.whole and not struck and self._all_is_dated())
         self.clocks_were_right = self.clocks_were_right and abs(ahead) < HOUR
         if self.settled and not arguments and not ahead and ", 0 waiting" in self.said:
             self._note_seen()
@@ -394,6 +394,13 @@ class History(RuleBasedStateMachine):
         assert streams == self._in_order(self._dated(STREAM), streams)
         left = {path.name for path in (self.data / ".collector").iterdir()}
         assert left == {"lock", "ledger.sqlite"}
+
+    def _all_is_dated(self) -> bool:
+        for name in KINDS:
+            dated = {row["id"] for file in self._dated(name) for row in file}
+            if not all(row["id"] in dated or by_the_user(row) for row in rows_of(self.data / name)):
+                return False
+        return True
 
     def _note_seen(self) -> None:
         """A run ended well: what was shown on time it had to take; what was shown late, a run a day after another."""
