@@ -257,6 +257,19 @@ def test_rows_go_under_their_names_also_where_the_user_moved_columns_and_saved_o
     ]
 
 
+def test_rows_that_waited_go_under_their_names_where_the_user_moved_columns_meanwhile(history: History) -> None:
+    history.sent([record(1, alpha="a1", zulu="z1")])
+    history.node.faults.clear()
+    history.node.faults.add(answered([record(2, alpha="a2", zulu="z2")], 1000, True), on="participant", times=None)
+    history.node.now = history.now
+    assert history.run([], history.env, history.now, "EACCES", PART).code == 1
+    (history.data / PART).write_bytes(b"zulu,mine,id,end_time,alpha\r\n")
+    history.node.faults.clear()
+    history.days += 1
+    history.sent([])
+    assert history.table()[1:] == [["z2", "", "id-2", "2026-11-23T21:00:00", "a2"]]
+
+
 def test_a_field_name_is_quoted_as_any_text_is(history: History) -> None:
     names = ["a,b", 'say "x"', "line\nend", "=1", " spaced ", "æøå"]
     history.sent([record(1, **dict.fromkeys(names, "v"))])
@@ -657,6 +670,15 @@ def test_widening_a_large_aggregate_takes_no_memory_to_speak_of(node: Management
     with path.open("rb") as file:
         assert sum(1 for _ in file) == rows + 2, "a header and one more"
     path.unlink()
+
+
+def test_what_a_killed_run_left_beside_an_aggregate_goes(history: History) -> None:
+    history.sent([record(1)])
+    draft = history.data / f"{PART}.new"
+    draft.write_text("half of the")
+    history.sent([record(2)])
+    assert not draft.exists()
+    assert history.column("id") == ["id-1", "id-2"]
 
 
 def test_widening_is_whole_or_not_at_all_wherever_it_is_killed(history: History) -> None:

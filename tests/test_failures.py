@@ -48,6 +48,8 @@ class Scene:
         outcome = self.collector("collect", *arguments)
         assert outcome.code == 1
         assert self.collector.files() == self.before, "data files untouched"
+        left = {path.name for path in (self.collector.data / ".collector").iterdir()}
+        assert left == {"lock", "ledger.sqlite"}, "what it had read is not left lying"
         (error,) = (line for line in outcome.stderr.splitlines() if " ERROR " in line)
         assert outcome.stdout == ""
         assert error in self.collector.log().splitlines(), "the log has the same line"
@@ -304,6 +306,15 @@ def test_a_self_signed_certificate_can_be_its_own_ca_file(scene: Scene, tmp_path
     scene.node.certificate = certificates.self_signed()
     own = tmp_path / "own.pem"
     own.write_bytes(scene.node.certificate.chain)
+    scene.collector.env["DEFAULT_MGR_CA_FILE"] = str(own)
+    scene.recovers()
+
+
+def test_the_nodes_own_certificate_can_be_the_ca_file_whoever_issued_it(scene: Scene, tmp_path: Path) -> None:
+    assert scene.node.certificate
+    leaf, end = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----\n"
+    own = tmp_path / "own.pem"
+    own.write_bytes(leaf + scene.node.certificate.chain.split(leaf)[1].partition(end)[0] + end)
     scene.collector.env["DEFAULT_MGR_CA_FILE"] = str(own)
     scene.recovers()
 

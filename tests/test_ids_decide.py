@@ -151,6 +151,19 @@ def test_a_lost_ledger_is_rebuilt_from_the_dated_files_too(place: Deployment, na
     place.check()
 
 
+def test_a_ledger_lost_after_an_aggregate_with_newer_rows_was_moved_doubles_none_of_them(place: Deployment) -> None:
+    """What was taken by hand ended later than what came after it."""
+    place.hourly(20)
+    place.run(MIDNIGHT)
+    place.run(MIDNIGHT + 17 * HOUR, "--from", "2026-11-24T06:00", "--to", "2026-11-24T16:00")
+    for name in KINDS:
+        place.take_away(name, "moved")
+    place.run(MIDNIGHT + 18 * HOUR)
+    place.lose_ledger()
+    place.run(MIDNIGHT + 25 * HOUR)
+    place.check()
+
+
 def test_a_ledger_lost_while_rows_wait_loses_none_of_them(place: Deployment) -> None:
     place.hourly(20)
     place.runs(MIDNIGHT, MIDNIGHT + 5 * HOUR)
