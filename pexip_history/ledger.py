@@ -190,7 +190,7 @@ class Ledger:
         """Want the participants that are missing."""
         with self.transaction("DEFERRED") as db:
             db.execute("DELETE FROM wanted")
-            db.execute("INSERT INTO wanted SELECT participant FROM missing WHERE lost IS NULL")
+            db.execute("INSERT OR IGNORE INTO wanted SELECT participant FROM missing WHERE lost IS NULL")
 
     def leave(self, resource: str, ids: Iterable[str]) -> None:
         """These records are not to be taken."""

@@ -250,12 +250,6 @@ MUTANTS = [
             "test_ids_decide.py -k newer_rows",
         ),
         (
-            "            if journal.exists():\n                self.set_aside(journal, \"belongs to a damaged ledger\")\n",
-            "",
-            "a damaged ledger is set aside with its journal",
-            "test_exactly_once.py -k that_cannot_be_used",
-        ),
-        (
             "            draft_of(self.aggregate(resource)).unlink(missing_ok=True)",
             "            pass",
             "what a killed run left beside an aggregate goes",
