@@ -147,9 +147,9 @@ class Ledger:
         if not page.ids:
             return []
         self._page += 1
-        known = EXPORTED[resource]
-        if wanted_only:
-            known += " OR NOT EXISTS (SELECT 1 FROM wanted WHERE id = column1)"
+        new = f"NOT {EXPORTED[resource]}"
+        if wanted_only:  # what is not wanted goes on waiting
+            new = f"iif({new}, iif(EXISTS (SELECT 1 FROM wanted WHERE id = column1), 1, NULL), 0)"
         column = page.column("conference")
         of = {uri: uri_id(uri) for uri in set(column)} if all(isinstance(c, str) for c in column) else {}
         conferences = map(of.get, column) if of else map(uri_id, column)
@@ -160,17 +160,17 @@ class Ledger:
             for start in range(0, len(values), MOST_VALUES):
                 part = values[start : start + MOST_VALUES]
                 sql = (
-                    f"INSERT INTO seen_{resource} SELECT column1, column2, ?, ?, NOT ({known})"
+                    f"INSERT INTO seen_{resource} SELECT column1, column2, ?, ?, {new}"
                     f" FROM (VALUES {','.join(['(?,?)'] * (len(part) // 2))}) WHERE true"
                     " ON CONFLICT DO UPDATE SET sweep = excluded.sweep, taken = coalesce(taken, excluded.taken),"
                     " page = iif(taken IS NULL, excluded.page, 0) RETURNING id, page AND taken"
                 )
                 found += db.execute(sql, [self._page, self.sweep, *part])
-        new = {i for i, is_new in found if is_new}
-        if len(new) == len(page.ids):
+        fresh = {i for i, is_fresh in found if is_fresh}
+        if len(fresh) == len(page.ids):
             return list(range(len(page.ids)))
         # A page may hold one twice: the first counts.
-        return [place for place, i in enumerate(page.ids) if i in new and not new.discard(i)]  # type: ignore[func-returns-value]
+        return [place for place, i in enumerate(page.ids) if i in fresh and not fresh.discard(i)]  # type: ignore[func-returns-value]
 
     def let_wait(self, resource: str, records: Sequence[tuple[str, str]]) -> None:
         """These records (id, end time) wait for a later run after all."""

@@ -235,6 +235,19 @@ def test_what_a_limit_leaves_comes_with_the_next_runs_and_not_a_day_later(place:
 
 
 @UNORDERED
+def test_what_a_limit_leaves_is_said_and_asked_for_where_the_clock_is_behind(place: Deployment, how: str) -> None:
+    """Then the window is read twice, the second time to the node's own present."""
+    unordered(place, how)
+    place.run(MIDNIGHT)
+    for n in range(10):
+        place.hold(f"c{n:02}", MIDNIGHT + HOUR + n * MINUTE, MINUTE, duration=n * 7 % 10)
+    for hour, left in ((6, 7), (7, 4), (8, 1), (9, 0)):
+        said = place.run(MIDNIGHT + hour * HOUR, ahead=-20 * MINUTE, DEFAULT_CONF_LIMIT="3").output
+        assert (", 0 waiting" in said) == (left == 0), said
+        assert len(place.ids()) == 10 - left
+
+
+@UNORDERED
 @pytest.mark.parametrize("page", [7, 10, 1000])
 @pytest.mark.parametrize("misplaced", [0, 3])
 def test_disorder_after_a_limit_was_reached_loses_nothing(
