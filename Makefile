@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint image picture test-image test-browser test-crash-syscalls test-power-cut simulate-year audit \
+.PHONY: help demo test lint image picture test-image test-browser test-crash-syscalls test-power-cut test-model test-mutants simulate-year audit \
 	bench test-spreadsheet test-spark hook release-notes lock pin-base
 
 help:  ## this list
@@ -47,6 +47,12 @@ simulate-year: $(VENV)/ready  ## a year of misfortunes, compared id by id: make 
 
 test-power-cut: $(VENV)/ready  ## cut the power after every change of a run (needs strace)
 	@$(BIN)/python -m tests.power_cut
+
+test-model: $(VENV)/ready  ## thousands of made-up histories: make test-model MODEL_EXAMPLES=3000
+	@MODEL_EXAMPLES=$(or $(MODEL_EXAMPLES),3000) $(BIN)/python -m pytest tests/test_model.py
+
+test-mutants: $(VENV)/ready  ## break the lines that keep promises, one at a time: make test-mutants WORDS=ledger
+	@$(BIN)/python -m tests.mutants $(WORDS)
 
 test-spreadsheet: $(VENV)/ready  ## what a spreadsheet makes of the files (needs Debian's libreoffice-calc)
 	@$(BIN)/python -m pytest tests/spreadsheet

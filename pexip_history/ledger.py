@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,9 +31,11 @@ INSERT INTO resource (name) VALUES ('conference'), ('participant'), ('stream');
 -- until: the day up to which it is kept. One that was not exported is here for its participants alone.
 CREATE TABLE conference (id TEXT PRIMARY KEY, until TEXT NOT NULL, exported INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE participant (id TEXT PRIMARY KEY, conference TEXT NOT NULL) WITHOUT ROWID;
--- What conferences list and no run has; started and ended are the conference's.
+-- What conferences list and no run has; started and ended are the conference's. One who was transferred is listed by
+-- several, and to be had from only one of them.
 CREATE TABLE expected (
-    participant TEXT PRIMARY KEY, conference TEXT NOT NULL, started TEXT, ended TEXT, asked TEXT, lost TEXT
+    participant TEXT, conference TEXT, started TEXT, ended TEXT, asked TEXT, lost TEXT,
+    PRIMARY KEY (participant, conference)
 ) WITHOUT ROWID;
 CREATE TABLE run (
     id INTEGER PRIMARY KEY, started TEXT NOT NULL, finished TEXT, outcome TEXT NOT NULL, message TEXT,
@@ -62,7 +63,8 @@ CREATE TEMP TABLE wanted (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE listed (participant TEXT, conference TEXT);
 CREATE TEMP TABLE listing (id TEXT PRIMARY KEY, started TEXT, ended TEXT) WITHOUT ROWID;
 CREATE TEMP TABLE missing (
-    participant TEXT PRIMARY KEY, conference TEXT NOT NULL, started TEXT, ended TEXT, asked TEXT, lost TEXT
+    participant TEXT, conference TEXT, started TEXT, ended TEXT, asked TEXT, lost TEXT,
+    PRIMARY KEY (participant, conference)
 ) WITHOUT ROWID;
 """
 EXPORTED = {
@@ -145,9 +147,9 @@ class Ledger:
         if not page.ids:
             return []
         self._page += 1
-        known = EXPORTED[resource]
-        if wanted_only:
-            known += " OR NOT EXISTS (SELECT 1 FROM wanted WHERE id = column1)"
+        new = f"NOT {EXPORTED[resource]}"
+        if wanted_only:  # what is not wanted goes on waiting
+            new = f"iif({new}, iif(EXISTS (SELECT 1 FROM wanted WHERE id = column1), 1, NULL), 0)"
         column = page.column("conference")
         of = {uri: uri_id(uri) for uri in set(column)} if all(isinstance(c, str) for c in column) else {}
         conferences = map(of.get, column) if of else map(uri_id, column)
@@ -158,17 +160,17 @@ class Ledger:
             for start in range(0, len(values), MOST_VALUES):
                 part = values[start : start + MOST_VALUES]
                 sql = (
-                    f"INSERT INTO seen_{resource} SELECT column1, column2, ?, ?, NOT ({known})"
+                    f"INSERT INTO seen_{resource} SELECT column1, column2, ?, ?, {new}"
                     f" FROM (VALUES {','.join(['(?,?)'] * (len(part) // 2))}) WHERE true"
                     " ON CONFLICT DO UPDATE SET sweep = excluded.sweep, taken = coalesce(taken, excluded.taken),"
                     " page = iif(taken IS NULL, excluded.page, 0) RETURNING id, page AND taken"
                 )
                 found += db.execute(sql, [self._page, self.sweep, *part])
-        new = {i for i, is_new in found if is_new}
-        if len(new) == len(page.ids):
+        fresh = {i for i, is_fresh in found if is_fresh}
+        if len(fresh) == len(page.ids):
             return list(range(len(page.ids)))
         # A page may hold one twice: the first counts.
-        return [place for place, i in enumerate(page.ids) if i in new and not new.discard(i)]  # type: ignore[func-returns-value]
+        return [place for place, i in enumerate(page.ids) if i in fresh and not fresh.discard(i)]  # type: ignore[func-returns-value]
 
     def let_wait(self, resource: str, records: Sequence[tuple[str, str]]) -> None:
         """These records (id, end time) wait for a later run after all."""
@@ -188,7 +190,7 @@ class Ledger:
         """Want the participants that are missing."""
         with self.transaction("DEFERRED") as db:
             db.execute("DELETE FROM wanted")
-            db.execute("INSERT INTO wanted SELECT participant FROM missing WHERE lost IS NULL")
+            db.execute("INSERT OR IGNORE INTO wanted SELECT participant FROM missing WHERE lost IS NULL")
 
     def leave(self, resource: str, ids: Iterable[str]) -> None:
         """These records are not to be taken."""
@@ -228,9 +230,13 @@ class Ledger:
                 " JOIN listing ON listing.id = conference"
                 " WHERE NOT EXISTS (SELECT 1 FROM seen_participant WHERE id = participant AND taken)"
                 " AND NOT EXISTS (SELECT 1 FROM main.participant WHERE id = participant)"
-                # One that was lost with its conference may be listed by another, to which it was transferred.
-                " ON CONFLICT DO UPDATE SET conference = excluded.conference, started = excluded.started,"
-                " ended = excluded.ended, asked = iif(lost IS NULL, asked, NULL), lost = NULL"
+                " ON CONFLICT DO UPDATE SET started = excluded.started, ended = excluded.ended,"
+                " asked = iif(lost IS NULL, asked, NULL), lost = NULL"
+            )
+            # One that was lost with its conference may be listed by another, to which it was transferred.
+            db.execute(
+                "DELETE FROM missing WHERE lost IS NOT NULL"
+                " AND participant IN (SELECT participant FROM missing WHERE lost IS NULL)"
             )
             db.execute(
                 "DELETE FROM missing WHERE EXISTS (SELECT 1 FROM seen_participant WHERE id = participant AND taken)"
@@ -276,6 +282,12 @@ class Ledger:
     def give_up(self, sweep: int, now: datetime) -> list[tuple[str, int]]:
         """Count as lost what is missing of conferences that a sweep of the whole list did not see; how many."""
         gone = "lost IS NULL AND conference NOT IN (SELECT id FROM seen_conference WHERE sweep = ?)"
+        self.db.execute(  # who is listed by another is not lost, or is lost once
+            f"DELETE FROM missing WHERE {gone} AND EXISTS (SELECT 1 FROM missing AS other"
+            " WHERE other.participant = missing.participant AND other.lost IS NULL AND (other.conference <"
+            " missing.conference OR other.conference IN (SELECT id FROM seen_conference WHERE sweep = ?)))",
+            (sweep, sweep),
+        )
         query = f"SELECT conference, count(*) FROM missing WHERE {gone} GROUP BY 1"
         found = self.db.execute(query, (sweep,)).fetchall()
         self.db.execute(f"UPDATE missing SET lost = ? WHERE {gone}", (format_time(now), sweep))
@@ -363,7 +375,7 @@ class Ledger:
         with self.transaction() as db:
             killed = (format_time(started), "killed", "it was killed, or the power failed")
             db.execute("UPDATE run SET finished = ?, outcome = ?, message = ? WHERE finished IS NULL", killed)
-            db.execute("DELETE FROM run WHERE id <= (SELECT max(id) FROM run) - ?", (RUNS_KEPT,))
+            db.execute("DELETE FROM run WHERE id <= (SELECT max(id) FROM run) + 1 - ?", (RUNS_KEPT,))
             sql = "INSERT INTO run (started, outcome) VALUES (?, 'running')"
             return int(db.execute(sql, (format_time(started),)).lastrowid or 0)
 
@@ -389,8 +401,6 @@ def open_ledger(folder: Path) -> Ledger | None:
     path = folder / "ledger.sqlite"
     for name in (path, folder / "ledger.sqlite-journal"):
         refuse_other_kinds(name)
-    # Scratch tables belong on the data volume: /tmp may be memory.
-    os.environ["SQLITE_TMPDIR"] = str(folder)
     db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         # EXTRA also syncs the folder when the journal goes: a commit that power can take back
@@ -409,6 +419,9 @@ def open_ledger(folder: Path) -> Ledger | None:
             raise sqlite3.DatabaseError("not a ledger")
         if tables and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("damaged")
+        # Scratch tables belong on the data volume: /tmp may be memory. SQLITE_TMPDIR is read as sqlite3 is imported.
+        quoted = str(folder).replace("'", "''")
+        db.execute(f"PRAGMA temp_store_directory = '{quoted}'")
         db.executescript(SCRATCH)
     except sqlite3.OperationalError:
         db.close()

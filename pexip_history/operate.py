@@ -220,7 +220,7 @@ def peek(settings: Settings) -> dict[str, Any]:
             (found["staged"],) = db.execute("SELECT coalesce(sum(rows), 0) FROM staged").fetchone()
             current = version >= SCHEMA_VERSION
             where = " WHERE lost IS NULL" if current else ""
-            (found["expected"],) = db.execute(f"SELECT count(*) FROM expected{where}").fetchone()
+            (found["expected"],) = db.execute(f"SELECT count(DISTINCT participant) FROM expected{where}").fetchone()
             if current:
                 facts = dict(db.execute("SELECT name, value FROM fact"))
                 found |= {"complete_since": facts.get("complete"), "reconciled": facts.get("reconciled")}

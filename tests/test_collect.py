@@ -171,7 +171,7 @@ def test_a_record_that_appears_up_to_an_hour_late_is_collected_by_the_next_run(
     at(node, collector, MIDNIGHT)
     assert collector().code == 0
     node.add([late], [one])
-    at(node, collector, MIDNIGHT + timedelta(days=1))
+    at(node, collector, MIDNIGHT + timedelta(hours=6))  # sooner than the node's whole list is read again
     assert collector().code == 0
     (row,) = collector.rows(collector.dated("Conf")[1])
     assert row["id"] == late["id"]
@@ -220,6 +220,27 @@ def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(
     for kind in ("Conf", "Part"):
         assert (collector.data / f"2026-11-24_00-00-21_pexHistory{kind}.csv").exists()
     assert not (collector.data / "2026-11-24_00-00-20_pexHistoryConf.csv").exists(), "a pair has one name"
+
+
+def test_names_sort_as_the_runs_do_where_the_clock_is_set_back_an_hour(
+    node: ManagementNode, collector: Collector
+) -> None:
+    collector.env["TZ"] = "Europe/Oslo"  # 03:00 becomes 02:00 at 01:00 UTC
+    for minute in (20, 40, 70, 90, 140):
+        at(node, collector, datetime(2026, 10, 25) + timedelta(minutes=minute))
+        assert collector().code == 0
+    times = ["02-20-00", "02-40-00", "02-40-01", "02-40-02", "03-20-00"]
+    assert [file.name[11:19] for file in collector.dated("Conf")] == times
+
+
+def test_the_log_is_rotated_at_5_mb_and_four_older_ones_are_kept(collector: Collector, node: ManagementNode) -> None:
+    at(node, collector, MIDNIGHT)
+    for number in range(5):
+        name = "data_collector.log" + (f".{number}" if number else "")
+        (collector.data / name).write_text(f"{number}" * 5_000_000)
+    assert collector().code == 0
+    logs = {path.name: path.read_text()[:1] for path in collector.data.glob("data_collector.log*")}
+    assert logs == {"data_collector.log": "2"} | {f"data_collector.log.{n}": f"{n - 1}" for n in range(1, 5)}
 
 
 def test_the_log_has_a_line_when_a_run_starts_and_one_when_it_ends_and_pages_at_debug(

@@ -5,6 +5,7 @@ Most tests hand the collector answers made by hand, so that every byte of a reco
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -24,6 +25,8 @@ import polars
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from pexip_history.csvfile import sync_folder
 
 from .conftest import COLLECTOR, Collector, environment_for
 from .forked_collector import MEMORY, ForkedCollector
@@ -254,6 +257,19 @@ def test_rows_go_under_their_names_also_where_the_user_moved_columns_and_saved_o
     ]
 
 
+def test_rows_that_waited_go_under_their_names_where_the_user_moved_columns_meanwhile(history: History) -> None:
+    history.sent([record(1, alpha="a1", zulu="z1")])
+    history.node.faults.clear()
+    history.node.faults.add(answered([record(2, alpha="a2", zulu="z2")], 1000, True), on="participant", times=None)
+    history.node.now = history.now
+    assert history.run([], history.env, history.now, "EACCES", PART).code == 1
+    (history.data / PART).write_bytes(b"zulu,mine,id,end_time,alpha\r\n")
+    history.node.faults.clear()
+    history.days += 1
+    history.sent([])
+    assert history.table()[1:] == [["z2", "", "id-2", "2026-11-23T21:00:00", "a2"]]
+
+
 def test_a_field_name_is_quoted_as_any_text_is(history: History) -> None:
     names = ["a,b", 'say "x"', "line\nend", "=1", " spaced ", "æøå"]
     history.sent([record(1, **dict.fromkeys(names, "v"))])
@@ -431,6 +447,28 @@ def test_files_have_the_permissions_that_umask_leaves(history: History, umask: s
     history.sent([record(2, new=1)])
     files = [path for path in history.data.rglob("*") if path.is_file()]
     assert {f"{path.stat().st_mode & 0o777:o}" for path in files} == {f"{mode:o}"}, files
+
+
+def test_an_aggregate_keeps_the_permissions_that_the_user_gave_it(history: History) -> None:
+    history.sent([record(1)])
+    (history.data / PART).chmod(0o664)
+    history.sent([record(2, new=1)])
+    assert "new" in (history.data / PART).read_text().partition("\n")[0]
+    assert (history.data / PART).stat().st_mode & 0o777 == 0o664
+
+
+def test_a_share_that_cannot_sync_a_folder_is_collected_into_and_a_broken_disk_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> None:
+        monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(number, "refused")))
+
+    for number in (errno.EINVAL, errno.ENOTSUP):
+        refuse(number)
+        sync_folder(tmp_path)
+    refuse(errno.EIO)
+    with pytest.raises(OSError, match="refused"):
+        sync_folder(tmp_path)
 
 
 # Readers
@@ -632,6 +670,15 @@ def test_widening_a_large_aggregate_takes_no_memory_to_speak_of(node: Management
     with path.open("rb") as file:
         assert sum(1 for _ in file) == rows + 2, "a header and one more"
     path.unlink()
+
+
+def test_what_a_killed_run_left_beside_an_aggregate_goes(history: History) -> None:
+    history.sent([record(1)])
+    draft = history.data / f"{PART}.new"
+    draft.write_text("half of the")
+    history.sent([record(2)])
+    assert not draft.exists()
+    assert history.column("id") == ["id-1", "id-2"]
 
 
 def test_widening_is_whole_or_not_at_all_wherever_it_is_killed(history: History) -> None:

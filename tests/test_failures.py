@@ -48,6 +48,8 @@ class Scene:
         outcome = self.collector("collect", *arguments)
         assert outcome.code == 1
         assert self.collector.files() == self.before, "data files untouched"
+        left = {path.name for path in (self.collector.data / ".collector").iterdir()}
+        assert left == {"lock", "ledger.sqlite"}, "what it had read is not left lying"
         (error,) = (line for line in outcome.stderr.splitlines() if " ERROR " in line)
         assert outcome.stdout == ""
         assert error in self.collector.log().splitlines(), "the log has the same line"
@@ -269,6 +271,14 @@ def test_no_proxy_of_the_environment_is_used(scene: Scene) -> None:
     scene.recovers()
 
 
+def test_no_netrc_and_no_other_password_of_the_environment_is_used(scene: Scene, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login admin password another\ndefault login admin password another\n")
+    netrc.chmod(0o600)
+    scene.collector.env["NETRC"] = str(netrc)
+    scene.recovers()
+
+
 def test_a_pinned_certificate_is_accepted_and_no_other(scene: Scene) -> None:
     scene.node.certificate = certificates.self_signed("another.example.com")
     del scene.collector.env["DEFAULT_MGR_CA_FILE"]
@@ -296,6 +306,15 @@ def test_a_self_signed_certificate_can_be_its_own_ca_file(scene: Scene, tmp_path
     scene.node.certificate = certificates.self_signed()
     own = tmp_path / "own.pem"
     own.write_bytes(scene.node.certificate.chain)
+    scene.collector.env["DEFAULT_MGR_CA_FILE"] = str(own)
+    scene.recovers()
+
+
+def test_the_nodes_own_certificate_can_be_the_ca_file_whoever_issued_it(scene: Scene, tmp_path: Path) -> None:
+    assert scene.node.certificate
+    leaf, end = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----\n"
+    own = tmp_path / "own.pem"
+    own.write_bytes(leaf + scene.node.certificate.chain.split(leaf)[1].partition(end)[0] + end)
     scene.collector.env["DEFAULT_MGR_CA_FILE"] = str(own)
     scene.recovers()
 
@@ -455,9 +474,22 @@ def test_pages_that_bring_the_same_records_for_ever_end_as_a_failure(scene: Scen
         return faults.edited(lambda document: document["meta"].update(next=request.target))(request, answer)
 
     scene.node.faults.add(fault, on="participant", times=None)
-    outcome = scene.collector("collect")
-    assert outcome.code == 1
-    scene.is_decent(outcome)
+    assert "names a next page that never comes" in scene.fails()
+
+
+def test_a_chain_of_pages_that_is_longer_than_its_count_is_left(scene: Scene) -> None:
+    """Each names another one, so that none is the same as before."""
+    pages = 0
+
+    def endless(request: Request, answer: Answer) -> Reply:
+        nonlocal pages
+        pages += 1
+        following = f"{request.target}&format=json" if pages < 60 else None
+        return faults.edited(lambda document: document["meta"].update(next=following))(request, answer)
+
+    scene.node.faults.add(endless, on="participant", times=None)
+    assert "counts" in scene.fails()
+    assert pages < 20, "no more than it counts, and the one that was under way"
 
 
 # Clocks

@@ -9,6 +9,7 @@ import pytest
 
 from .deployment import CONF, DAY, HOUR, KINDS, MIDNIGHT, MINUTE, PART, Deployment
 from .forked_collector import Fault
+from .management_node import faults
 
 # Clocks
 
@@ -47,6 +48,15 @@ def test_a_clock_that_was_ahead_for_one_run_holds_up_no_later_run(place: Deploym
         assert sorted(place.ids()) == ids[:hour]
 
 
+def test_what_ended_while_a_mark_lay_in_the_future_comes_with_the_next_run(place: Deployment) -> None:
+    place.node.tells_time = False
+    place.hourly(14)
+    place.runs(MIDNIGHT, MIDNIGHT + 5 * HOUR)
+    place.run(MIDNIGHT + 6 * HOUR, ahead=4 * HOUR)
+    place.run(MIDNIGHT + 9 * HOUR + 10 * MINUTE)
+    assert sorted(place.ids()) == sorted(place.held)[:9]
+
+
 def test_records_that_end_while_the_clock_is_ahead_are_not_lost(place: Deployment) -> None:
     """The clock is right again only after the moment that it claimed has passed, and the run between fails."""
     place.hourly(14)
@@ -77,6 +87,16 @@ def test_a_first_run_with_a_wrong_clock_loses_nothing(place: Deployment, ahead: 
     """As on a machine without a battery for its clock, until the time server was reached."""
     place.hourly(60, MIDNIGHT - DAY)
     place.run(MIDNIGHT, ahead=ahead)
+    place.run(MIDNIGHT + HOUR)
+    place.run(MIDNIGHT + 40 * HOUR)
+    place.check()
+
+
+def test_a_first_run_that_fails_while_the_clock_is_ahead_does_not_say_where_collection_began(place: Deployment) -> None:
+    place.hourly(60, MIDNIGHT - DAY)
+    place.node.faults.add(faults.status(401))
+    place.run(MIDNIGHT, ahead=40 * DAY, code=1)
+    place.began = None
     place.run(MIDNIGHT + HOUR)
     place.run(MIDNIGHT + 40 * HOUR)
     place.check()
@@ -126,6 +146,19 @@ def test_a_lost_ledger_is_rebuilt_from_the_dated_files_too(place: Deployment, na
     place.runs(MIDNIGHT, MIDNIGHT + 10 * HOUR)
     place.take_away(name, how)
     place.run(MIDNIGHT + 12 * HOUR)
+    place.lose_ledger()
+    place.run(MIDNIGHT + 25 * HOUR)
+    place.check()
+
+
+def test_a_ledger_lost_after_an_aggregate_with_newer_rows_was_moved_doubles_none_of_them(place: Deployment) -> None:
+    """What was taken by hand ended later than what came after it."""
+    place.hourly(20)
+    place.run(MIDNIGHT)
+    place.run(MIDNIGHT + 17 * HOUR, "--from", "2026-11-24T06:00", "--to", "2026-11-24T16:00")
+    for name in KINDS:
+        place.take_away(name, "moved")
+    place.run(MIDNIGHT + 18 * HOUR)
     place.lose_ledger()
     place.run(MIDNIGHT + 25 * HOUR)
     place.check()

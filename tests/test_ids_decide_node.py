@@ -29,6 +29,16 @@ def test_a_429_without_retry_after_is_waited_out(place: Deployment) -> None:
     place.check()
 
 
+def test_a_429_without_retry_after_is_waited_out_for_minutes(place: Deployment) -> None:
+    """Others use the allowance up, again and again."""
+    place.hourly(10, MIDNIGHT - 12 * HOUR)
+    place.node.faults.add(faults.status(429), times=10)
+    done = place.hastened(MIDNIGHT, 60)
+    assert done.code == 0, done.output
+    assert not place.node.faults.waiting
+    place.check()
+
+
 def test_a_run_takes_less_than_half_of_what_the_node_allows_its_clients(place: Deployment) -> None:
     """1,000 requests in 60 s are for all of them together. Ten times as fast as it is."""
     for number in range(700):
@@ -158,6 +168,31 @@ def test_a_participant_whose_second_conference_runs_on_is_taken_when_that_ends(p
     place.check()
 
 
+@pytest.mark.parametrize("listed_by", ["0", "z"])
+def test_a_participant_that_two_conferences_list_is_asked_for_by_both(place: Deployment, listed_by: str) -> None:
+    """They end at once, hours after he went from one to the other, and the node shows him with the first alone."""
+    moved, came = made("b", MIDNIGHT + HOUR, 5 * HOUR)
+    left, stayed = made(listed_by, MIDNIGHT + HOUR + MINUTE, MINUTE)
+    left["participants"].append(came[0]["resource_uri"])
+    place.add([moved, left], [*came, *stayed])
+    place.node.participants_appear = "ended"
+    place.runs(MIDNIGHT - HOUR, MIDNIGHT + 4 * HOUR)
+    place.check()
+    lone = made("lone", MIDNIGHT + 5 * HOUR)[0]
+    other = made("other", MIDNIGHT + 5 * HOUR)[0]
+    for one in (lone, other):
+        one["participants"] = [participant(lone, id="never")["resource_uri"]]
+    place.add([lone, other], [])
+    place.runs(MIDNIGHT + 6 * HOUR, MIDNIGHT + 8 * HOUR)
+    place.node.delete("lone")
+    place.runs(MIDNIGHT + 9 * HOUR, MIDNIGHT + 40 * HOUR, 5 * HOUR)
+    assert "gone" not in place.log()
+    place.node.delete("other")
+    place.runs(MIDNIGHT + 45 * HOUR, MIDNIGHT + 80 * HOUR, 5 * HOUR)
+    assert place.log().count("1 participants of conference other are gone") == 1
+    place.check()
+
+
 # Nodes without order
 
 
@@ -184,6 +219,32 @@ def test_late_participants_under_a_limit_push_none_of_the_window_out(place: Depl
         said = place.run(MIDNIGHT + hour * HOUR, DEFAULT_PART_LIMIT=str(limit)).output
     assert ", 0 waiting" in said
     place.check()
+
+
+@pytest.mark.parametrize("how", ["refused", "ignored", "obeyed"])
+def test_what_a_limit_leaves_comes_with_the_next_runs_and_not_a_day_later(place: Deployment, how: str) -> None:
+    if how != "obeyed":
+        unordered(place, how)
+    place.run(MIDNIGHT)
+    for n in range(10):
+        place.hold(f"c{n:02}", MIDNIGHT + HOUR + n * MINUTE, MINUTE, duration=n * 7 % 10)
+    for hour in range(6, 10):
+        place.run(MIDNIGHT + hour * HOUR, DEFAULT_CONF_LIMIT="3")
+    assert sorted(place.ids()) == sorted(place.held)
+    place.check()
+
+
+@UNORDERED
+def test_what_a_limit_leaves_is_said_and_asked_for_where_the_clock_is_behind(place: Deployment, how: str) -> None:
+    """Then the window is read twice, the second time to the node's own present."""
+    unordered(place, how)
+    place.run(MIDNIGHT)
+    for n in range(10):
+        place.hold(f"c{n:02}", MIDNIGHT + HOUR + n * MINUTE, MINUTE, duration=n * 7 % 10)
+    for hour, left in ((6, 7), (7, 4), (8, 1), (9, 0)):
+        said = place.run(MIDNIGHT + hour * HOUR, ahead=-20 * MINUTE, DEFAULT_CONF_LIMIT="3").output
+        assert (", 0 waiting" in said) == (left == 0), said
+        assert len(place.ids()) == 10 - left
 
 
 @UNORDERED
@@ -223,6 +284,27 @@ def test_one_forgotten_and_one_new_between_two_pages_lose_nothing_else(place: De
     place.runs(MIDNIGHT + 8 * HOUR, MIDNIGHT + 36 * HOUR, 4 * HOUR)
     assert "c02" in place.ids()
     place.check(never={"c02-0"})
+
+
+@UNORDERED
+def test_one_new_before_what_was_read_and_one_forgotten_after_it_make_a_run_read_again(
+    place: Deployment, how: str
+) -> None:
+    """The count is as it was, but a record came twice."""
+    unordered(place, how)
+    place.node.max_limit = 10
+    place.run(MIDNIGHT)
+    for n in range(31):
+        place.hold(f"c{n:02}", MIDNIGHT + (n + 1) * 10 * MINUTE, MINUTE, duration=n + 1)
+
+    def shift(request: Request) -> None:
+        place.node.delete("c30", "c30-0")
+        place.hold("new", MIDNIGHT + 6 * HOUR, MINUTE, duration=0)
+
+    place.node.faults.add(faults.before(shift), on="conference", nth=3 if how == "refused" else 2)
+    place.run(MIDNIGHT + 7 * HOUR)
+    assert "new" in place.ids()
+    place.check(never={"c30", "c30-0"})
 
 
 def test_ties_in_another_order_under_another_limit_cost_no_sweeps(place: Deployment) -> None:

@@ -25,13 +25,13 @@ def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Bench]]:
             yield [Bench(run, Path(folder) / name) for run, name in ((one, "one"), (other, "other"))]
 
 
-@pytest.fixture(scope="module")
-def recording(benches: list[Bench]) -> Iterator[Recording]:
+@pytest.fixture(scope="module", params=["a run that widens the aggregates", "the first run"])
+def recording(benches: list[Bench], request: pytest.FixtureRequest) -> Iterator[Recording]:
     with ManagementNode(now=datetime(2030, 1, 1)) as node:
         for day in (crash.FIRST, crash.SECOND):
             node.load(crash.a_day(day - timedelta(days=1)))
         with tempfile.TemporaryDirectory(prefix="power-", dir=MEMORY) as folder:
-            yield make_recording("a run that widens the aggregates", node, benches[0].run, Path(folder))
+            yield make_recording(request.param, node, benches[0].run, Path(folder))
 
 
 @needs_strace
