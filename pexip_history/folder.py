@@ -85,12 +85,8 @@ def behind_link(path: Path) -> Path:
         return path
     if not stat.S_ISLNK(found.st_mode):
         return path
-    if os.geteuid() == 0:
-        raise NotAFile(
-            f"{path} is a link, and root follows none: set PUID to a user other than 0, or mount the other volume"
-            " as the data folder"
-        )
-    if found.st_uid not in (os.geteuid(), 0, path.parent.stat().st_uid):
+    trusted = {0} if os.geteuid() == 0 else {os.geteuid(), 0, path.parent.stat().st_uid}
+    if found.st_uid not in trusted:
         raise NotAFile(
             f"{path} is a link of user {found.st_uid}'s, and only one of the folder's owner is followed: remove it,"
             f" or create it again as user {os.geteuid()}"

@@ -88,7 +88,7 @@ class PageReader:
         if found := self._quick(body):
             return found
         if too_many_values(body):
-            raise NodeError("answered more values at once than the History API ever does")
+            raise NodeError("answered more values than a page of records has")
         meta, objects = envelope(body, self._most)
         names = _names_of(objects)
         self._learn(names, objects)
@@ -146,7 +146,7 @@ def _names_of(records: Iterable[Iterable[str]]) -> list[str]:
     if len(names) > MOST_FIELDS:
         raise NodeError(f"answered records with {len(names)} fields, of which the History API has under 100")
     if names and (longest := max(map(len, names))) > LONGEST_NAME:
-        raise NodeError(f"answered a field whose name has {longest} characters, which the History API never does")
+        raise NodeError(f"answered a field name of {longest} characters, longer than any of the History API's")
     return names
 
 
@@ -182,9 +182,10 @@ def as_sent(value: object) -> object:
     """Of JSON as it came: a list or an object as it is; a fraction as the text that it is."""
     import msgspec
 
-    if not isinstance(value, msgspec.Raw):
+    if not isinstance(value, (msgspec.Raw, bytes)):
         return value
-    return value.copy() if _is_nested(value) else msgspec.json.Decoder(float_hook=str).decode(bytes(value))
+    text = bytes(value)
+    return msgspec.Raw(text) if text[:1] in b"[{" else msgspec.json.Decoder(float_hook=str).decode(text)
 
 
 def decode(body: bytes) -> object:

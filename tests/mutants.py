@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 300
-"""Seconds: a mutant that goes on for ever is found out as well."""
+"""Seconds: a mutant that never ends is found out as well."""
 
 POWER = "test_power_cut.py::test_a_power_cut_costs_no_row"
 
@@ -171,7 +171,7 @@ MUTANTS = [
         (
             'db.execute("DELETE FROM run WHERE id <= (SELECT max(id) FROM run) + 1 - ?", (RUNS_KEPT,))',
             "pass",
-            "the run table does not grow for ever",
+            "the run table does not grow without end",
             "test_ledger.py -k thousand",
         ),
         (
@@ -228,7 +228,7 @@ MUTANTS = [
         (
             "any(byte not in (0, right) for byte, right in zip(piece, wanted, strict=True))",
             "True",
-            "rows of which a power cut left zeros are written anew",
+            "rows of which a power cut left zeros are written again",
             POWER,
         ),
         (
@@ -337,7 +337,7 @@ MUTANTS = [
             "context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN",
             "pass",
             "the node's own certificate can be DEFAULT_MGR_CA_FILE",
-            "test_failures.py -k whoever_issued_it",
+            "test_failures.py -k no_matter_who_issued_it",
         ),
         (
             "        if len(body) > MOST_BYTES:",

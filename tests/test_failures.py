@@ -310,7 +310,7 @@ def test_a_self_signed_certificate_can_be_its_own_ca_file(scene: Scene, tmp_path
     scene.recovers()
 
 
-def test_the_nodes_own_certificate_can_be_the_ca_file_whoever_issued_it(scene: Scene, tmp_path: Path) -> None:
+def test_the_nodes_own_certificate_can_be_the_ca_file_no_matter_who_issued_it(scene: Scene, tmp_path: Path) -> None:
     assert scene.node.certificate
     leaf, end = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----\n"
     own = tmp_path / "own.pem"

@@ -106,7 +106,8 @@ def test_our_folder_is_made_and_is_no_link(tmp_path: Path) -> None:
         (4242, 0, 4242, True),
         (4242, 4242, 4711, True),
         (4242, 4711, 4242, False),
-        (0, 0, 0, False),
+        (0, 0, 0, True),
+        (0, 4242, 0, False),
     ],
 )
 def test_an_aggregate_on_another_volume_is_followed_where_the_folders_owner_or_root_put_the_link(

@@ -99,7 +99,7 @@ def always(body: bytes, *headers: str, status: str = "200 OK") -> Talk:
 
 
 def in_turn(*bodies: bytes) -> Talk:
-    """One after the other; the last for ever."""
+    """One after the other; the last one again and again."""
     number = count()
     return lambda target, send: send(reply(bodies[min(next(number), len(bodies) - 1)]))
 
@@ -137,7 +137,7 @@ def in_participants(value: bytes) -> Talk:
 
 
 STREAMS = (("DATA_MEDIA_STREAMS", "true"),)
-VALUES, BYTES, RECORDS, FIELDS = "more values at once", "bytes at once", "records at once", " fields, of which"
+VALUES, BYTES, RECORDS, FIELDS = "more values", "bytes at once", "records at once", " fields, of which"
 BOMBS = {
     "gzip": Attack(always(SMALL_BOMB, "Content-Encoding: gzip"), BYTES),
     "gzip three times over": Attack(always(zipped([SMALL_BOMB], 2), "Content-Encoding: gzip, gzip, gzip"), BYTES),
