@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import itertools
 import json
 import os
 import re
@@ -54,6 +55,9 @@ def cells(values: Sequence[object], escape: bool) -> list[str]:
     import msgspec
 
     kinds = set(map(type, values))
+    if len(kinds) == 1 and kinds <= {str, int, bool} and 2 * len(distinct := set(values)) < len(values):
+        shown = dict(zip(distinct, cells([*distinct], escape), strict=True))
+        return [shown[value] for value in values]
     texts: list[str]
     if kinds == {msgspec.Raw}:
         raws = [msgspec.json.format(value, indent=-1) for value in values]  # type: ignore[call-overload]
@@ -132,18 +136,14 @@ class Stage:
             columns = {guard(name): values for name, values in columns.items()}
         self._grow([name for name in columns if name not in self.columns])
         count = len(next(iter(columns.values()), ()))
-        for start in range(0, count, CHUNK):
-            size = min(CHUNK, count - start)
-            blank = [""] * size
-            texts = [
-                cells(columns[name][start : start + size], self.escape and name not in UNGUARDED)
-                if name in columns
-                else blank
-                for name in self.columns
-            ]
-            lines = map(",".join, zip(*texts, strict=True))
-            self._file.write(encode("\r\n".join((*lines, ""))))
-            self.rows += size
+        texts = [
+            cells(columns[name], self.escape and name not in UNGUARDED) if name in columns else [""] * count
+            for name in self.columns
+        ]
+        lines = map(",".join, zip(*texts, strict=True))
+        while chunk := list(itertools.islice(lines, CHUNK)):
+            self._file.write(encode("\r\n".join((*chunk, ""))))
+        self.rows += count
 
     def _grow(self, names: Sequence[str]) -> None:
         if names and not self.columns:
