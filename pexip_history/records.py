@@ -223,7 +223,7 @@ def utc_times(values: Iterable[object]) -> list[str]:
     """
     texts = [str(value or "") for value in values]
     joined = "".join(texts)
-    if joined.count("-") <= 2 * len(texts) and not set("Zz+ ") & set(joined):
+    if joined.count("-") <= 2 * len(texts) and not any(sign in joined for sign in "Zz+ "):
         return texts
     return [_utc(text) for text in texts]
 
