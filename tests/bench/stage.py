@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -120,6 +121,23 @@ class Collector:
         series = self.node.history.participants
         start, end = (EPOCH + series.end(n) * MICROSECOND for n in (0, participants))
         self.run("collect", "--from", start.isoformat(), "--to", end.isoformat())
+
+    @property
+    def ledger(self) -> Path:
+        return self.data / ".collector" / "ledger.sqlite"
+
+    def doubt(self) -> None:
+        """Have the next run reconcile, as after a day."""
+        with closing(sqlite3.connect(self.ledger)) as db, db:
+            if not db.execute("UPDATE fact SET value = NULL WHERE name = 'reconciled'").rowcount:
+                sys.exit(f"{self.ledger}: no run reconciled")
+
+    def run_in_vain(self, *arguments: str) -> Cost:
+        """A run that must find nothing new."""
+        sizes = {name: self.aggregate(name).stat().st_size for name in AGGREGATES}
+        cost = self.run(*arguments)
+        self.expect_rows(sizes, dict.fromkeys(AGGREGATES, 0))
+        return cost
 
     def verify(self) -> None:
         """Every record of the node is in its aggregate, once; checked row by row."""
