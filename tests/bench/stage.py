@@ -21,6 +21,8 @@ from tests.bench.measure import Cost, run
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+PIECE = 1 << 20
+"""Bytes that an aggregate grows by at once; more would show in the peak of what is run next (measure.py)."""
 AGGREGATES = {"conference": "pexHistoryConf.csv", "participant": "pexHistoryPart.csv"}
 
 
@@ -200,9 +202,9 @@ class Grown:
 
 
 def grow(aggregate: Path, size: int) -> None:
-    """Append the file's own rows to it, over and over, until it has about that many bytes."""
-    rows = aggregate.read_bytes().partition(LINE_END)[2]
-    chunk = rows * max(1, min(size, 1 << 23) // len(rows))
-    with aggregate.open("ab") as file:
-        for _ in range((size - file.tell()) // len(chunk)):
+    """Append the file's own first rows to it, over and over, until it has about that many bytes."""
+    with aggregate.open("r+b") as file:
+        rows, end, _ = file.read(min(size, PIECE)).partition(LINE_END)[2].rpartition(LINE_END)
+        chunk = (rows + end) * max(1, min(size, PIECE) // len(rows + end))
+        for _ in range((size - file.seek(0, os.SEEK_END)) // len(chunk)):
             file.write(chunk)
