@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import io
-import itertools
 import json
 import os
 import re
@@ -136,14 +135,18 @@ class Stage:
             columns = {guard(name): values for name, values in columns.items()}
         self._grow([name for name in columns if name not in self.columns])
         count = len(next(iter(columns.values()), ()))
-        texts = [
-            cells(columns[name], self.escape and name not in UNGUARDED) if name in columns else [""] * count
-            for name in self.columns
-        ]
-        lines = map(",".join, zip(*texts, strict=True))
-        while chunk := list(itertools.islice(lines, CHUNK)):
-            self._file.write(encode("\r\n".join((*chunk, ""))))
-        self.rows += count
+        for start in range(0, count, CHUNK):
+            size = min(CHUNK, count - start)
+            blank = [""] * size
+            texts = [
+                cells(columns[name][start : start + size], self.escape and name not in UNGUARDED)
+                if name in columns
+                else blank
+                for name in self.columns
+            ]
+            lines = map(",".join, zip(*texts, strict=True))
+            self._file.write(encode("\r\n".join((*lines, ""))))
+            self.rows += size
 
     def _grow(self, names: Sequence[str]) -> None:
         if names and not self.columns:
