@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from .csvfile import BOM, Stage, draft_of, header_line, new_file, rewrite, sync_folder
+from .csvfile import BOM, Stage, Staged, draft_of, header_line, new_file, rewrite, sync_folder
 from .errors import Busy, CollectorError, printable
 from .folder import NotAFile, behind_link, own
-from .ledger import SCHEMA_VERSION, Ledger, Staged, open_ledger
+from .ledger import SCHEMA_VERSION, Ledger, open_ledger
 from .records import CONFERENCE, KEYS, PARTICIPANT, STREAM
 from .settings import Settings
 from .takeover import take_over

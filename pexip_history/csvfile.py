@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -59,6 +60,9 @@ def cells(values: Sequence[object], escape: bool) -> list[str]:
     import msgspec
 
     kinds = set(map(type, values))
+    if len(kinds) == 1 and kinds <= {str, int, bool} and 2 * len(distinct := set(values)) < len(values):
+        shown = dict(zip(distinct, cells([*distinct], escape), strict=True))
+        return [shown[value] for value in values]
     texts: list[str]
     if kinds == {msgspec.Raw}:
         raws = [msgspec.json.format(value, indent=-1) for value in values]  # type: ignore[call-overload]
@@ -118,6 +122,26 @@ def encode(text: str) -> bytes:
 
 def header_line(columns: Sequence[str], bom: bool) -> bytes:
     return (BOM if bom else b"") + encode(",".join(cells(columns, False)) + "\r\n")
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file of rows that waits in `.collector` to be published.
+
+    `head` is where its rows begin (bytes); `size` what the aggregate held (bytes) as publishing
+    began, None before that.
+    """
+
+    run: int
+    resource: str
+    stem: str
+    head: int
+    rows: int
+    size: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.run}-{self.resource}.csv"
 
 
 class Stage:

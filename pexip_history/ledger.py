@@ -6,10 +6,10 @@ import itertools
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from .csvfile import Staged
 from .errors import CollectorError
 from .folder import refuse_other_kinds
 from .records import CONFERENCE, PARTICIPANT, Page, as_text, format_time, listings, parse_time, uri_id
@@ -74,26 +74,6 @@ EXPORTED = {
 MOST_VALUES = 30_000  # of one statement; SQLite takes 32,766
 
 
-@dataclass(frozen=True)
-class Staged:
-    """A file of rows that waits in `.collector` to be published.
-
-    `head` is where its rows begin (bytes); `size` what the aggregate held (bytes) as publishing
-    began, None before that.
-    """
-
-    run: int
-    resource: str
-    stem: str
-    head: int
-    rows: int
-    size: int | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.run}-{self.resource}.csv"
-
-
 class Ledger:
     """The ledger of one data folder."""
 
@@ -102,16 +82,28 @@ class Ledger:
         self.sweep = self._page = 0
 
     @contextmanager
-    def transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        """All or nothing; DEFERRED where only scratch tables change."""
-        self.db.execute(f"BEGIN {kind}")
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing."""
+        with self.scratch() as db:
+            db.execute("COMMIT")
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+
+    @contextmanager
+    def scratch(self) -> Iterator[sqlite3.Connection]:
+        """For changes to scratch tables alone; they are committed with the ledger's next transaction.
+
+        A commit writes the temporary file's changed pages: with random ids, one for each record, every time.
+        """
         try:
+            if not self.db.in_transaction:
+                self.db.execute("BEGIN DEFERRED")
             yield self.db
         except BaseException:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             raise
-        self.db.execute("COMMIT")
 
     def one(self, query: str, *values: object) -> int:
         """The number that a query comes to."""
@@ -155,13 +147,11 @@ class Ledger:
         conferences = map(of.get, column) if of else map(uri_id, column)
         values = list(itertools.chain.from_iterable(zip(page.ids, conferences, strict=True)))
         found: list[tuple[str, int]] = []
-        with self.transaction("DEFERRED") as db:
-            # Many rows a statement: executemany would let go of the interpreter for each.
-            for start in range(0, len(values), MOST_VALUES):
-                part = values[start : start + MOST_VALUES]
+        with self.scratch() as db:
+            for part, places in _rows(values):
                 sql = (
                     f"INSERT INTO seen_{resource} SELECT column1, column2, ?, ?, {new}"
-                    f" FROM (VALUES {','.join(['(?,?)'] * (len(part) // 2))}) WHERE true"
+                    f" FROM (VALUES {places}) WHERE true"
                     " ON CONFLICT DO UPDATE SET sweep = excluded.sweep, taken = coalesce(taken, excluded.taken),"
                     " page = iif(taken IS NULL, excluded.page, 0) RETURNING id, page AND taken"
                 )
@@ -174,13 +164,13 @@ class Ledger:
 
     def let_wait(self, resource: str, records: Sequence[tuple[str, str]]) -> None:
         """These records (id, end time) wait for a later run after all."""
-        with self.transaction("DEFERRED") as db:
+        with self.scratch() as db:
             db.executemany(f"UPDATE seen_{resource} SET taken = NULL WHERE id = ?", ((i,) for i, _ in records))
             db.executemany("INSERT INTO left_over VALUES (?, ?)", records)
 
     def want_oldest(self, resource: str, most: int) -> int:
         """Want the oldest of what waits, so many at most; how many they are."""
-        with self.transaction("DEFERRED") as db:
+        with self.scratch() as db:
             db.execute("DELETE FROM wanted")
             waits = f"id IN (SELECT id FROM seen_{resource} WHERE taken IS NULL)"
             sql = f"INSERT OR IGNORE INTO wanted SELECT id FROM left_over WHERE {waits} ORDER BY ended, id LIMIT ?"
@@ -188,7 +178,7 @@ class Ledger:
 
     def want_missing(self) -> None:
         """Want the participants that are missing."""
-        with self.transaction("DEFERRED") as db:
+        with self.scratch() as db:
             db.execute("DELETE FROM wanted")
             db.execute("INSERT OR IGNORE INTO wanted SELECT participant FROM missing WHERE lost IS NULL")
 
@@ -217,13 +207,14 @@ class Ledger:
         """Note whom the conferences list."""
         ends = conferences.ends
         times = zip(conferences.ids, map(_text, conferences.column("start_time")), ends, strict=True)
-        with self.transaction("DEFERRED") as db:
+        with self.scratch() as db:
             db.executemany("INSERT OR IGNORE INTO listing VALUES (?, ?, ?)", times)
-            db.executemany("INSERT INTO listed VALUES (?, ?)", listings(conferences))
+            for part, places in _rows(list(itertools.chain.from_iterable(listings(conferences)))):
+                db.execute(f"INSERT INTO listed VALUES {places}", part)
 
     def find_missing(self) -> None:
         """Find who of those listed, now and by earlier runs, no run has."""
-        with self.transaction("DEFERRED") as db:
+        with self.scratch() as db:
             db.execute("INSERT INTO missing SELECT * FROM main.expected")
             db.execute(
                 "INSERT INTO missing SELECT participant, conference, started, ended, NULL, NULL FROM listed"
@@ -255,7 +246,7 @@ class Ledger:
 
     def asked(self, conference: str, now: datetime) -> None:
         """The node was asked for this conference's participants; those that came are no longer missing."""
-        with self.transaction("DEFERRED") as db:
+        with self.scratch() as db:
             db.execute(
                 "DELETE FROM missing WHERE conference = ? AND participant IN (SELECT id FROM seen_participant"
                 " WHERE taken)",
@@ -433,6 +424,13 @@ def open_ledger(folder: Path) -> Ledger | None:
         db.close()
         raise
     return Ledger(db, version if tables else 0)
+
+
+def _rows(values: list[str | None]) -> Iterator[tuple[list[str | None], str]]:
+    """The values, two a row, for a statement at a time: executemany would let go of the interpreter for each row."""
+    for start in range(0, len(values), MOST_VALUES):
+        part = values[start : start + MOST_VALUES]
+        yield part, ",".join(["(?,?)"] * (len(part) // 2))
 
 
 def _update_run(db: sqlite3.Connection, run: int, values: Mapping[str, object]) -> None:

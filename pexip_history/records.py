@@ -264,7 +264,7 @@ def utc_times(values: Iterable[object]) -> list[str]:
     joined = "".join(texts)
     if not joined.isascii():
         texts = list(map(as_text, texts))
-    if joined.count("-") <= 2 * len(texts) and not set("Zz+ ") & set(joined):
+    if joined.count("-") <= 2 * len(texts) and not any(sign in joined for sign in "Zz+ "):
         return texts
     return [_utc(text) for text in texts]
 

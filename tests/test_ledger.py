@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pexip_history.ledger import RUNS_KEPT, Ledger, Staged, open_ledger
+from pexip_history.csvfile import Staged
+from pexip_history.ledger import RUNS_KEPT, Ledger, open_ledger
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 

@@ -98,6 +98,12 @@ class History:
         first = people.end(each - 1) + 50
         return Series("conference", people.count // each, first, people.step * each)
 
+    @property
+    def span(self) -> tuple[str, str]:
+        """A window with all of it, as --from and --to take it."""
+        start = self.made - timedelta(hours=21)
+        return start.isoformat(), self.made.isoformat()
+
 
 @dataclass(frozen=True)
 class Rendered:

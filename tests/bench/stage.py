@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.bench.measure import Cost, run
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+PIECE = 1 << 20
+"""Bytes that an aggregate grows by at once; more would show in the peak of what is run next (measure.py)."""
 AGGREGATES = {"conference": "pexHistoryConf.csv", "participant": "pexHistoryPart.csv"}
 
 
@@ -121,6 +124,23 @@ class Collector:
         start, end = (EPOCH + series.end(n) * MICROSECOND for n in (0, participants))
         self.run("collect", "--from", start.isoformat(), "--to", end.isoformat())
 
+    @property
+    def ledger(self) -> Path:
+        return self.data / ".collector" / "ledger.sqlite"
+
+    def doubt(self) -> None:
+        """Have the next run reconcile, as after a day."""
+        with closing(sqlite3.connect(self.ledger)) as db, db:
+            if not db.execute("UPDATE fact SET value = NULL WHERE name = 'reconciled'").rowcount:
+                sys.exit(f"{self.ledger}: no run reconciled")
+
+    def run_in_vain(self, *arguments: str) -> Cost:
+        """A run that must find nothing new."""
+        sizes = {name: self.aggregate(name).stat().st_size for name in AGGREGATES}
+        cost = self.run(*arguments)
+        self.expect_rows(sizes, dict.fromkeys(AGGREGATES, 0))
+        return cost
+
     def verify(self) -> None:
         """Every record of the node is in its aggregate, once; checked row by row."""
         for resource, count in self.node.counts.items():
@@ -182,9 +202,9 @@ class Grown:
 
 
 def grow(aggregate: Path, size: int) -> None:
-    """Append the file's own rows to it, over and over, until it has about that many bytes."""
-    rows = aggregate.read_bytes().partition(LINE_END)[2]
-    chunk = rows * max(1, min(size, 1 << 23) // len(rows))
-    with aggregate.open("ab") as file:
-        for _ in range((size - file.tell()) // len(chunk)):
+    """Append the file's own first rows to it, over and over, until it has about that many bytes."""
+    with aggregate.open("r+b") as file:
+        rows, end, _ = file.read(min(size, PIECE)).partition(LINE_END)[2].rpartition(LINE_END)
+        chunk = (rows + end) * max(1, min(size, PIECE) // len(rows + end))
+        for _ in range((size - file.seek(0, os.SEEK_END)) // len(chunk)):
             file.write(chunk)
