@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint image picture test-image test-browser test-crash-syscalls test-power-cut test-model test-mutants simulate-year audit \
+.PHONY: help demo test test-long lint image picture test-image test-browser test-crash-syscalls test-power-cut test-model test-mutants simulate-year audit \
 	bench test-spreadsheet test-spark hook release-notes lock pin-base
 
 help:  ## this list
@@ -23,6 +23,9 @@ demo: $(VENV)/ready  ## a Management Node on loopback, a collection, its files a
 
 test: $(VENV)/ready  ## all tests that need no Docker
 	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-long: $(VENV)/ready  ## the rest of those tests: hostile nodes, power cuts, more crashes, a month of misfortunes
+	@$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(VENV)/ready  ## formatting, style, types, shell, Dockerfile, workflows
 	$(BIN)/ruff format --check .

@@ -178,7 +178,7 @@ class Node:
             )
         if not filled or target == url or not readable or len(target) > LONGEST_URL:
             raise NodeError(
-                f"{self._name(url)} names a next page that has nothing new ({shown}); check"
+                f"{self._name(url)} names a next page that never comes ({shown}); check"
                 " whether a proxy on the way changes the query"
             )
         return target

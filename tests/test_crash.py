@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -188,7 +189,15 @@ FAULTY = ["the first run", "a run that widens the aggregates", "a run onto a fil
 """Those in which a fault is tried too: between them they take every step there is."""
 
 
-@pytest.fixture(params=list(SCENARIOS), scope="module")
+QUICK = ["the first run", "a second run"]
+
+
+def marked(names: Collection[str]) -> list[Any]:
+    """The quick ones run with make test, the others with make test-long."""
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.fixture(params=marked(SCENARIOS), scope="module")
 def benches(request: pytest.FixtureRequest, node: ManagementNode, runs: list[ForkedCollector]) -> Iterator[list[Bench]]:
     """Of the same scenario, in a folder each."""
     with tempfile.TemporaryDirectory(prefix="crash-", dir=MEMORY) as folder:
@@ -271,7 +280,7 @@ def test_a_kill_at_any_step_costs_nothing(benches: list[Bench]) -> None:
     at_each(benches, None, strike)
 
 
-@pytest.mark.parametrize("benches", FAULTY, indirect=True, scope="module")
+@pytest.mark.parametrize("benches", marked(FAULTY), indirect=True, scope="module")
 def test_a_disk_that_is_full_from_any_step_on_costs_no_row(benches: list[Bench]) -> None:
     def strike(bench: Bench, at: int, step: str) -> None:
         what = f"full from step {at} on: {step}"
@@ -281,7 +290,7 @@ def test_a_disk_that_is_full_from_any_step_on_costs_no_row(benches: list[Bench])
     at_each(benches, ("half", "create", "sql", "fsync"), strike)
 
 
-@pytest.mark.parametrize("benches", FAULTY, indirect=True, scope="module")
+@pytest.mark.parametrize("benches", marked(FAULTY), indirect=True, scope="module")
 def test_a_step_that_is_not_permitted_costs_no_row(benches: list[Bench]) -> None:
     def strike(bench: Bench, at: int, step: str) -> None:
         what = f"not permitted at step {at}: {step}"

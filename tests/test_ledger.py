@@ -12,6 +12,7 @@ import pytest
 
 from pexip_history.csvfile import Staged
 from pexip_history.ledger import RUNS_KEPT, Ledger, open_ledger
+from pexip_history.takeover import take_over
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -27,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 def ledger(folder: Path) -> Iterator[Ledger]:
     found = open_ledger(folder)
     assert found
-    found.take_over({"conference": [], "participant": []}, NOW)
+    take_over(found, {"conference": [], "participant": []}, NOW)
     yield found
     found.db.close()
 
@@ -35,7 +36,7 @@ def ledger(folder: Path) -> Iterator[Ledger]:
 def test_what_a_run_notes_on_disk_is_on_the_data_volume(ledger: Ledger, folder: Path) -> None:
     """Not in /tmp, which a container may have in memory."""
     ledger.db.execute("PRAGMA temp.cache_size = -10")
-    with ledger.transaction("DEFERRED") as db:
+    with ledger.scratch() as db:
         db.executemany("INSERT INTO wanted VALUES (?)", ((f"{n:0500}",) for n in range(2000)))
         opened = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if entry.is_symlink()]  # noqa: PTH115
     (scratch,) = (path for path in opened if "etilqs" in path)

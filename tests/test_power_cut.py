@@ -15,6 +15,8 @@ from .forked_collector import MEMORY, ForkedCollector
 from .management_node import ManagementNode
 from .power_cut import Bench, Disk, Image, Op, Recording, make_recording, try_all
 
+pytestmark = pytest.mark.slow
+
 needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="needs strace; on Debian: apt-get install strace")
 
 

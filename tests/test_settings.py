@@ -87,7 +87,7 @@ def test_a_wrong_setting_is_named_with_its_fix(name: str, value: str, fix: str) 
 
 
 def test_all_problems_are_reported_together_and_nothing_is_tried(tmp_path: Path) -> None:
-    wrong = {name: value for name, value, _ in WRONG if value}
+    wrong = {name: value for name, value, _ in WRONG if value and name != "DATA_DIR"}
     path = {"PATH": os.environ["PATH"]}
     for command in ("collect", "check", "crontab"):
         done = subprocess.run(

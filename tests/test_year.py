@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.year import simulate
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_month_of_misfortunes_loses_and_doubles_nothing() -> None:
