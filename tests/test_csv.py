@@ -681,6 +681,7 @@ def test_what_a_killed_run_left_beside_an_aggregate_goes(history: History) -> No
     assert history.column("id") == ["id-1", "id-2"]
 
 
+@pytest.mark.slow
 def test_widening_is_whole_or_not_at_all_wherever_it_is_killed(history: History) -> None:
     history.node.faults.add(
         answered([record(n, t="é,\n") for n in range(300)], 1000, True), on="participant", times=None

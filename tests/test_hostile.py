@@ -34,6 +34,8 @@ from tests.forked_collector import MEMORY
 from tests.management_node import ManagementNode, certificates, conference, faults, participant
 from tests.raw_node import RawNode, Send, Talk, asked, conferences, listing, normal, reply, zipped
 
+pytestmark = pytest.mark.slow
+
 MB = 1_000_000
 MOST_MEMORY = 220 * MB
 """A container has 512 MB, and is to stay below 256."""
@@ -648,7 +650,6 @@ def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(node: Manage
 COMMIT = """
 import os, sqlite3, sys, time
 
-pytestmark = pytest.mark.slow
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
 db.execute("PRAGMA cache_size = 1")
 db.execute("BEGIN EXCLUSIVE")

@@ -102,6 +102,7 @@ def test_a_first_run_that_fails_while_the_clock_is_ahead_does_not_say_where_coll
     place.check()
 
 
+@pytest.mark.slow
 def test_a_date_that_something_on_the_way_writes_wrong_loses_nothing(place: Deployment) -> None:
     place.hourly(30)
     for hour in range(40):
@@ -256,6 +257,7 @@ def test_a_window_by_hand_before_collection_began_brings_what_was_asked_for_and_
     place.check(perhaps=within)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limits", [(0, 200), (50, 0), (30, 45)])
 def test_a_long_history_taken_in_portions_while_the_schedule_fires(place: Deployment, limits: tuple[int, int]) -> None:
     """No run may need a request for each conference that waits."""

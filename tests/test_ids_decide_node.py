@@ -13,6 +13,8 @@ from .management_node import faults, participant
 from .management_node.calls import ROOT, stamp
 from .management_node.server import Request
 
+pytestmark = pytest.mark.slow
+
 # The pace
 
 
@@ -39,7 +41,6 @@ def test_a_429_without_retry_after_is_waited_out_for_minutes(place: Deployment) 
     place.check()
 
 
-@pytest.mark.slow
 def test_a_run_takes_less_than_half_of_what_the_node_allows_its_clients(place: Deployment) -> None:
     """1,000 requests in 60 s are for all of them together. Ten times as fast as it is."""
     for number in range(700):
@@ -133,7 +134,6 @@ def test_participants_that_are_shown_after_days_are_still_taken(place: Deploymen
     place.check()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("both", [False, True], ids=["shown once", "shown with both"])
 def test_a_participant_that_was_transferred_is_there_once_and_not_called_gone(place: Deployment, both: bool) -> None:
     """The first conference ended with him; the one that he came from lists him when it ends, hours later."""
@@ -348,7 +348,6 @@ def test_a_node_that_forgets_steadily_is_not_read_six_times(place: Deployment) -
     place.check(never=gone)
 
 
-@pytest.mark.slow
 @UNORDERED
 def test_a_day_in_any_order_in_small_pages_under_limits(place: Deployment, how: str) -> None:
     unordered(place, how)

@@ -15,6 +15,8 @@ from tests.management_node import ManagementNode, calls
 from tests.management_node.calls import Record
 from tests.test_docs import DOCS, PASSWORD, Sandbox, blocks, sandbox
 
+pytestmark = pytest.mark.slow
+
 PAGE = DOCS / "moving-from-the-powershell-script.md"
 COPYING, CHECKING, COLLECTING, STARTING, _ = (block.text for block in blocks(PAGE, "sh"))
 TYPE = "#TYPE System.Management.Automation.PSCustomObject"

@@ -15,6 +15,8 @@ from .deployment import CONF, HOUR, MIDNIGHT, MINUTE, PART, Deployment, made, sh
 from .forked_collector import ForkedCollector
 from .management_node import ManagementNode
 
+pytestmark = pytest.mark.slow
+
 VERSION_1_COMMIT = "dba4537"
 VERSION_1 = Path(__file__).with_name("version_1.json")
 """Data folders as 1.0.0 left them: how version_1_node() was collected every hour until ten."""
