@@ -22,7 +22,7 @@ demo: $(VENV)/ready  ## a Management Node on loopback, a collection, its files a
 	@$(BIN)/python -m tests.demo
 
 test: $(VENV)/ready  ## all tests that need no Docker
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/ready  ## the rest of those tests: hostile nodes, power cuts, more crashes, a month of misfortunes
 	@$(BIN)/python -m pytest -n auto -m slow

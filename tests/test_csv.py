@@ -564,6 +564,7 @@ days = st.lists(  # each day: its records' fields, the node's page size, whether
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25,
     deadline=None,
@@ -645,6 +646,7 @@ def peak_memory(collector: Collector) -> int:
     return int(done.stdout) // 1024
 
 
+@pytest.mark.slow
 def test_widening_a_large_aggregate_takes_no_memory_to_speak_of(node: ManagementNode, collector: Collector) -> None:
     node.now = FIRST
     node.add([conference(end_time="2026-11-23T20:00:00")])

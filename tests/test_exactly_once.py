@@ -90,6 +90,7 @@ def hours(collection: Collection, number: int = 10) -> list[str]:
 # The clock
 
 
+@pytest.mark.slow
 def test_the_ledger_holds_its_size_over_ten_weeks(collection: Collection) -> None:
     """Every hour of them where MODEL_EXAMPLES is set; else every 56th, and the one after it."""
     calls_an_hour = 10

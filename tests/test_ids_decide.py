@@ -185,6 +185,7 @@ def test_a_ledger_lost_while_a_limit_holds_records_back_loses_none_of_them(place
     place.check()
 
 
+@pytest.mark.slow
 def test_a_ledger_lost_while_participants_are_expected_loses_none_of_them(place: Deployment) -> None:
     place.hourly(10)
     late = place.hold("late", MIDNIGHT + 2 * HOUR, 10 * HOUR, 20 * HOUR)
@@ -281,6 +282,7 @@ def test_a_long_history_taken_in_portions_while_the_schedule_fires(place: Deploy
 # A run that reconciles and is cut short
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["kill", "ENOSPC"])
 def test_a_run_that_reconciles_may_end_at_any_step(place: Deployment, fault: Fault) -> None:
     """Each day, when it is due, there is a conference that no window finds, and a run that does not live."""
@@ -327,6 +329,7 @@ def test_reconciling_takes_what_windows_missed_since_the_beginning_and_nothing_o
     place.check()
 
 
+@pytest.mark.slow
 def test_a_node_that_keeps_few_conferences_loses_only_what_it_forgot(place: Deployment) -> None:
     """Five an hour come and it keeps 18; runs come each hour, but for an outage of six."""
     place.node.keep = 18

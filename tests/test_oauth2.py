@@ -34,6 +34,8 @@ from tests.conftest import Collector, environment_for
 from tests.management_node import ManagementNode, OAuth2, calls, faults
 from tests.management_node.server import Request
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 11, 23)
 MORNING = datetime(2026, 11, 24, 0, 0, 30)
 CALLS = list(calls(seed=5, day=DAY, conferences=12))
