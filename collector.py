@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -21,8 +21,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 from zoneinfo import ZoneInfo
 
-from pexip_history.archive import Archive
-from pexip_history.arguments import parse
+from pexip_history.archive.archive import Archive
+from pexip_history.container.privileges import become_owner, protect_memory
 from pexip_history.errors import (
     BUSY,
     DONE,
@@ -40,17 +40,18 @@ from pexip_history.errors import (
     explain,
     printable,
 )
-from pexip_history.folder import own_folder
-from pexip_history.ledger import RUNS_KEPT, Ledger
-from pexip_history.log import Progress, open_log
-from pexip_history.node import Node, now_of
-from pexip_history.privileges import become_owner, protect_memory
-from pexip_history.records import CONFERENCE, PARTICIPANT, format_time, parse_time, read_time
-from pexip_history.settings import Settings, read_settings, read_variable
-from pexip_history.sweep import Query, Sweeper, Swept
+from pexip_history.folder.opening import own_folder
+from pexip_history.ledger.ledger import RUNS_KEPT, Ledger
+from pexip_history.node.api import Node, now_of
+from pexip_history.node.records import CONFERENCE, PARTICIPANT
+from pexip_history.operate.arguments import parse
+from pexip_history.operate.log import Progress, open_log
+from pexip_history.run.sweep import Query, Sweeper, Swept
+from pexip_history.settings.environment import Settings, read_settings, read_variable
+from pexip_history.values import format_time, parse_time, read_time
 
 if TYPE_CHECKING:
-    from pexip_history.notify import Pings
+    from pexip_history.operate.notify import Pings
 
 OVERLAP = timedelta(hours=1)
 FIRST_WINDOW = DAY = timedelta(days=1)
@@ -285,7 +286,7 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
     telling = (settings.ping_url or settings.notify_urls) and start is None and end is None
     pings = None
     if telling:
-        from pexip_history.notify import Pings
+        from pexip_history.operate.notify import Pings
 
         pings = Pings(settings.ping_url)
     try:
@@ -304,7 +305,7 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
         log.error("%s", message)
         told = Told(FAILED, _unrecorded(settings, now, message) if telling else [])
     if pings and told.runs:
-        from pexip_history.notify import tell
+        from pexip_history.operate.notify import tell
 
         with suppress(Stopped):
             tell(settings, pings, told.runs, told.lost)
@@ -322,8 +323,8 @@ class Told:
 
 def _unrecorded(settings: Settings, now: datetime, message: str) -> Sequence[Mapping[str, object]]:
     """The run table of a run that could not write its own row."""
-    from pexip_history.message import unrecorded
-    from pexip_history.operate import peek
+    from pexip_history.operate.message import unrecorded
+    from pexip_history.operate.status import peek
 
     row = {"started": format_time(now), "outcome": "failed", "message": message}
     with suppress(CollectorError, OSError, sqlite3.Error):
@@ -393,7 +394,7 @@ def _collect_locked(
 
 def _report_after(settings: Settings) -> None:
     """Write the report again; that it cannot be is no reason for a run to fail."""
-    from pexip_history.operate import report
+    from pexip_history.operate.report_page import report
 
     try:
         report(settings)
@@ -447,7 +448,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         needs_node = asked.command in ("collect", "check", "crontab")
         settings = read_settings(environ, files, node=needs_node, schedule=asked.command == "crontab")
         if settings.notify_urls and needs_node:
-            from pexip_history.notify import notify_problems
+            from pexip_history.operate.notify import notify_problems
 
             if problems := notify_problems(settings.notify_urls):
                 raise SettingsError([f"DATA_NOTIFY_URLS: {problem}" for problem in problems])
@@ -462,19 +463,28 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _stop)
             return collect(settings, asked.start, asked.end, asked.if_due)
-        from pexip_history import operate
-
         if asked.command == "status":
-            return operate.status(settings, asked.json)
+            from pexip_history.operate.status import status
+
+            return status(settings, asked.json)
         if asked.command == "report":
             progress = print if sys.stdout.isatty() else lambda text: None
             os.umask(settings.umask)
-            print(operate.report(settings, asked.first, asked.last, asked.output, asked.hide_names, progress))
+            from pexip_history.operate.report_page import report
+
+            print(report(settings, asked.first, asked.last, asked.output, asked.hide_names, progress))
             return DONE
         if asked.command == "check":
-            return operate.check(settings, asked.notify)
-        command: Callable[[Settings], int] = getattr(operate, asked.command)
-        return command(settings)
+            from pexip_history.operate.check import check
+
+            return check(settings, asked.notify)
+        if asked.command == "health":
+            from pexip_history.operate.health import health
+
+            return health(settings)
+        from pexip_history.operate.crontab import crontab
+
+        return crontab(settings)
     except (CollectorError, OSError, sqlite3.Error) as error:
         print(printable(explain(error, settings.data_dir)), file=sys.stderr)
         return FAILED
@@ -484,7 +494,7 @@ def _tell_wrong_settings(environ: Mapping[str, str], problems: Sequence[str]) ->
     """Say that no run can begin, where the monitor's own address is right."""
     with suppress(SettingsError):
         if url := read_variable(environ, "DATA_PING_URL"):
-            from pexip_history.notify import tell_wrong_settings
+            from pexip_history.operate.notify import tell_wrong_settings
 
             tell_wrong_settings(str(url), problems)
 

@@ -3,7 +3,7 @@
 # Arguments are collector.py's: collect, check, status ...
 #
 # Cron needs root; a run does not get it: collector.py becomes PUID:PGID before it does anything.
-# Nor does root touch the data folder here: pexip_history/container.py does, as the folder's owner.
+# Nor does root touch the data folder here: pexip_history/container/errands.py does, as the folder's owner.
 set -Eeuo pipefail
 
 _main() {
@@ -21,7 +21,7 @@ stop_with() { printf 'entrypoint: %s\n' "$1" >&2; exit "${2:-2}"; }
 in_data_folder() {
     ((EUID == 0)) || return 0
     env -i PATH="$PATH" PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 DATA_DIR="${DATA_DIR-}" PUID="${PUID-}" PGID="${PGID-}" \
-        python3 -s -m pexip_history.container "$1"
+        python3 -s -m pexip_history.container.errands "$1"
 }
 
 schedule() {

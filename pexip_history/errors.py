@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from . import __version__
+from pexip_history import __version__
 
 DONE, FAILED, MISUSED, BUSY = 0, 1, 2, 75
 """Exit codes."""

@@ -262,7 +262,9 @@ def serve(program: str) -> None:
         "cronsim",
         "email.utils",
         "tqdm",
-        "pexip_history.operate",
+        "pexip_history.operate.check",
+        "pexip_history.operate.status",
+        "pexip_history.operate.health",
     ):
         __import__(name)
     steps = Steps()

@@ -21,7 +21,7 @@ import duckdb
 import pandas
 import pytest
 
-from pexip_history.csvfile import guard
+from pexip_history.folder.cells import guard
 
 from .conftest import ROOT, Collector, environment_for
 from .management_node import ManagementNode, calls

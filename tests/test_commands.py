@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from pexip_history import __version__, operate
-from pexip_history.settings import read_settings
+from pexip_history import __version__
+from pexip_history.operate import health as operate
+from pexip_history.settings.environment import read_settings
 from tests.conftest import COLLECTOR, Collector
 from tests.management_node import ManagementNode, calls, certificates, faults
 from tests.privileged import others_may_enter

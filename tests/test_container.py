@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pexip_history import container, privileges
+from pexip_history.container import errands as container
+from pexip_history.container import privileges
+from pexip_history.container.privileges import Asked
 from pexip_history.errors import CollectorError
-from pexip_history.privileges import Asked
 
 from .privileged import as_root, in_child, open_to_all
 

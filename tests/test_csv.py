@@ -26,7 +26,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pexip_history.csvfile import sync_folder
+from pexip_history.folder.rewriting import sync_folder
 
 from .conftest import COLLECTOR, Collector, environment_for
 from .forked_collector import MEMORY, ForkedCollector

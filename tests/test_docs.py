@@ -376,8 +376,8 @@ def test_the_readme_is_short_and_links_to_every_page() -> None:
 
 
 def test_the_readme_and_the_example_have_every_setting_of_the_program_with_its_default() -> None:
-    from pexip_history import oauth2_settings
-    from pexip_history.settings import VARIABLES
+    from pexip_history.settings import oauth2_client as oauth2_settings
+    from pexip_history.settings.environment import VARIABLES
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
@@ -398,7 +398,11 @@ def test_the_readme_and_the_example_have_every_setting_of_the_program_with_its_d
 
 
 def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
-    from pexip_history import connection, ledger, node, records, sweep
+    from pexip_history.ledger import ledger
+    from pexip_history.node import answers as records
+    from pexip_history.node import api as node
+    from pexip_history.node import connection
+    from pexip_history.run import sweep
 
     design = " ".join((DOCS / "design.md").read_text(encoding="utf-8").split())
     for said in (

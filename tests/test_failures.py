@@ -405,7 +405,7 @@ def quickly(scene: Scene, **constants: float) -> str:
     """The error of a run whose patience is short: constants of collector.py set otherwise."""
     settings = {"PATIENCE": 1.0, "ATTEMPTS": 2, **constants}
     program = (
-        "import collector, os, sys; from pexip_history import connection, node;"
+        "import collector, os, sys; from pexip_history.node import connection, api as node;"
         f" [vars(room).update({settings!r}) for room in (connection, node)];"
         " sys.exit(collector.main(sys.argv[1:], dict(os.environ)))"
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pexip_history.folder import NotAFile, behind_link, own, own_folder, read_file, refuse_other_kinds
+from pexip_history.folder.opening import NotAFile, behind_link, own, own_folder, refuse_other_kinds
+from pexip_history.settings.files import read_file
 
 from .privileged import as_root, in_child, open_to_all
 
@@ -78,7 +79,7 @@ def test_a_file_is_opened_and_made_as_the_mask_says(tmp_path: Path) -> None:
 def test_a_fifo_that_takes_a_files_place_in_between_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pexip_history import folder
+    from pexip_history.folder import opening as folder
 
     monkeypatch.setattr(folder, "refuse_other_kinds", lambda path: None)
     os.mkfifo(tmp_path / "lock")

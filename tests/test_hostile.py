@@ -47,8 +47,9 @@ SMALL_BOMB = zipped([bytes(MB)] * 60)
 FORKS = """
 import json, os, signal, sys, traceback
 sys.path.insert(0, sys.argv[1])
-import collector, msgspec, requests, tenacity, pexip_history.operate
-from pexip_history import connection, node
+import collector, msgspec, requests, tenacity, pexip_history.operate.report_page
+from pexip_history.node import connection
+from pexip_history.node import api as node
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
     arguments, env, constants, result = json.loads(line)

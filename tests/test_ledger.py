@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pexip_history.csvfile import Staged
-from pexip_history.ledger import RUNS_KEPT, Ledger, open_ledger
-from pexip_history.takeover import take_over
+from pexip_history.ledger.ledger import RUNS_KEPT, Ledger, open_ledger
+from pexip_history.ledger.staged import Staged
+from pexip_history.ledger.takeover import take_over
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 

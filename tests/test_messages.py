@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from pexip_history.settings import VARIABLES
+from pexip_history.settings.environment import VARIABLES
 from tests.conftest import COLLECTOR, ROOT
 
 PAGE = ROOT / "docs" / "troubleshooting.md"

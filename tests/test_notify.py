@@ -30,9 +30,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from aiosmtpd.controller import Controller
 
-from pexip_history import notify
-from pexip_history.message import LONGEST, Message, due, unrecorded
-from pexip_history.settings import Settings, ping_url, read_settings
+from pexip_history.operate import notify
+from pexip_history.operate.message import LONGEST, Message, due, unrecorded
+from pexip_history.settings.environment import Settings, ping_url, read_settings
 from tests.conftest import ROOT
 from tests.management_node import certificates
 
@@ -506,8 +506,8 @@ def test_a_certificate_of_a_company_is_trusted_by_requests_ca_bundle(
 def test_nothing_is_imported_where_nothing_is_set() -> None:
     script = """
 import sys
-from pexip_history import notify
-from pexip_history.settings import read_settings
+from pexip_history.operate import notify
+from pexip_history.settings.environment import read_settings
 pings, settings = notify.Pings(None), read_settings({}, node=False)
 pings.start()
 notify.tell(settings, pings, [{"started": "2026-11-01T00:05:00", "outcome": "failed", "message": "x"}], 3)
@@ -521,8 +521,8 @@ print(sorted({name.partition(".")[0] for name in sys.modules} & {"apprise", "req
 
 def test_what_hangs_does_not_keep_the_process_from_ending(silent: str) -> None:
     script = f"""
-from pexip_history import notify
-from pexip_history.settings import read_settings
+from pexip_history.operate import notify
+from pexip_history.settings.environment import read_settings
 notify.PER_RUN = 0.3
 urls = "json://{silent}/ mailto://{silent}?from=a@b.example&to=a@b.example"
 notify.try_all(read_settings({{"DATA_PING_URL": "http://{silent}/", "DATA_NOTIFY_URLS": urls}}, node=False))

@@ -26,10 +26,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from collector import SettingsError, read_settings
-from pexip_history.credentials import Basic
-from pexip_history.credentials import OAuth2 as Credentials
 from pexip_history.errors import NodeError, Passing
-from pexip_history.oauth2_settings import read_key, token_url
+from pexip_history.node.credentials import Basic
+from pexip_history.node.credentials import OAuth2 as Credentials
+from pexip_history.settings.oauth2_client import read_key, token_url
 from tests.conftest import Collector, environment_for
 from tests.management_node import ManagementNode, OAuth2, calls, faults
 from tests.management_node.server import Request

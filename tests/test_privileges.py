@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pexip_history import privileges
+from pexip_history.container import privileges
+from pexip_history.container.privileges import Asked, become_owner, go_on_as, owner_of, protect_memory, refuse_shared
 from pexip_history.errors import CollectorError
-from pexip_history.privileges import Asked, become_owner, go_on_as, owner_of, protect_memory, refuse_shared
 
 from .privileged import as_root, in_child, open_to_all, others_may_enter
 
@@ -100,7 +100,7 @@ def test_the_same_user_can_read_neither_environment_nor_memory_of_a_run(folder: 
         pytest.skip("needs a clone, and a Python, that others may enter; tests/image holds the same")
     os.chown(folder, 4242, 4242)
     script = (
-        "import sys; from pathlib import Path; from pexip_history.privileges import go_on_as, protect_memory;"
+        "import sys; from pathlib import Path; from pexip_history.container.privileges import go_on_as, protect_memory;"
         "protect_memory(); go_on_as(Path(sys.argv[1]), (None, None)); print('ready', flush=True); input()"
     )
     run = subprocess.Popen(
@@ -139,7 +139,7 @@ def test_no_core_dump_and_no_file_of_tls_keys(tmp_path: Path, monkeypatch: pytes
 
 @as_root
 def test_without_the_capabilities_the_fix_is_named(folder: Path) -> None:
-    from pexip_history.privileges import set_capabilities
+    from pexip_history.container.privileges import set_capabilities
 
     def become() -> None:
         assert set_capabilities(frozenset({0}))

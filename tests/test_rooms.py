@@ -141,6 +141,6 @@ def test_a_step_upwards_a_circle_and_a_private_name_are_found() -> None:
     assert ("pexip_history.report", "write_report") in {
         (name, what) for name, what, _ in imports(PACKAGE / "operate.py")
     }
-    assert "pexip_history.settings" in {name for name, *_ in imports(PACKAGE / "notify.py")}, (
+    assert "pexip_history.settings.environment" in {name for name, *_ in imports(PACKAGE / "notify.py")}, (
         "also where only types are read"
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from ..errors import CollectorError
+from pexip_history.errors import CollectorError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

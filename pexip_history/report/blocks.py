@@ -9,7 +9,7 @@ from datetime import date, datetime
 
 from markupsafe import Markup
 
-from ..errors import printable
+from pexip_history.errors import printable
 
 LONGEST = 120
 """Characters of a name on the page; one may have 1,000."""

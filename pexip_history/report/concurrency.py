@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from .reading import Archive
+from .reading import Reading
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -85,7 +85,7 @@ def _changes(zone: ZoneInfo, first: datetime, last: datetime) -> list[tuple[date
     return found
 
 
-def sweep(db: DuckDBPyConnection, archive: Archive) -> list[Measure]:
+def sweep(db: DuckDBPyConnection, archive: Reading) -> list[Measure]:
     """Make `held`: for each day and measure how long (seconds) each level was held, and when first."""
     measures, deltas = _measures(db, archive)
     columns = [measure.column for measure in measures]
@@ -144,7 +144,7 @@ def sweep(db: DuckDBPyConnection, archive: Archive) -> list[Measure]:
     return measures
 
 
-def _measures(db: DuckDBPyConnection, archive: Archive) -> tuple[list[Measure], dict[str, tuple[str, str]]]:
+def _measures(db: DuckDBPyConnection, archive: Reading) -> tuple[list[Measure], dict[str, tuple[str, str]]]:
     """What is counted, and of each how much a connection and a conference add."""
     measures = [Measure("participants", "participants"), Measure("conferences", "conferences")]
     deltas = {"participants": ("person(protocol, service)", "0"), "conferences": ("0", "1")}

@@ -13,7 +13,7 @@ from . import concurrency
 from .blocks import shown
 from .concurrency import Measure, Peak
 from .queries import Period, Queries, Totals, span_of
-from .reading import TABLES, Archive
+from .reading import TABLES, Reading
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -24,7 +24,7 @@ class Material:
     """All that the parts are made from."""
 
     db: DuckDBPyConnection
-    archive: Archive
+    archive: Reading
     queries: Queries
     period: Period
     before: Period

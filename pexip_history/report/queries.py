@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from .reading import Archive
+from .reading import Reading
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -124,7 +124,7 @@ class Period:
 class Queries:
     """Over the tables of reading.load; `here` and `people` are of the period that was chosen last."""
 
-    def __init__(self, db: DuckDBPyConnection, archive: Archive) -> None:
+    def __init__(self, db: DuckDBPyConnection, archive: Reading) -> None:
         self.db = db
         self.archive = archive
         # What began, as local days; once, since each answer needs it.

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CollectorError, printable
+from pexip_history.errors import CollectorError, printable
+
 from .blocks import counted
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ TABLES: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
 
 
 @dataclass
-class Archive:
+class Reading:
     """What was found: by table the columns that some file had, and sentences on what could not be read."""
 
     columns: dict[str, set[str]] = field(default_factory=dict)
@@ -88,12 +89,12 @@ class Archive:
         return set(columns) <= self.columns.get(table, set())
 
 
-def load(db: DuckDBPyConnection, data: Path, progress: Callable[[str], None]) -> Archive:
+def load(db: DuckDBPyConnection, data: Path, progress: Callable[[str], None]) -> Reading:
     """Make the tables, each from its aggregate or else from the dated files.
 
     Raises CollectorError where a file is there and is none of ours.
     """
-    archive = Archive()
+    archive = Reading()
     db.execute(RULES)
     dated: dict[str, list[Path]] = {}
     for path in sorted(data.iterdir()):

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from . import __version__
-from .errors import QUOTED, NodeError, Passing, TooLarge, printable
-from .records import UNCOUNTED, too_many_values
-from .settings import Settings
+from pexip_history import __version__
+from pexip_history.errors import QUOTED, NodeError, Passing, TooLarge, printable
+from pexip_history.node.answers import UNCOUNTED, too_many_values
+from pexip_history.settings.environment import Settings
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -9,9 +9,9 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import printable
-from .folder import NotAFile, own
-from .settings import Settings
+from pexip_history.errors import printable
+from pexip_history.folder.opening import NotAFile, own
+from pexip_history.settings.environment import Settings
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from .errors import CollectorError
+from pexip_history.errors import CollectorError
 
 KINDS = {
     stat.S_IFLNK: "a link",
@@ -21,8 +21,6 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFCHR: "a device",
 }
-LARGEST_SECRET = 1 << 20
-"""Bytes that a file which a setting names may hold: a password, a key, a bundle of certificates."""
 
 
 class NotAFile(CollectorError):
@@ -92,18 +90,6 @@ def behind_link(path: Path) -> Path:
             f" or create it again as user {os.geteuid()}"
         )
     return Path(os.path.realpath(path))
-
-
-def read_file(path: Path) -> bytes:
-    """What a file that a setting names holds; links are followed, as Kubernetes makes them. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no file", str(path))
-        held = file.read(LARGEST_SECRET + 1)
-    if len(held) > LARGEST_SECRET:
-        raise OSError(errno.EFBIG, f"it is larger than {LARGEST_SECRET} bytes", str(path))
-    return held
 
 
 def _not_a_file(path: Path, mode: int) -> NotAFile:

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from .connection import seconds_ahead
-from .errors import QUOTED, NodeError, Passing, printable
-from .oauth2_settings import token_url
+from pexip_history.errors import QUOTED, NodeError, Passing, printable
+from pexip_history.node.connection import seconds_ahead
+from pexip_history.settings.oauth2_client import token_url
 
 Post = Callable[[str, Mapping[str, str]], tuple[int, Mapping[str, str], bytes]]
 """Sends a form to a URL, once, no redirect followed: status, headers, body. Raises NodeError."""
@@ -148,7 +148,7 @@ class OAuth2:
 
         import jwt
 
-        from .oauth2_settings import read_key
+        from pexip_history.settings.oauth2_client import read_key
 
         issued = int(time.time() + self._ahead - BACKDATED)
         claims = {"iss": self._client, "sub": self._client, "aud": self._audience, "iat": issued}

@@ -18,9 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from . import folder as files
-from .errors import MISUSED, CollectorError, SettingsError, printable
-from .privileges import (
+from pexip_history.container.privileges import (
     Asked,
     give_up_capabilities,
     go_on_as,
@@ -31,7 +29,9 @@ from .privileges import (
     set_capabilities,
     whose,
 )
-from .settings import IMAGE_DATA
+from pexip_history.errors import MISUSED, CollectorError, SettingsError, printable
+from pexip_history.folder import opening as files
+from pexip_history.settings.environment import IMAGE_DATA
 
 OURS = ("*pexHistory*.csv*", "data_collector.log*", "report.html")
 CAP_CHOWN = 0

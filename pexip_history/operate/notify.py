@@ -16,13 +16,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .errors import printable
-from .message import Message, Row, due, was_stopped
+from pexip_history.errors import printable
+from pexip_history.operate.message import Message, Row, due, was_stopped
 
 if TYPE_CHECKING:
     from apprise import Apprise
 
-    from .settings import Settings
+    from pexip_history.settings.environment import Settings
 
 PER_RUN, PER_REQUEST, PAUSE, TRIES = 30.0, 10.0, 1.0, 3  # seconds, seconds, seconds, times
 

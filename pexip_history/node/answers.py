@@ -1,73 +1,45 @@
-"""Conferences, participants and streams as the node sends them: pages, ids, times."""
+"""JSON of the node to pages by column: fast where a page is like the one before, exact and bounded everywhere."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from .errors import NodeError
+from pexip_history.errors import NodeError
 
 if TYPE_CHECKING:
     import msgspec
 
-CONFERENCE, PARTICIPANT, STREAM = "conference", "participant", "stream"
-KEYS = {CONFERENCE: ("id",), PARTICIPANT: ("id",), STREAM: ("participant_id",)}
-"""The columns that identify a row of a file, and that a file of ours must have."""
-PLAIN = {"id", "conference", "start_time", "end_time"}
-"""Fields that are looked at, and never kept as the JSON that they came as."""
 MOST_FIELDS = 500
 """Of a record: the API has 45. A column once in an aggregate stays there."""
-MOST_VALUES = 400_000
-"""Of an answer. A page of 1,000 usual records has 90,000; what is decoded of so many stays below 100 MB."""
-STREAMS = 5000
-"""Made into columns at once: those of a page of usual records."""
-UNCOUNTED = 3_000_000
-"""Bytes of an answer whose values need no counting, for so few cannot become too much."""
-LONGEST_NAME = 200
-"""Characters of a field's name, which stays in an aggregate as its column's."""
-NOT_THE_API = "answered JSON that is not the History API's"
+
 
 Record = dict[str, object]
+
+
 Columns = dict[str, Sequence[object]]
 
+PLAIN = {"id", "conference", "start_time", "end_time"}
+"""Fields that are looked at, and never kept as the JSON that they came as."""
 
-@dataclass(frozen=True)
-class Page:
-    """One answer of a list, by column: its records' fields in the node's order.
 
-    `total` is how many records the query has, `following` where the next page is.
-    """
+MOST_VALUES = 400_000
+"""Of an answer. A page of 1,000 usual records has 90,000; what is decoded of so many stays below 100 MB."""
 
-    columns: Columns
-    total: int
-    following: str | None = None
 
-    @cached_property
-    def ids(self) -> list[str]:
-        """As text, whatever JSON type they have."""
-        return [as_text(i) for i in self.columns.get("id", ())]
+UNCOUNTED = 3_000_000
+"""Bytes of an answer whose values need no counting, for so few cannot become too much."""
 
-    @cached_property
-    def ends(self) -> list[str]:
-        """End times, UTC in the node's usual form, empty where there is none."""
-        return utc_times(self.columns.get("end_time", [""] * len(self.ids)))
 
-    def column(self, name: str) -> Sequence[object]:
-        """The field of every record, None where records lack it."""
-        return self.columns.get(name) or [None] * len(self.ids)
+LONGEST_NAME = 200
+"""Characters of a field's name, which stays in an aggregate as its column's."""
 
-    def only(self, places: Sequence[int]) -> Page:
-        """The records at these places alone."""
-        if len(places) == len(self.ids):
-            return self
-        return Page({n: [column[i] for i in places] for n, column in self.columns.items()}, self.total)
+
+NOT_THE_API = "answered JSON that is not the History API's"
 
 
 class PageReader:
@@ -203,91 +175,3 @@ def decode(body: bytes) -> object:
         return json.loads(body)
     except RecursionError:
         raise ValueError("nested too deep") from None
-
-
-def listings(conferences: Page) -> Iterator[tuple[str, str]]:
-    """(participant, conference) for each participant that a page of conferences lists."""
-    for conference, listed in zip(conferences.ids, conferences.column("participants"), strict=True):
-        for participant in map(uri_id, nested(listed)):
-            if participant:
-                yield participant, conference
-
-
-def streams(participants: Page) -> Iterator[Columns]:
-    """The media streams of participants, each keyed by its participant's id, some thousand at a time."""
-    found = (
-        {"participant_id": participant, **stream}
-        for participant, listed in zip(participants.ids, participants.column("media_streams"), strict=True)
-        for stream in nested(listed)
-        if isinstance(stream, dict)
-    )
-    while some := list(itertools.islice(found, STREAMS)):
-        try:
-            names = _names_of(some)
-        except NodeError as error:
-            raise NodeError(f"the node {error} (media_streams); is DEFAULT_MGR_ADDRESS a Management Node?") from None
-        yield {name: [stream.get(name) for stream in some] for name in names}
-
-
-def nested(value: object) -> list[object]:
-    """A nested value as a list, whether it was decoded, is still JSON (of the node, or of a cell), or is none."""
-    import msgspec
-
-    if isinstance(value, (str, msgspec.Raw)):
-        try:
-            value = decode(value.encode() if isinstance(value, str) else bytes(value))
-        except ValueError:
-            return []
-    return value if isinstance(value, list) else []
-
-
-def uri_id(value: object) -> str | None:
-    """The id at the end of a resource URI (or the id itself)."""
-    if isinstance(value, str):
-        text = value if value.isascii() else as_text(value)
-        return text.rstrip("/").rpartition("/")[2] or None
-    return None if value is None or isinstance(value, (dict, list, bool)) else as_text(value)
-
-
-def as_text(value: object) -> str:
-    """An id as the ledger knows it; half of a surrogate pair, which UTF-8 cannot hold, becomes `?`."""
-    text = str(value)
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def utc_times(values: Iterable[object]) -> list[str]:
-    """Times as the node usually writes them, UTC without a zone, which sort as they follow in time.
-
-    Z and offsets are taken into account; what is no time stays as it is.
-    """
-    texts = [str(value or "") for value in values]
-    joined = "".join(texts)
-    if not joined.isascii():
-        texts = list(map(as_text, texts))
-    if joined.count("-") <= 2 * len(texts) and not any(sign in joined for sign in "Zz+ "):
-        return texts
-    return [_utc(text) for text in texts]
-
-
-def _utc(text: str) -> str:
-    moment = read_time(text)
-    return format_time(moment) if moment else text
-
-
-def read_time(text: str) -> datetime | None:
-    """The moment (UTC) of an ISO 8601 time, UTC where it has no offset; None for what is none."""
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def format_time(moment: datetime) -> str:
-    """UTC as the node writes it: no zone, no fraction where there is none."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat()
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """The moment (UTC) that `format_time` wrote."""
-    return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from .errors import printable
+from pexip_history.errors import printable
 
 LONGEST = 600  # characters of a run's line in a message: Teams takes a thousand in all
 STOPPED = "stopped on request"

@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from .ledger import DAY, SCHEMA, SCHEMA_VERSION, Ledger
-from .records import CONFERENCE, PARTICIPANT, format_time, uri_id
+from pexip_history.ledger.ledger import DAY, SCHEMA, SCHEMA_VERSION, Ledger
+from pexip_history.node.records import CONFERENCE, PARTICIPANT, uri_id
+from pexip_history.values import format_time
 
 INSERT = {
     CONFERENCE: "INSERT OR IGNORE INTO conference VALUES (:id, :until, 1)",

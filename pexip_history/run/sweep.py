@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 from operator import le
 from typing import TYPE_CHECKING
 
-from .errors import NodeError, TooLarge
-from .ledger import Ledger
-from .log import Progress
-from .node import Node
-from .records import CONFERENCE, PARTICIPANT, STREAM, Page, read_time, streams
-from .settings import Settings
+from pexip_history.errors import NodeError, TooLarge
+from pexip_history.ledger.ledger import Ledger
+from pexip_history.node.api import Node
+from pexip_history.node.records import CONFERENCE, PARTICIPANT, STREAM, Page, streams
+from pexip_history.operate.log import Progress
+from pexip_history.settings.environment import Settings
+from pexip_history.values import read_time
 
 if TYPE_CHECKING:
-    from .csvfile import Stage
+    from pexip_history.archive.staging import Stage
 
 SWEEPS = 3
 

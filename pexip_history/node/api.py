@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from .connection import Answer, Connection, seconds_ahead
-from .credentials import Basic, OAuth2
-from .errors import QUOTED, NodeError, NotFound, Passing, Refused, TooLarge, TooMany, printable
-from .records import CONFERENCE, NOT_THE_API, PARTICIPANT, Page, PageReader, decode
-from .settings import Settings
+from pexip_history.errors import QUOTED, NodeError, NotFound, Passing, Refused, TooLarge, TooMany, printable
+from pexip_history.node.answers import NOT_THE_API, PageReader, decode
+from pexip_history.node.connection import Answer, Connection, seconds_ahead
+from pexip_history.node.credentials import Basic, OAuth2
+from pexip_history.node.records import CONFERENCE, PARTICIPANT, Page
+from pexip_history.settings.environment import Settings
 
 API = "/api/admin/history/v1/"
 PAGE_SIZES = (1000, 250, 25)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from . import __version__
+from pexip_history import __version__
 
 YEARS = range(1970, 3000)
 DESCRIPTION = "Collect Pexip Infinity's call detail records into CSV files, each record exactly once."

@@ -15,13 +15,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from .csvfile import BOM, Stage, Staged, draft_of, header_line, new_file, rewrite, sync_folder
-from .errors import Busy, CollectorError, printable
-from .folder import NotAFile, behind_link, own
-from .ledger import SCHEMA_VERSION, Ledger, open_ledger
-from .records import CONFERENCE, KEYS, PARTICIPANT, STREAM
-from .settings import Settings
-from .takeover import take_over
+from pexip_history.archive.staging import Stage
+from pexip_history.errors import Busy, CollectorError, printable
+from pexip_history.folder.cells import BOM, header_line
+from pexip_history.folder.opening import NotAFile, behind_link, own
+from pexip_history.folder.rewriting import draft_of, new_file, rewrite, sync_folder
+from pexip_history.ledger.ledger import SCHEMA_VERSION, Ledger, open_ledger
+from pexip_history.ledger.staged import Staged
+from pexip_history.ledger.takeover import take_over
+from pexip_history.node.records import CONFERENCE, KEYS, PARTICIPANT, STREAM
+from pexip_history.settings.environment import Settings
 
 FILE_NAMES = {
     CONFERENCE: "pexHistoryConf",

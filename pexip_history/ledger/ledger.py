@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from .csvfile import Staged
-from .errors import CollectorError
-from .folder import refuse_other_kinds
-from .records import CONFERENCE, PARTICIPANT, Page, as_text, format_time, listings, parse_time, uri_id
+from pexip_history.errors import CollectorError
+from pexip_history.folder.opening import refuse_other_kinds
+from pexip_history.ledger.staged import Staged
+from pexip_history.node.records import CONFERENCE, PARTICIPANT, Page, listings, uri_id
+from pexip_history.values import as_text, format_time, parse_time
 
 APPLICATION_ID, SCHEMA_VERSION = 0x50784852, 2
 KEPT = timedelta(days=30)

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from .errors import SettingsError
-from .folder import read_file
-from .oauth2_settings import KEY_FILE, read_client
-from .schedule import Schedule, five_fields
+from pexip_history.errors import SettingsError
+from pexip_history.settings.files import read_file
+from pexip_history.settings.oauth2_client import KEY_FILE, read_client
+from pexip_history.settings.schedule import Schedule, five_fields
 
 LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*\.?")

@@ -1,0 +1,73 @@
+"""A dated file in the making."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pexip_history.errors import NodeError
+from pexip_history.folder.cells import CHUNK, UNGUARDED, cells, encode, guard, header_line
+from pexip_history.folder.opening import own
+from pexip_history.folder.rewriting import new_file, rewrite
+from pexip_history.node.answers import MOST_FIELDS, Columns
+
+
+class Stage:
+    """A dated file in the making: rows of one resource under columns that may still grow."""
+
+    def __init__(self, path: Path, columns: Sequence[str], bom: bool, escape: bool) -> None:
+        self.path, self.bom, self.escape = path, bom, escape
+        self.columns = list(columns)
+        self.rows = 0
+        self._widened = False
+        self._file = open(path, "wb", opener=own)  # noqa: SIM115
+        self._file.write(header_line(self.columns, bom) if columns else b"")
+
+    def write(self, columns: Columns) -> None:
+        """Append rows, by the names of their fields; new names become new last columns."""
+        if self.escape:  # a node may name its fields as it likes
+            columns = {guard(name): values for name, values in columns.items()}
+        self._grow([name for name in columns if name not in self.columns])
+        count = len(next(iter(columns.values()), ()))
+        for start in range(0, count, CHUNK):
+            size = min(CHUNK, count - start)
+            blank = [""] * size
+            texts = [
+                cells(columns[name][start : start + size], self.escape and name not in UNGUARDED)
+                if name in columns
+                else blank
+                for name in self.columns
+            ]
+            lines = map(",".join, zip(*texts, strict=True))
+            self._file.write(encode("\r\n".join((*lines, ""))))
+            self.rows += size
+
+    def _grow(self, names: Sequence[str]) -> None:
+        if names and not self.columns:
+            self._file.write(header_line(names, self.bom))
+        elif names:
+            self._widened = True
+        self.columns += names
+        if names and len(self.columns) > MOST_FIELDS:
+            raise NodeError(
+                f"the node's records come to {len(self.columns)} columns, of which the History API has under 100; is"
+                " DEFAULT_MGR_ADDRESS a Management Node? If it is, move the CSV file that has them to another folder:"
+                " a new one starts"
+            )
+
+    def finish(self, columns: Sequence[str] = ()) -> int:
+        """Give every row every column, sync, and return where the rows begin (bytes).
+
+        `columns` name the header where no row did.
+        """
+        if not self.columns:
+            self._grow(columns)
+        self._file.flush()
+        if self._widened:
+            with new_file(self.path) as target:
+                rewrite(self.path, target, self.columns, self.columns, self.bom)
+        else:
+            os.fsync(self._file.fileno())
+        self._file.close()
+        return len(header_line(self.columns, self.bom))

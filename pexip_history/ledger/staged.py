@@ -1,0 +1,25 @@
+"""Files that wait to be published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file of rows that waits in `.collector` to be published.
+
+    `head` is where its rows begin (bytes); `size` what the aggregate held (bytes) as publishing
+    began, None before that.
+    """
+
+    run: int
+    resource: str
+    stem: str
+    head: int
+    rows: int
+    size: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.run}-{self.resource}.csv"

@@ -1,0 +1,98 @@
+"""Conferences, participants and streams as the node sends them: pages, ids, times."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pexip_history.errors import NodeError
+from pexip_history.node.answers import Columns, _names_of, decode
+from pexip_history.values import as_text, utc_times
+
+if TYPE_CHECKING:
+    pass
+
+CONFERENCE, PARTICIPANT, STREAM = "conference", "participant", "stream"
+KEYS = {CONFERENCE: ("id",), PARTICIPANT: ("id",), STREAM: ("participant_id",)}
+"""The columns that identify a row of a file, and that a file of ours must have."""
+STREAMS = 5000
+"""Made into columns at once: those of a page of usual records."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer of a list, by column: its records' fields in the node's order.
+
+    `total` is how many records the query has, `following` where the next page is.
+    """
+
+    columns: Columns
+    total: int
+    following: str | None = None
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """As text, whatever JSON type they have."""
+        return [as_text(i) for i in self.columns.get("id", ())]
+
+    @cached_property
+    def ends(self) -> list[str]:
+        """End times, UTC in the node's usual form, empty where there is none."""
+        return utc_times(self.columns.get("end_time", [""] * len(self.ids)))
+
+    def column(self, name: str) -> Sequence[object]:
+        """The field of every record, None where records lack it."""
+        return self.columns.get(name) or [None] * len(self.ids)
+
+    def only(self, places: Sequence[int]) -> Page:
+        """The records at these places alone."""
+        if len(places) == len(self.ids):
+            return self
+        return Page({n: [column[i] for i in places] for n, column in self.columns.items()}, self.total)
+
+
+def listings(conferences: Page) -> Iterator[tuple[str, str]]:
+    """(participant, conference) for each participant that a page of conferences lists."""
+    for conference, listed in zip(conferences.ids, conferences.column("participants"), strict=True):
+        for participant in map(uri_id, nested(listed)):
+            if participant:
+                yield participant, conference
+
+
+def streams(participants: Page) -> Iterator[Columns]:
+    """The media streams of participants, each keyed by its participant's id, some thousand at a time."""
+    found = (
+        {"participant_id": participant, **stream}
+        for participant, listed in zip(participants.ids, participants.column("media_streams"), strict=True)
+        for stream in nested(listed)
+        if isinstance(stream, dict)
+    )
+    while some := list(itertools.islice(found, STREAMS)):
+        try:
+            names = _names_of(some)
+        except NodeError as error:
+            raise NodeError(f"the node {error} (media_streams); is DEFAULT_MGR_ADDRESS a Management Node?") from None
+        yield {name: [stream.get(name) for stream in some] for name in names}
+
+
+def nested(value: object) -> list[object]:
+    """A nested value as a list, whether it was decoded, is still JSON (of the node, or of a cell), or is none."""
+    import msgspec
+
+    if isinstance(value, (str, msgspec.Raw)):
+        try:
+            value = decode(value.encode() if isinstance(value, str) else bytes(value))
+        except ValueError:
+            return []
+    return value if isinstance(value, list) else []
+
+
+def uri_id(value: object) -> str | None:
+    """The id at the end of a resource URI (or the id itself)."""
+    if isinstance(value, str):
+        text = value if value.isascii() else as_text(value)
+        return text.rstrip("/").rpartition("/")[2] or None
+    return None if value is None or isinstance(value, (dict, list, bool)) else as_text(value)
