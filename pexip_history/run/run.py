@@ -120,13 +120,20 @@ class Run:
         self.since = self.settings.since or self.ledger.time_of("since") or BEGINNING
 
     def _say_what_it_has(self, page: Page) -> None:
+        if not page.total:
+            log.info("the node has no conference yet")
+            return
         oldest = next(iter(page.times), "") or "an unknown time"
-        until = f"back to DATA_SINCE ({self.settings.since:%Y-%m-%d %H:%M} UTC)" if self.settings.since else "all of it"
+        rest = (
+            f"the rest from {self.settings.since:%Y-%m-%d %H:%M} UTC on (DATA_SINCE)"
+            if self.settings.since
+            else "all the rest"
+        )
         log.info(
-            "the node has %d conferences, from %s UTC on; the last day is collected first, then the rest: %s",
+            "the node has %d conferences, the first of %s UTC; the last day is collected first, then %s",
             page.total,
             oldest,
-            until,
+            rest,
         )
 
     def _node_time(self) -> datetime:
