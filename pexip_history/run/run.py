@@ -36,7 +36,8 @@ log = logging.getLogger("collector")
 class Run:
     """One collection: from the node through the ledger into the files, a window at a time.
 
-    `published`: its own window is in the files; `lost`: participants that the node said are gone; `brought`: whether
+    `published`: its own window is in the files; `listed`: the conferences that the node had when nothing was asked for
+    yet; `lost`: participants that the node said are gone; `brought`: whether
     there are new rows.
     """
 
@@ -51,7 +52,7 @@ class Run:
         self.names = [resource.name for resource in archive.resources if resource is not STREAM]
         self.now, self.since, self.by_hand = this_minute(started), BEGINNING, by_hand
         self.began, self.late, self.waiting, self.lost = time.monotonic(), 0, 0, 0
-        self.published = False
+        self.published, self.listed = False, -1
         self.number = ledger.begin_run(started, by_hand)
 
     def collect(self, window: Span | None) -> None:
@@ -107,7 +108,9 @@ class Run:
         if before:
             self.memory.look_before(before)
         else:
-            self._say_what_it_has(self.node.first_page(CONFERENCE.name, {}, 1))
+            page = self.node.first_page(CONFERENCE.name, {}, 1)
+            self.listed = page.total
+            self._say_what_it_has(page)
         self.now = this_minute(self._node_time())
         for name, spans in asked.items():
             if (left := believed(spans, self.now)) != spans:
@@ -201,6 +204,9 @@ class Run:
     def _reconcile(self) -> None:
         """Compare with the node's whole list where that is due."""
         if not is_due(self.ledger, self.now):
+            return
+        if self.listed == self.room.taken.get(CONFERENCE.name) and not self.ledger.fact("doubt"):
+            self.ledger.note(reconciled=self.now)  # a first run took as many as the node lists
             return
         before = self._asked()
         sweeper = self._sweeper(before)
