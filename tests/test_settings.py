@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pexip_history.errors import SettingsError
-from pexip_history.operate import commands as operate
+from pexip_history.operate import crontab as operate
 from pexip_history.settings.environment import Settings, read_settings
 from tests.conftest import COLLECTOR, Collector
 from tests.management_node import ManagementNode, certificates

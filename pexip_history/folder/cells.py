@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from pexip_history.folder.reading import BOM
+from pexip_history.folder.reading import BOM as BOM
 from pexip_history.node.answers import as_sent
 from pexip_history.node.records import KEYS
 
