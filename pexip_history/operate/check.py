@@ -30,7 +30,7 @@ def check(settings: Settings, notify: bool = False) -> int:
     """One line for each thing that must hold: ok, or how to fix it."""
     node = Node(settings)
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("settings", lambda: "all valid"),
+        ("settings", lambda: "; ".join(("all valid", *settings.unknown))),
         ("name", lambda: _check_name(settings)),
         ("TLS", lambda: describe(peer_certificate(settings, verify=True))),
         ("credentials", lambda: _check_credentials(settings, node)),
