@@ -15,7 +15,8 @@ from pexip_history.errors import DONE, FAILED, QUOTED, CollectorError, Refused, 
 from pexip_history.folder.opening import own, own_folder
 from pexip_history.node.answers import PageReader, decode
 from pexip_history.node.api import Node
-from pexip_history.node.connection import describe, peer_certificate
+from pexip_history.node.certificates import describe
+from pexip_history.node.connection import peer_certificate
 from pexip_history.node.records import CONFERENCE, PARTICIPANT
 from pexip_history.operate.notify import described, try_all
 from pexip_history.settings.environment import IMAGE_DATA, Settings
