@@ -40,6 +40,7 @@ from pexip_history.errors import (
     explain,
     printable,
 )
+from pexip_history.folder.mounts import refuse_to_lose
 from pexip_history.folder.opening import own_folder
 from pexip_history.ledger.ledger import RUNS_KEPT, Ledger
 from pexip_history.node.api import Node, now_of
@@ -447,6 +448,8 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     try:
         needs_node = asked.command in ("collect", "check", "crontab")
         settings = read_settings(environ, files, node=needs_node, schedule=asked.command == "crontab")
+        if asked.command == "collect":
+            refuse_to_lose(settings.data_dir)
         if settings.notify_urls and needs_node:
             from pexip_history.operate.notify import notify_problems
 
@@ -475,9 +478,10 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
             print(report(settings, asked.first, asked.last, asked.output, asked.hide_names, progress))
             return DONE
         if asked.command == "check":
-            from pexip_history.operate.check import check
+            from pexip_history.operate.check import at_start, check
 
-            return check(settings, asked.notify)
+            os.umask(settings.umask)
+            return at_start(settings) if asked.at_start else check(settings, asked.notify)
         if asked.command == "health":
             from pexip_history.operate.health import health
 

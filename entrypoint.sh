@@ -35,13 +35,15 @@ schedule() {
     (umask 077 && printf '%s\n' "$crontab" >/var/spool/cron/crontabs/root)
 
     exec 3>&1 # the crontab sends a run's output here
-    # Cron logs to syslog, which a container has none of; with a debug flag the lines go to stderr.
-    cron -f -L 5 -x misc 2> >(exec sed -u 's/^log_it: /cron: /; /^debug flags/d' >&2) &
+    # Cron logs to syslog, which a container has none of; with a debug flag the lines go to stderr. A run says itself
+    # how it ended (exit 1, 2, 75); of one that was killed cron alone can tell.
+    cron -f -L 4 -x misc 2> >(exec sed -u 's/^log_it: /cron: /; /^debug flags/d; / cron started$/d; / INFO (/d; /exit status \(1\|2\|75\))\?$/d' >&2) &
     cron=$!
     trap stop TERM INT
     case ${at_start//[[:space:]\"\']/} in
         [Tt][Rr][Uu][Ee] | [Yy][Ee][Ss] | [Oo][Nn] | 1) collector.py collect --if-due & ;;
     esac
+    collector.py check --at-start &
     wait "$cron" || status=$?
     stop_with "cron ended unexpectedly (status $status)" 1
 }

@@ -31,6 +31,7 @@ from pexip_history.container.privileges import (
 )
 from pexip_history.errors import MISUSED, CollectorError, SettingsError, printable
 from pexip_history.folder import opening as files
+from pexip_history.operate.running import forget
 from pexip_history.settings.environment import IMAGE_DATA
 
 OURS = ("*pexHistory*.csv*", "data_collector.log*", "report.html")
@@ -156,6 +157,7 @@ def stop(folder: Path, asked: Asked) -> None:
     The run holds the lock and wrote its process id there. Raises CollectorError, OSError.
     """
     go_on_as(folder, asked)
+    forget(folder)
     began, asked_to = time.monotonic(), 0
     with open(folder / ".collector" / "lock", opener=files.own) as lock:
         while _held(lock.fileno()):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import DONE, FAILED, CollectorError
+from pexip_history.folder.mounts import CRON_PID
 from pexip_history.operate.check import say
 from pexip_history.operate.status import Writing, peek
 from pexip_history.settings.environment import Settings
 from pexip_history.values import parse_time
-
-CRON_PID = Path("/run/crond.pid")
-
 
 GRACE, LONGEST_RUN = timedelta(minutes=2), timedelta(hours=6)
 
