@@ -17,14 +17,13 @@ from pexip_history import __version__
 from pexip_history.errors import QUOTED, CollectorError, printable
 from pexip_history.folder.mounts import mount_points
 from pexip_history.folder.opening import own, own_folder
-from pexip_history.settings.environment import SECRETS, VARIABLES, unquoted
-from pexip_history.settings.oauth2_client import AUDIENCE, ID, KEY_FILE
+from pexip_history.settings.environment import NAMES, SECRETS
+from pexip_history.settings.values import unquoted
 
 PLACE, NAME = Path(".collector", "container"), "settings.json"
 """A folder of its own, since a run removes what no run left in `.collector`."""
 LARGEST_NOTE = 1 << 16  # bytes
 HIDDEN = {name for name in SECRETS if not name.endswith("_FILE")}
-NAMES = (*dict.fromkeys([*(variable.name for variable in VARIABLES), *SECRETS, ID, KEY_FILE, AUDIENCE]),)
 
 
 def note(folder: Path, environ: Mapping[str, str]) -> None:

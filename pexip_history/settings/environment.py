@@ -114,8 +114,7 @@ VARIABLES = (
 )
 SECRETS = (*(name for v in VARIABLES if v.in_file for name in (v.name, f"{v.name}_FILE")), KEY_FILE)
 """The variables that hold a secret, or name a file that does."""
-CLIENT = (ID, KEY_FILE, AUDIENCE)
-NAMES = {*(v.name for v in VARIABLES), *(v.name + "_FILE" for v in VARIABLES if v.in_file), *CLIENT}
+NAMES = (*dict.fromkeys([*(variable.name for variable in VARIABLES), *SECRETS, ID, KEY_FILE, AUDIENCE]),)
 """Of all variables that are read."""
 BY_NAME = {variable.name: variable for variable in VARIABLES}
 
