@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import ssl
+import string
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,6 +17,7 @@ import pytest
 
 from pexip_history.errors import SettingsError
 from pexip_history.operate import crontab as operate
+from pexip_history.operate import notify
 from pexip_history.settings.environment import NAMES, Settings, read_settings, unknown_variables
 from tests.conftest import COLLECTOR, ROOT, Collector
 from tests.management_node import ManagementNode, certificates
@@ -228,6 +231,24 @@ def test_a_password_file_that_is_no_text_is_named(tmp_path: Path, content: bytes
 def test_addresses_to_notify_are_told_apart(between: str) -> None:
     first, second = "mailtos://smtp.example.com?to=a@example.com,b@example.com", "discord://1/x"
     assert settings(DATA_NOTIFY_URLS=f"{first}{between}{second}").notify_urls == (first, second)
+
+
+@pytest.mark.parametrize("sign", [*string.punctuation, " ", "é", "%41"])
+def test_a_mail_password_arrives_whole_as_the_page_says_to_write_it(sign: str) -> None:
+    page = (ROOT / "docs" / "getting-told.md").read_text(encoding="utf-8")
+    codes = {" ": "%20", **{char: code for code, char in re.findall("`(%[0-9A-F]+)` for\\s`([^`]+)`", page)}}
+    assert set("@#$&;% ") == set(codes)
+    written = "".join(codes.get(char, char) for char in f"a{sign}b9")
+    (url,) = settings(
+        DATA_NOTIFY_URLS=f"mailtos://smtp.example.com?user=pexip&pass={written}&from=p@example.com&to=o@example.com"
+    ).notify_urls
+    (service,) = notify._services([url])  # private: what Apprise makes of it cannot be seen from outside
+    assert service
+    assert next(iter(service)).password == f"a{sign}b9"
+
+
+def test_a_semicolon_ends_no_password() -> None:
+    assert settings(DATA_NOTIFY_URLS="mailto://h?pass=a;b&to=x").notify_urls == ("mailto://h?pass=a%3Bb&to=x",)
 
 
 def test_a_variable_that_is_nearly_one_of_ours_is_a_warning_with_the_nearest() -> None:

@@ -147,8 +147,12 @@ def ping_url(text: str) -> str:
 
 
 def urls(text: str) -> tuple[str, ...]:
-    """Apprise URLs, separated by white space, or by a comma or semicolon before the next one's scheme."""
-    return tuple(re.sub(r"[,;]\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)", " ", text).split())
+    """Apprise URLs, separated by white space, or by a comma or semicolon before the next one's scheme.
+
+    Another semicolon is a part of a password: Apprise would end it there, unless it is written as %3B.
+    """
+    text = re.sub(r"[,;]\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)", " ", text)
+    return tuple(re.sub(r";(?![\w+-]+=)", "%3B", text).split())
 
 
 def as_bytes(text: str) -> bytes:
