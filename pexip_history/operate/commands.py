@@ -25,9 +25,10 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
             print(report(settings, asked.first, asked.last, asked.output, asked.hide_names, progress))
             return DONE
         case "check":
-            from pexip_history.operate.check import check
+            from pexip_history.operate.check import at_start, check
 
-            return check(settings, asked.notify)
+            os.umask(settings.umask)
+            return at_start(settings) if asked.at_start else check(settings, asked.notify)
         case "health":
             from pexip_history.operate.health import health
 

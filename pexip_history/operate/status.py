@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pexip_history import __version__
 from pexip_history.archive.archive import Archive
@@ -30,9 +30,9 @@ class Writing(CollectorError):
     """A run is at its commit point."""
 
 
-def say(text: str) -> None:
+def say(text: str, where: TextIO | None = None) -> None:
     """A line on the screen, whatever a node or a name in it holds."""
-    print(printable(text))
+    print(printable(text), file=where)
 
 
 def status(settings: Settings, as_json: bool) -> int:
