@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -411,7 +412,7 @@ def test_a_limit_is_a_shorter_window_and_what_is_beyond_comes_with_the_next_runs
         assert within(site.node.now - MINUTE, spans_of(site.status()["coverage"])) == (sizes[-1] == (24, 24))
         assert ("DEFAULT_" in said) == (sizes[-1] != (24, 24)), said
         site.node.wait(MINUTE)
-    assert all(b[0] - a[0] <= 7 and b[1] - a[1] <= 5 for a, b in zip(sizes, sizes[1:], strict=False)), sizes
+    assert all(b[0] - a[0] <= 7 and b[1] - a[1] <= 5 for a, b in pairwise(sizes)), sizes
     once(site, ids)
 
 
