@@ -439,6 +439,60 @@ def test_a_window_by_hand_repeated_until_nothing_waits_makes_progress(site: Site
     assert sorted(site.ids()) == sorted(ids)
 
 
+def test_what_a_limit_leaves_of_late_records_comes_with_the_next_runs(site: Site) -> None:
+    ids = hourly(site, 24)
+    site.good()
+    site.node.wait(DAY)
+    site.good()
+    for number in range(10):  # shown a day after they ended
+        ids += [
+            hold(site, f"late{number}", site.node.now - 20 * HOUR + number * MINUTE, MINUTE, shown=site.node.now).id
+        ]
+    site.env |= {"DEFAULT_CONF_LIMIT": "3", "DEFAULT_PART_LIMIT": "4"}
+    site.node.wait(DAY + HOUR)
+    sizes = [24]
+    for _ in range(5):
+        site.good()
+        sizes.append(len(site.ids()))
+        site.node.wait(HOUR)
+    assert all(after - before <= 3 for before, after in pairwise(sizes)), sizes
+    daily(site, 3)
+    once(site, ids)
+    once(site, [f"{id}-0" for id in ids], "participant")
+
+
+# Names, requests
+
+
+def test_a_dated_name_whose_rows_still_wait_is_not_given_to_another_run(site: Site) -> None:
+    ids = hourly(site, 5)
+    site.good()
+    for _ in range(2):  # in the same second, while a spreadsheet has the aggregate open
+        ids += [hold(site, f"c{len(ids)}", site.node.now - MINUTE, timedelta(0)).id]
+        assert site.collect(fault="EACCES", at=PART).code == 1
+    site.good()
+    once(site, ids)
+    assert len({path.name for path in site.dated()}) == len(site.dated())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("every", "most"), [(1, 120), (24, 28)], ids=["hourly", "daily"])
+def test_a_day_on_a_node_of_ten_thousand_conferences_costs_few_requests(site: Site, every: int, most: int) -> None:
+    for number in range(10_000):
+        hold(site, f"c{number:05}", site.node.now - (number + 1) * 5 * MINUTE, MINUTE)
+    site.env |= {"DEFAULT_CONF_LIMIT": "0", "DEFAULT_PART_LIMIT": "0"}
+    site.good()
+    daily(site, 1)
+    before = len(site.node.requests)
+    for hour in range(24):
+        site.node.wait(HOUR)
+        for number in range(12):
+            hold(site, f"d{hour:02}-{number:02}", site.node.now - number * 5 * MINUTE - MINUTE, MINUTE)
+        if hour % every == every - 1:
+            site.good()
+    assert len(site.node.requests) - before <= most
+
+
 # The other resources
 
 
