@@ -210,8 +210,10 @@ class ScriptedNode:
         ended = sorted((one for one in self.has("conference") if one.end), key=lambda one: one.end or NEVER)
         surplus = len(ended) - self.keep if self.keep is not None else 0
         oldest = self.now - self.max_age if self.max_age else datetime.min
-        late = [one for one in ended if (one.end or NEVER) < max(oldest, self.horizon)]
-        self._forget(list({id(one): one for one in [*ended[: max(surplus, 0)], *late]}.values()))
+        for one in [one for one in ended if (one.end or NEVER) < self.horizon]:
+            one.shown = NEVER  # it came too late to be kept
+        old = [one for one in ended if (one.end or NEVER) < oldest]
+        self._forget(list({id(one): one for one in [*ended[: max(surplus, 0)], *old]}.values()))
 
     # Its answers
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable
+from copy import deepcopy
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -146,15 +148,19 @@ class World(Site):
     def __init__(self, data: Path, node: ScriptedNode, forked: ForkedCollector) -> None:
         super().__init__(data, node, forked)
         self.since: datetime | None = None
+        self.earliest: datetime | None = None  # that DATA_SINCE ever was
+        self.begun: datetime | None = None  # the first good run since DATA_SINCE or the ledger changed
         self.windows: Spans = []  # asked for by hand
         self.first_good: dict[int, datetime] = {}  # by id(): the first good run that could see the record
         self.first_null: dict[int, datetime] = {}  # the same, when it had no end
         self.owed: set[int] = set()
+        self.corrected: set[int] = set()  # their ends were changed: they may be in no window, and are only never twice
         self.seen: set[int] | None = None  # shown when the first run began since coverage was last read
         self.covered: Spans = []
         self.gaps: Spans = []
         self.kept: dict[str, list[Row]] = {name: [] for name in FILES}  # rows of the aggregate as the user left it
         self.written: dict[str, list[Row]] = {name: [] for name in FILES}  # of dated files since, in order
+        self.new: dict[str, list[list[Row]]] = {name: [] for name in FILES}  # of dated files not yet judged
         self.files: dict[str, set[str]] = {name: set() for name in FILES}  # dated files that were read here
         self.count: dict[str, Counter[str]] = {name: Counter() for name in FILES}  # keys in dated files, ever
         self.clocks_were_right = True
@@ -205,7 +211,7 @@ class World(Site):
         self.clocks_were_right = self.clocks_were_right and not ahead and not self.node.ahead
         shown = {id(one) for one in self.records if one.shown <= self.node.now}
         self.seen = shown if self.seen is None else self.seen
-        before = {path.name: path.read_bytes() for path in self.data.glob("*.csv")} if self.settled else {}
+        before = {path.name: path.read_bytes() for path in self.data.glob("*.csv")}
         outcome = self.collect(*arguments, ahead=ahead, fault=fault[0] if fault else None, at=fault[1] if fault else 0)
         last = (outcome.output.strip().splitlines() or [""])[-1][20:150]
         self.tell(f"run {' '.join(arguments)} ahead {ahead} {fault or ''}{' spoilt' * spoilt}: {outcome.code} {last}")
@@ -214,6 +220,10 @@ class World(Site):
         if outcome.code == 1 and self.settled and not fault:
             after = {path.name: path.read_bytes() for path in self.data.glob("*.csv")}
             assert before == after, f"a run that failed changed {before.keys() ^ after.keys() or 'a file'}"
+        self._read_dated()
+        removed = before.keys() - {path.name for path in self.data.glob("*.csv")}
+        agree = not self.node.tells_time or abs(ahead - self.node.ahead) <= 15 * MINUTE
+        assert not removed or (agree and self.env.get("DATA_KEEP_DAYS", "0") != "0"), f"removed: {removed}"
         try:
             status = self.status()
         except ValueError:
@@ -225,6 +235,7 @@ class World(Site):
         good = outcome.code == 0 and not (fault or spoilt)
         self._judge_spans(status, good and told)
         self._note_owed(status, good and not arguments and told, not told)
+        self.begun = self.begun or (self.node.now if good and not arguments and told else None)
         if outcome.code == 0:
             assert status["staged"] == 0, status
             assert status["runs"][0]["by_hand"] == bool(arguments), status["runs"][0]
@@ -264,6 +275,8 @@ class World(Site):
             seen, gone = self.seen is not None and id(one) in self.seen, one.forgotten is not None
             known = not gone or (one.end or now) >= unknown
             covers = one.resource in ("conference", "participant") and within(one.end, new)
+            if id(one) in self.corrected:
+                continue
             if seen and covers and known and within(one.end, covered) and not blind:
                 self.owed.add(id(one))
             if not good or not self.node.shows(one) or (one.end or now) > now:
@@ -291,7 +304,7 @@ class World(Site):
         """Whether it was asked for: since DATA_SINCE or by hand; a participant also with its conference."""
         for each in (one, *self.held(one)):
             end = each.end
-            if end is None or self.since is None or end >= self.since or within(end, self.windows):
+            if end is None or self.earliest is None or end >= self.earliest or within(end, self.windows):
                 return True
         return False
 
@@ -299,13 +312,11 @@ class World(Site):
 
     def _judge_files(self, in_order: bool) -> None:
         for name, file in FILES.items():
-            new = [path for path in self.dated(name) if path.name not in self.files[name]]
-            found = rows_of(self.data / file)
-            groups = [rows for path in new if (rows := rows_of(path))]
+            found, groups = rows_of(self.data / file), self.new[name]
             if not in_order:  # names tell no order where clocks were wrong
                 places = {key_of(row): place for place, row in enumerate(found)}
                 groups.sort(key=lambda rows: places.get(key_of(rows[0]), 0))
-            self.files[name] |= {path.name for path in new}
+            self.new[name] = []
             self.written[name] += [row for rows in groups for row in rows]
             self.count[name].update(key_of(row) for rows in groups for row in rows)
             twice = sorted(key for key, count in self.count[name].items() if count > 1)
@@ -316,6 +327,14 @@ class World(Site):
             known = self.node.known.get(name, {})
             strange = [key for key in self.count[name] if key in known and not self._may_come(known[key])]
             assert not strange, f"{file}: not asked for: {strange}"
+
+    def _read_dated(self) -> None:
+        """Those that are new, before DATA_KEEP_DAYS removes them."""
+        for name in FILES:
+            for path in self.dated(name):
+                if path.name not in self.files[name]:
+                    self.files[name].add(path.name)
+                    self.new[name] += [rows] if (rows := rows_of(path)) else []
 
     def _judge_owed(self) -> None:
         lost = [one for one in self.records if id(one) in self.owed and not self.count[one.resource][one.id]]
@@ -369,6 +388,17 @@ class World(Site):
 
     # What the user did
 
+    def set_since(self, since: datetime | None) -> None:
+        first = not self.turns
+        self.earliest = since if first else self.earliest and since and min(self.earliest, since)
+        self.since, self.begun = since, None
+        self.env["DATA_SINCE"] = stamp(since) or ""
+
+    def correct(self, one: Known, end: datetime) -> None:
+        """The node changes an end."""
+        one.record["end_time"] = stamp(end)
+        self.corrected |= {id(one), *(id(other) for other in self.records if one.id in other.listed_by)}
+
     def files_changed(self) -> None:
         """The aggregates are as the user left them: what is appended from now on comes behind that."""
         for name, file in FILES.items():
@@ -376,12 +406,29 @@ class World(Site):
 
     def ledger_changed(self) -> None:
         """It was lost, or an older one was put there: what no file tells may come once more."""
-        self.memory_was_lost, self.covered, self.seen = True, [], None
+        self.memory_was_lost, self.covered, self.seen, self.begun = True, [], None, None
         self.first_good, self.first_null = {}, {}
         for name, file in FILES.items():
             there = {key_of(row) for path in (*self.dated(name), self.data / file) for row in rows_of(path)}
             for key in self.count[name].keys() - there:
                 del self.count[name][key]
+        self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
+
+    HELD = "kept", "written", "files", "count"
+
+    def back_up(self, folder: Path) -> None:
+        """The whole data folder."""
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.data, folder)
+        self.backup = deepcopy({name: getattr(self, name) for name in self.HELD})
+
+    def restore(self, folder: Path) -> None:
+        """The whole data folder is as it was."""
+        shutil.rmtree(self.data)
+        shutil.copytree(folder, self.data)
+        for name, value in deepcopy(self.backup).items():
+            setattr(self, name, value)
+        self.covered, self.seen, self.first_good, self.first_null, self.begun, self.gaps = [], None, {}, {}, None, []
         self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
 
     # The end
@@ -398,9 +445,11 @@ class World(Site):
         assert status["expected"] == 0, status["expected"]
         covered = spans_of(status["coverage"])
         assert covered[-1][1] > self.node.now - 2 * MINUTE, covered
-        owed = [one for one in self.records if self.node.shows(one) and self.node.now - one.shown > 2 * DAY]
-        for one in owed:
-            if (one.end is None or covered[0][0] <= one.end < self.node.now - MINUTE) and self._due(one, status):
+        for one in self.records:
+            if not self.node.shows(one) or self.node.now - one.shown < 2 * DAY or id(one) in self.corrected:
+                continue
+            first = covered[0][0] if not self.begun or one.shown > self.begun else self.since or datetime.min
+            if (one.end is None or first <= one.end < self.node.now - MINUTE) and self._due(one, status):
                 self.owed.add(id(one))
         self._judge_owed()
 

@@ -94,9 +94,7 @@ class Weeks(RuleBasedStateMachine):
         self.limit(limits)
         self.the_node_becomes_another(node)
         self.world.env |= {"DATA_MEDIA_STREAMS": str(streams).lower(), "DATA_EVENTS": str(events).lower()}
-        if since:
-            self.world.since = self.node.now - since * HOUR
-            self.world.env["DATA_SINCE"] = stamp(self.world.since) or ""
+        self.world.set_since(self.node.now - since * HOUR if since else None)
         for minutes in first["before"]:
             self.hold(self.node.now - minutes * MINUTE, 0, [(30, 0, ""), (600, 0, "")])
         ahead = first["ahead"] * HOUR
@@ -130,6 +128,14 @@ class Weeks(RuleBasedStateMachine):
             for one in self.node.has(name):
                 if not one.end:
                     one.record["end_time"] = stamp(self.node.now - MINUTE)
+
+    @rule(data=st.data(), minutes=st.integers(-300, 300))
+    def an_end_is_corrected(self, data: st.DataObject, minutes: int) -> None:
+        ended = [one for name in ("conference", "participant") for one in self.node.has(name) if one.end]
+        if ended:
+            one = data.draw(st.sampled_from(ended))
+            assert one.end
+            self.world.correct(one, min(one.end + minutes * MINUTE, max(self.node.now - MINUTE, one.end)))
 
     @rule(lowered=st.booleans())
     def an_alarm_is_raised(self, lowered: bool) -> None:
@@ -217,6 +223,11 @@ class Weeks(RuleBasedStateMachine):
     @rule(limits=LIMITS)
     def limit(self, limits: tuple[int, int]) -> None:
         self.world.env |= {"DEFAULT_CONF_LIMIT": str(limits[0]), "DEFAULT_PART_LIMIT": str(limits[1])}
+
+    @rule(hours=st.sampled_from([None, 10, 60, 200]), keep=st.sampled_from(["0", "4"]))
+    def other_settings(self, hours: int | None, keep: str) -> None:
+        self.world.set_since(self.node.now - hours * HOUR if hours else None)
+        self.world.env["DATA_KEEP_DAYS"] = keep
 
     @rule(minutes=MOMENTS, fault=st.sampled_from(["kill", "kill", "ENOSPC", "EACCES"]), at=st.integers(1, 120))
     def a_run_is_struck(self, minutes: int, fault: Fault, at: int) -> None:
@@ -342,6 +353,18 @@ class Weeks(RuleBasedStateMachine):
         self.world.ledger_changed()
         self.a_run(minutes)
 
+    @precondition(lambda self: self.world.settled)
+    @rule()
+    def everything_is_backed_up(self) -> None:
+        self.world.back_up(self.folder / "everything")
+
+    @precondition(lambda self: self.world.settled and (self.folder / "everything").exists())
+    @rule(minutes=MOMENTS)
+    def everything_is_as_it_was(self, minutes: int) -> None:
+        self.world.restore(self.folder / "everything")
+        self.world.tell("everything is as it was")
+        self.a_run(minutes)
+
     def rewrite(self, path: Path, delimiter: str, step: int) -> None:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             rows = [row[::step] for row in csv.reader(lines)]
@@ -372,14 +395,23 @@ def deployment() -> Iterator[None]:
         yield
 
 
-def test_each_record_is_there_once_and_status_is_true_whatever_happened(deployment: None) -> None:
-    quick = settings(
-        max_examples=EXAMPLES or 100,
-        stateful_step_count=30 if EXAMPLES else 10,
+def live(examples: int, steps: int) -> None:
+    some = settings(
+        max_examples=EXAMPLES or examples,
+        stateful_step_count=steps,
         derandomize=not EXAMPLES,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate, *([Phase.shrink] if SHRINK else [])],
     )
-    run_state_machine_as_test(Weeks, settings=quick)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Weeks, settings=some)  # type: ignore[no-untyped-call]
+
+
+def test_each_record_is_there_once_and_status_is_true_whatever_happened(deployment: None) -> None:
+    live(40, 10)
+
+
+@pytest.mark.slow
+def test_so_it_is_after_more_weeks_of_it(deployment: None) -> None:
+    live(60, 40)
