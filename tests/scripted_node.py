@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlencode
 
 from .management_node import certificates
 from .management_node import conference as conference_record
@@ -279,8 +279,7 @@ class ScriptedNode:
         limit = min(limit or self.page, self.page)
         following = None
         if offset + limit < len(found):
-            target = re.sub(r"[?&](limit|offset)=\d+", "", request.target)
-            following = f"{target}{'&' if '?' in target else '?'}limit={limit}&offset={offset + limit}"
+            following = f"{request.path}?{urlencode(request.query | {'limit': limit, 'offset': offset + limit})}"
         meta = {"limit": limit, "offset": offset, "total_count": len(found), "previous": None, "next": following}
         return _json({"meta": meta, "objects": [self._listed(one) for one in found[offset : offset + limit]]})
 
