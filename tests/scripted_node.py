@@ -72,6 +72,11 @@ class Known:
         return str(self.record["id"])
 
     @property
+    def stands(self) -> bool:
+        """Of an alarm: it has no end, since it is still raised."""
+        return self.resource == "alarm" and not self.end
+
+    @property
     def end(self) -> datetime | None:
         told = self.record[TIMES[self.resource]]
         return datetime.fromisoformat(told) if told else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -202,6 +203,23 @@ def test_a_copy_made_in_mid_write_loses_its_unfinished_row_to_a_file_of_its_own(
     assert site.ids("participant")[0] == "p1"
     others = [path for path in site.data.iterdir() if path.is_file() and not path.name.startswith("2")]
     assert any(b"p9" in path.read_bytes() for path in others if path.name != PART), "the unfinished row is kept"
+
+
+@pytest.mark.parametrize("step", [1, -1], ids=["as they were", "columns turned round"])
+def test_a_file_that_an_editor_wrote_with_quotes_round_every_cell_keeps_all_its_rows(site: Site, step: int) -> None:
+    hourly(site, 5)
+    site.good()
+    path = site.data / PART
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = [row[::step] for row in csv.reader(lines)]
+    with path.open("w", encoding="utf-8", newline="") as target:
+        csv.writer(target, quoting=csv.QUOTE_ALL).writerows(rows)
+    edited = path.read_bytes()
+    site.node.wait(DAY)
+    hourly(site, 5)
+    site.good()
+    assert path.read_bytes().startswith(edited)
+    assert len(site.ids("participant")) == 10
 
 
 # What the node does

@@ -27,7 +27,7 @@ from .forked_collector import MEMORY, Fault, ForkedCollector
 from .management_node.calls import stamp
 from .management_node.server import Reply, Request
 from .scripted_node import DAY, HOUR, MINUTE, NEVER, ScriptedNode
-from .simulation import CONF, FILES, PART, World, is_ours, rows_of
+from .simulation import CONF, PART, World, is_ours
 
 EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "0"))
 SHRINK = "SIMULATION_SHRINK" in os.environ
@@ -177,6 +177,11 @@ class Weeks(RuleBasedStateMachine):
         start = stamp(end - 70 * HOUR)
         held = self.node.conference(f"c{next(self.numbers)}", end + self.node.ahead, shown, start_time=start)
         self.join(held, people)
+        told = [f"{one.id} (left {one.end}, shown {one.shown})" for one in self.listed_by(held.id)]
+        self.world.tell(f"{held.id} ended {held.end}, shown {held.shown}: {', '.join(told)}")
+
+    def listed_by(self, id: str) -> list[Any]:
+        return [one for one in self.node.known["participant"].values() if id in one.listed_by]
 
     def join(self, held: Any, people: list[Any]) -> None:
         for early, late, odd in people:
@@ -317,12 +322,12 @@ class Weeks(RuleBasedStateMachine):
         if len(whole) < 3 or b'"' in b"".join(whole).replace(b'""', b"").replace(b'"[', b"").replace(b']"', b""):
             return
         torn = b"\r\n".join([*whole[:-1], whole[-1][:5].partition(b",")[0]])
-        path.write_bytes(b"\r\n".join(whole[:-1]) + b"\r\n")
-        self.world.files_changed()
         path.write_bytes(torn)
-        self.world.tell(f"{name} is torn behind {len(whole) - 2} rows")
+        self.world.torn.add(name)
+        self.world.files_changed()
         if lost:
             self.lose_ledger()
+        self.world.tell(f"{name} is torn behind {len(whole) - 2} rows")
         self.a_run(minutes)
 
     @precondition(lambda self: self.world.settled)
@@ -379,8 +384,6 @@ class Weeks(RuleBasedStateMachine):
             if self.world.turns and not self.world.broken:
                 self.locked = None
                 self.world.settle()
-                for file in FILES.values():
-                    assert rows_of(self.data / file) is not None
                 left = {path.name for path in (self.data / ".collector").iterdir()}
                 assert not any(".csv" in name or "journal" in name for name in left), left
         finally:
