@@ -179,3 +179,19 @@ def test_a_mask_that_leaves_the_owner_less_is_refused(idle: Container, mask: str
     said = tried(idle, UMASK=mask)
     assert said.startswith("UMASK: ")
     assert said.endswith("ended with 2\n")
+
+
+def test_a_data_folder_that_its_owner_cannot_reach_is_refused_and_not_made(engine: Engine) -> None:
+    container = engine.start("collect", env=engine.settings(DATA_DIR="/root/calls"), mount=False)
+    assert container.wait() == 2
+    assert (
+        "DATA_DIR: /root/calls cannot be reached by user 1000:1000, since /root is closed to others" in container.logs
+    )
+    assert "/root/calls" not in docker("diff", container.id)
+
+
+def test_root_is_root_whatever_the_environment_says(engine: Engine) -> None:
+    data = engine.data("1007:1007", "700")
+    code, logs = engine.run("collect", env=engine.settings(EUID="1000", UID="1000"), data=data)
+    assert code == 0, logs
+    assert set(engine.files(data).values()) == {"1007:1007"}
