@@ -112,9 +112,9 @@ def _refuse_unwritable(place: int, name: str, owner: tuple[int, int]) -> None:
     found = os.stat(name, dir_fd=place, follow_symlinks=False)
     if stat.S_ISREG(found.st_mode) and found.st_uid != owner[0] and not os.access(name, os.W_OK, dir_fd=place):
         where = Path(f"/proc/self/fd/{place}").readlink() / name
-        why = "has another name besides (a hard link)" if found.st_nlink > 1 else "cannot be handed over"
+        why = "it has a hard link" if found.st_nlink > 1 else "its owner could not be changed"
         raise CollectorError(
-            f"{where} is not writable for {owner[0]}:{owner[1]} and {why}: change its owner on the host"
+            f"user {owner[0]}:{owner[1]} cannot write to {where}, and {why}: change its owner on the host"
         )
 
 

@@ -59,7 +59,7 @@ class Basic:
         offered = headers.get("WWW-Authenticate", "").lower()
         way_in = "give the collector an OAuth2 client: DEFAULT_MGR_CLIENT_ID, see docs/oauth2.md"
         if offered and "basic" not in offered:
-            return f"no password is taken, the node has Basic authentication turned off; {way_in}"
+            return f"the node accepts no password, Basic authentication is turned off there; {way_in}"
         hint = "; the password is in quotes, which `docker run --env-file` keeps: remove them" if self._quoted else ""
         hint += "" if offered else f". If the node has Basic authentication turned off, {way_in}"
         return f"wrong name or password; check {user} and DEFAULT_MGR_SECRET{hint}"
@@ -104,8 +104,8 @@ class OAuth2:
                 " API and view the history"
             )
         return (
-            f"the token that OAuth2 client {self._client} just got is not taken; does the client's role still allow"
-            f" the API ({CLIENTS}), and does one node answer at DEFAULT_MGR_ADDRESS?"
+            f"the token that OAuth2 client {self._client} was just given was rejected; does the client's role still"
+            f" allow the API ({CLIENTS}), and does one node answer at DEFAULT_MGR_ADDRESS?"
         )
 
     def describe(self) -> str:
