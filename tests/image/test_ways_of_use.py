@@ -36,11 +36,22 @@ def test_the_start_says_the_schedule_in_words_the_next_run_and_who_it_runs_as(fl
     assert first.endswith("as 1000:1000")
 
 
-def test_lines_of_cron_and_of_the_run_reach_docker_logs_once(fleet: SimpleNamespace) -> None:
+def test_a_runs_lines_reach_docker_logs_once_and_crons_own_do_not(fleet: SimpleNamespace) -> None:
     until(fleet.by_e.ran, 60, "a run")
     logs = fleet.by_e.logs
-    assert logs.count("CMD (/app/entrypoint.sh scheduled") == logs.count(" INFO collecting ") >= 1
-    assert logs.count(" INFO collecting ") == logs.count(" waiting, ")
+    assert logs.count(" INFO collecting ") == logs.count(" waiting, ") >= 1
+    assert "scheduled" not in logs
+    assert "cron" not in logs.lower()
+
+
+def test_a_run_that_fails_says_so_once_and_one_that_was_killed_is_told_by_cron(engine: Engine) -> None:
+    wrong = engine.settings(DEFAULT_MGR_ADDRESS="no-such-host.invalid")
+    container = engine.start(env=wrong)
+    until(container.scheduling, 60, "the start")
+    assert "The container goes on, and its runs will try." in container.logs
+    until(container.ran, 150, "a run")
+    container.stop()
+    assert "grandchild" not in container.logs
 
 
 def test_arguments_are_the_collectors(engine: Engine) -> None:
