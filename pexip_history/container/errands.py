@@ -72,10 +72,8 @@ def take_over(folder: Path, asked: Asked) -> None:
     if owner is None:
         return
     made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        raise CollectorError(f"{folder} does not exist and cannot be made: mount a folder there") from None
+    if made:
+        _make(folder, owner)
     # Held on to from here: the folder's name may come to mean another one.
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
     refuse_links(folder, descriptor)
@@ -96,6 +94,18 @@ def take_over(folder: Path, asked: Asked) -> None:
     for place, name in ours(descriptor):
         with suppress(FileNotFoundError):  # a log that was just rotated
             _refuse_unwritable(place, name, owner)
+
+
+def _make(folder: Path, owner: tuple[int, int]) -> None:
+    """Make the folder, where its owner could reach it. Raises CollectorError."""
+    for above in folder.parents:
+        with suppress(FileNotFoundError):
+            if not _may_enter(above.stat(), owner):
+                raise _closed(above, folder, owner)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        raise CollectorError(f"{folder} does not exist and cannot be created: mount a folder there") from None
 
 
 def _refuse_unwritable(place: int, name: str, owner: tuple[int, int]) -> None:
@@ -142,6 +152,9 @@ def ours(descriptor: int) -> Iterator[tuple[int, str]]:
 
 
 def _refuse_closed(folder: Path, owner: tuple[int, int], descriptor: int) -> None:
+    for above in reversed(folder.parents):
+        if not os.access(above, os.X_OK):
+            raise _closed(above, folder, owner)
     if not os.access(f"/proc/self/fd/{descriptor}", os.W_OK | os.X_OK | os.R_OK):
         found = os.fstat(descriptor)
         raise CollectorError(
@@ -149,6 +162,19 @@ def _refuse_closed(folder: Path, owner: tuple[int, int], descriptor: int) -> Non
             f" {owner[0]}:{owner[1]} cannot write there. Mount a folder that is not read-only; set PUID and PGID to"
             " its owner, or change its owner on the host."
         )
+
+
+def _may_enter(found: os.stat_result, owner: tuple[int, int]) -> bool:
+    """Whether the owner may go through a folder, by its mode."""
+    bit = stat.S_IXUSR if found.st_uid == owner[0] else stat.S_IXGRP if found.st_gid == owner[1] else stat.S_IXOTH
+    return bool(found.st_mode & bit)
+
+
+def _closed(above: Path, folder: Path, owner: tuple[int, int]) -> CollectorError:
+    return CollectorError(
+        f"DATA_DIR: {folder} cannot be reached by user {owner[0]}:{owner[1]}, since {above} is closed to others (mode"
+        f" {stat.S_IMODE(above.stat().st_mode):o}); give a folder elsewhere, such as /app/data"
+    )
 
 
 def stop(folder: Path, asked: Asked) -> None:
