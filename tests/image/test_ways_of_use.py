@@ -16,6 +16,7 @@ def start(engine: Engine) -> dict[str, Container]:
     in_oslo = engine.settings(TZ="Europe/Oslo")
     return {
         "by_e": engine.start(env=in_oslo),
+        "refused": engine.start(env=engine.settings(DEFAULT_MGR_SECRET="another", DATA_CRON_TIME=engine.once())),
         "by_env_file": engine.start(flags=("--env-file", str(file))),
     }
 
@@ -44,14 +45,13 @@ def test_a_runs_lines_reach_docker_logs_once_and_crons_own_do_not(fleet: SimpleN
     assert "cron" not in logs.lower()
 
 
-def test_a_run_that_fails_says_so_once_and_one_that_was_killed_is_told_by_cron(engine: Engine) -> None:
-    wrong = engine.settings(DEFAULT_MGR_ADDRESS="no-such-host.invalid")
-    container = engine.start(env=wrong)
-    until(container.scheduling, 60, "the start")
-    assert "The container goes on, and its runs will try." in container.logs
-    until(container.ran, 150, "a run")
-    container.stop()
-    assert "grandchild" not in container.logs
+def test_a_run_that_fails_says_so_itself_and_cron_does_not_say_it_again(fleet: SimpleNamespace) -> None:
+    until(fleet.refused.ran, 60, "a run")
+    logs = fleet.refused.logs
+    assert "FAIL credentials: " in logs
+    assert "The container goes on, and its runs will try." in logs
+    assert " ERROR " in logs
+    assert "grandchild" not in logs
 
 
 def test_arguments_are_the_collectors(engine: Engine) -> None:
