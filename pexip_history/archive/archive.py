@@ -126,7 +126,8 @@ class Archive:
         for resource in self.resources:
             columns = _header(self.aggregate(resource), resource) or (["participant_id"] if resource == STREAM else [])
             path = self.folder / f"{run}-{resource}.csv"
-            stages[resource] = Stage(path, columns, self.settings.csv_bom, self.settings.escape_formulas)
+            how = (self.settings.csv_bom, self.settings.escape_formulas, self.settings.omit_columns)
+            stages[resource] = Stage(path, columns, *how)
         return stages
 
     def finish(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pexip_history.errors import NodeError
@@ -14,10 +14,13 @@ from pexip_history.node.answers import MOST_FIELDS, Columns
 
 
 class Stage:
-    """A dated file in the making: rows of one resource under columns that may still grow."""
+    """A dated file in the making: rows of one resource under columns that may still grow.
 
-    def __init__(self, path: Path, columns: Sequence[str], bom: bool, escape: bool) -> None:
-        self.path, self.bom, self.escape = path, bom, escape
+    The columns in `omit` (DATA_OMIT_COLUMNS) stay empty.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], bom: bool, escape: bool, omit: Collection[str] = ()) -> None:
+        self.path, self.bom, self.escape, self.omit = path, bom, escape, omit
         self.columns = list(columns)
         self.rows = 0
         self._widened = False
@@ -35,7 +38,7 @@ class Stage:
             blank = [""] * size
             texts = [
                 cells(columns[name][start : start + size], self.escape and name not in UNGUARDED)
-                if name in columns
+                if name in columns and name not in self.omit
                 else blank
                 for name in self.columns
             ]

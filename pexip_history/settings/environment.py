@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pexip_history.errors import SettingsError
+from pexip_history.settings.columns import omitted
 from pexip_history.settings.files import read_file
 from pexip_history.settings.oauth2_client import KEY_FILE, read_client
 from pexip_history.settings.schedule import Schedule, five_fields
@@ -59,6 +60,8 @@ class Settings:
     escape_formulas: bool
     media_streams: bool
     keep_days: int
+    keep_history_days: int
+    omit_columns: frozenset[str]
     report: bool
     ping_url: str | None = field(repr=False)
     notify_urls: tuple[str, ...] = field(repr=False)
@@ -116,7 +119,7 @@ def count(text: str) -> int:
 
 def days(text: str) -> int:
     if count(text) > 36500:
-        raise ValueError(f"{text!r} is more than a hundred years; give 0 to keep the files forever")
+        raise ValueError(f"{text!r} is more than a hundred years; give 0 to keep everything")
     return count(text)
 
 
@@ -232,6 +235,8 @@ VARIABLES = (
     Variable("DATA_CSV_ESCAPE_FORMULAS", "escape_formulas", flag, True),
     Variable("DATA_MEDIA_STREAMS", "media_streams", flag, False),
     Variable("DATA_KEEP_DAYS", "keep_days", days, 0),
+    Variable("DATA_KEEP_HISTORY_DAYS", "keep_history_days", days, 0),
+    Variable("DATA_OMIT_COLUMNS", "omit_columns", omitted, frozenset()),
     Variable("DATA_REPORT", "report", flag, False),
     Variable("DATA_PING_URL", "ping_url", ping_url, in_file=True),
     Variable("DATA_NOTIFY_URLS", "notify_urls", words, (), in_file=True),
