@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
 from collections.abc import Sequence
 
+from pexip_history.folder.reading import BOM
 from pexip_history.node.answers import as_sent
 from pexip_history.node.records import KEYS
 
-csv.field_size_limit(2**31 - 1)
-
-BOM = b"\xef\xbb\xbf"
 CHUNK = 250  # rows made at once; with more, the allocator returns memory and pages it in again
 UNGUARDED = frozenset(name for names in KEYS.values() for name in names)
 """Keys are compared: they stay what they are."""
