@@ -474,6 +474,10 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
 
             print(report(settings, asked.first, asked.last, asked.output, asked.hide_names, progress))
             return DONE
+        if asked.command == "erase":
+            from pexip_history.operate.erase import erase
+
+            return erase(settings, asked.person, asked.yes)
         if asked.command == "check":
             from pexip_history.operate.check import check
 

@@ -60,6 +60,11 @@ class Person:
     def _pieces(self) -> list[str]:
         return canonical(self.text).split("*")
 
+    @property
+    def field(self) -> str:
+        """The column that says whose row it is."""
+        return FIELD[self.option]
+
     def is_value(self, value: str | None) -> bool:
         """Whether the value, as a cell holds it, is the person's. An empty one is nobody's."""
         text = canonical(value) if value else ""
@@ -79,8 +84,11 @@ class Person:
 
     def is_in(self, text: str | None) -> bool:
         """Whether a longer text, such as a room's name, holds what is looked for."""
-        longest = max(self._pieces, key=len)
-        return bool(text and longest) and longest in canonical(text or "")
+        return bool(text and self._longest) and self._longest in canonical(text or "")
+
+    @cached_property
+    def _longest(self) -> str:
+        return max(self._pieces, key=len)
 
     def finder(self, columns: Sequence[str]) -> Callable[[Sequence[str]], int]:
         """For rows under these columns: what of a row is the person's, OWN and CALLED added up; 0: nothing.
@@ -88,7 +96,7 @@ class Person:
         Rows may be shorter than their header.
         """
         places = {name: place for place, name in enumerate(columns)}
-        field = places.get(FIELD[self.option], -1)
+        field = places.get(self.field, -1)
         called, alias = places.get(LOCAL, -1), places.get(FIELD[ALIAS], -1)
 
         def find(row: Sequence[str]) -> int:
