@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 FOLDER = "parquet"
-LIMITS = {"memory_limit": "128MB", "threads": 1, "enable_external_access": True}
+LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": 1}
 ROWS = 1000
 """Fetched at once."""
 
