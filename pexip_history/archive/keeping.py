@@ -40,15 +40,15 @@ class Removed:
     waits: list[str] = field(default_factory=list)
 
 
-def forget_old(archive: Archive, ledger: Ledger, now: datetime, clocks_agree: bool) -> None:
-    """Remove the rows that are too old, at most once a day and not while the clocks disagree; say so in the log.
+def forget_old(archive: Archive, ledger: Ledger, now: datetime) -> None:
+    """Remove the rows that are too old, at most once a day; say so in the log.
 
-    For a run, behind publishing. What cannot be rewritten now is tried again a day later. Raises OSError,
-    sqlite3.Error.
+    For a run whose clock is the node's, behind publishing. What cannot be rewritten now is tried again a day later.
+    Raises OSError, sqlite3.Error.
     """
     oldest = oldest_kept(archive.settings, now)
     tried = ledger.time_of("keeping_tried")
-    if oldest is None or not clocks_agree or (tried and tried <= oldest < tried + DAY):
+    if oldest is None or (tried and tried <= oldest < tried + DAY):
         return
     remove_drafts(archive.data)
     with open_journal(archive.folder) as journal:

@@ -17,8 +17,8 @@ from pexip_history.archive.journal import open_journal, scratch_journal
 from pexip_history.errors import BUSY, DONE, FAILED, QUOTED, Busy, CollectorError, explain, printable
 from pexip_history.folder.opening import own, own_folder
 from pexip_history.folder.people import Person
-from pexip_history.operate.check import say
 from pexip_history.operate.log import open_log
+from pexip_history.operate.status import say
 from pexip_history.settings.environment import Settings
 
 SHOWN = 20

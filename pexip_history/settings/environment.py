@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -25,6 +26,7 @@ from pexip_history.settings.values import (
     level,
     mask,
     ping_url,
+    since,
     unquoted,
     user_number,
     username,
@@ -60,7 +62,9 @@ class Settings:
     run_on_start: bool
     csv_bom: bool
     escape_formulas: bool
+    since: datetime | None
     media_streams: bool
+    events: bool
     keep_days: int
     keep_history_days: int
     omit_columns: frozenset[str]
@@ -101,7 +105,9 @@ VARIABLES = (
     Variable("DATA_RUN_ON_START", "run_on_start", flag, False),
     Variable("DATA_CSV_BOM", "csv_bom", flag, False),
     Variable("DATA_CSV_ESCAPE_FORMULAS", "escape_formulas", flag, True),
+    Variable("DATA_SINCE", "since", since),
     Variable("DATA_MEDIA_STREAMS", "media_streams", flag, False),
+    Variable("DATA_EVENTS", "events", flag, False),
     Variable("DATA_KEEP_DAYS", "keep_days", days, 0),
     Variable("DATA_KEEP_HISTORY_DAYS", "keep_history_days", days, 0),
     Variable("DATA_OMIT_COLUMNS", "omit_columns", omitted, frozenset()),
@@ -155,6 +161,8 @@ def read_settings(
     if problems:
         raise SettingsError(problems)
     when = Schedule(str(line), values["zone"]) if line else None  # type: ignore[arg-type]
+    if isinstance(start := values["since"], datetime):
+        values["since"] = (start if start.tzinfo else start.replace(tzinfo=values["zone"])).astimezone(UTC)  # type: ignore[arg-type]
     values |= {"client_id": client.id, "client_key": client.key, "token_audience": client.audience}
     return Settings(**values, schedule=when)  # type: ignore[arg-type]
 
