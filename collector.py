@@ -104,6 +104,7 @@ def _collect_locked(
         try:
             archive.discard(ledger)
             with suppress(OSError):
+                archive.follow_omitted(ledger)
                 archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
             resume(archive, ledger)
             run.collect(window)

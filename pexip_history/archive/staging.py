@@ -6,11 +6,28 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from pexip_history.archive.editing import Change, edit, would_change
 from pexip_history.errors import NodeError
 from pexip_history.folder.cells import CHUNK, UNGUARDED, cells, encode, guard, header_line
 from pexip_history.folder.opening import own
 from pexip_history.folder.rewriting import new_file, rewrite
 from pexip_history.node.answers import MOST_FIELDS, Columns
+
+
+def follow_omitted(path: Path, omit: Collection[str]) -> None:
+    """Empty the columns in a file that waits, which an earlier run wrote before the setting named them."""
+
+    def changing(columns: list[str]) -> Change:
+        places = {columns.index(name) for name in omit if name in columns}
+
+        def change(row: list[str]) -> list[str]:
+            full = any(place < len(row) and row[place] for place in places)
+            return ["" if place in places else text for place, text in enumerate(row)] if full else row
+
+        return change
+
+    if would_change(path, changing):
+        edit(path, changing)
 
 
 class Stage:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import html
 import logging
 import os
+import signal
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
 from pexip_history.archive.erasing import Emptied, Found, find, go_on, resume
 from pexip_history.archive.holdings import strange_files
-from pexip_history.archive.journal import open_journal, scratch_journal
-from pexip_history.errors import BUSY, DONE, FAILED, QUOTED, Busy, CollectorError, explain, printable
+from pexip_history.archive.journal import exists, open_journal, scratch_journal
+from pexip_history.errors import BUSY, DONE, FAILED, QUOTED, Busy, CollectorError, Stopped, printable
 from pexip_history.folder.opening import own, own_folder
 from pexip_history.folder.people import Person
 from pexip_history.operate.log import open_log
@@ -33,14 +37,26 @@ def erase(settings: Settings, person: Person, yes: bool) -> int:
     archive, now = Archive(settings), datetime.now(UTC)
     os.umask(settings.umask)
     open_log(settings, to_file=False)
-    own_folder(archive.folder)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
+        own_folder(archive.folder)
         with archive.lock():
             open_log(settings, to_file=yes)
             return _erase(archive, person, now) if yes else _show(archive, person)
     except Busy as error:
         log.warning("%s", error)
         return BUSY
+    except Stopped:
+        went_on = exists(archive.folder)
+        log.warning("stopped on request; %s", "the next run or `erase` goes on" if went_on else "nothing was changed")
+        return FAILED
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)
+    raise Stopped
 
 
 def _show(archive: Archive, person: Person) -> int:
@@ -56,10 +72,8 @@ def _erase(archive: Archive, person: Person, now: datetime) -> int:
     ledger = open_ledger(archive, now)
     try:
         archive.discard(ledger)
-        try:
-            archive.publish(ledger)
-        except (OSError, CollectorError) as error:  # what waits is emptied where it waits
-            log.warning("%s", explain(error, archive.data) if isinstance(error, OSError) else error)
+        with suppress(OSError, CollectorError):
+            archive.publish(ledger)  # rows that still cannot be are emptied where they wait
         resume(archive, ledger)
         with open_journal(archive.folder) as journal:
             with journal.deciding():
@@ -78,14 +92,15 @@ def _say_done(found: Found, done: Emptied) -> int:
         span = f", {first} to {last} UTC" if first else ""
         log.info("erased: %d rows in %d files%s", done.rows, done.files, span)
     for reason in done.waits:
-        log.warning("%s; close the program that has the file open: the next run or `erase` goes on", reason)
+        log.warning("an erasure waits for a file: %s", reason)
     if done.waits:
-        log.warning("the erasure is not finished: %d files still hold the rows", len(done.waits))
+        log.warning("the erasure is not finished; the next run or `erase` goes on with what is left")
         return FAILED
     return DONE
 
 
 def _say_found(data: Path, found: Found, rows: int, person: Person) -> None:
+    _tell("")
     say(f"Rows of the person with this {person.option}, by file:")
     for file in found.files:
         span = f"{_shown(file.first)} to {_shown(file.last)} UTC" if file.first else ""
