@@ -36,6 +36,7 @@ from pexip_history.errors import (
     explain,
     printable,
 )
+from pexip_history.folder.mounts import refuse_to_lose
 from pexip_history.folder.opening import own_folder
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.spans import Span
@@ -194,6 +195,8 @@ def _settings(environ: dict[str, str], files: Mapping[str, bytes], command: str)
     """What the command needs of the environment. Raises SettingsError."""
     needs_node = command in ("collect", "check", "crontab")
     settings = read_settings(environ, files, node=needs_node, schedule=command == "crontab")
+    if command == "collect":
+        refuse_to_lose(settings.data_dir)
     if settings.notify_urls and needs_node:
         from pexip_history.operate.notify import notify_problems
 

@@ -21,7 +21,7 @@ from pexip_history.folder.opening import own
 from pexip_history.folder.reading import header
 from pexip_history.folder.rewriting import draft_of, sync_folder
 from pexip_history.ledger.ledger import Ledger
-from pexip_history.ledger.staged import Staged
+from pexip_history.ledger.staged import Known, Staged
 from pexip_history.resources import BY_NAME, FILES, STREAM
 from pexip_history.settings.environment import Settings
 
@@ -182,11 +182,11 @@ class Archive:
                 self.waiting(file).replace(self.dated(file))
             sync_folder(self.data)
             sync_folder(self.folder)
-            ledger.published(files, [self.dated(file).name for file in files], self._sizes(files))
+            ledger.published(files, [self.dated(file).name for file in files], self._as_they_are(files))
 
-    def _sizes(self, files: Sequence[Staged]) -> dict[str, int]:
+    def _as_they_are(self, files: Sequence[Staged]) -> dict[str, Known]:
         paths = {file.resource: self.aggregate(file.resource) for file in files}
-        return {resource: path.stat().st_size for resource, path in paths.items() if path.exists()}
+        return {resource: aggregates.as_it_is(path) for resource, path in paths.items() if path.exists()}
 
     def _note_sizes(self, ledger: Ledger, files: Sequence[Staged]) -> dict[Staged, int]:
         sizes = {file: self.aggregate(file.resource).stat().st_size for file in files}

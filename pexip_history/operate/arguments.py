@@ -56,6 +56,7 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
         "--if-due", action="store_true", help="collect only if the last scheduled time was missed"
     )
     of["check"].add_argument("--notify", action="store_true", help="also send a test to those who are told of failures")
+    of["check"].add_argument("--at-start", action="store_true", help=argparse.SUPPRESS)  # entrypoint.sh
     for name, word in (("--from", "first"), ("--to", "last")):
         of["report"].add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, in TZ")
     of["report"].add_argument(

@@ -29,9 +29,10 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
 
             return erase(settings, asked.person, asked.yes)
         case "check":
-            from pexip_history.operate.check import check
+            from pexip_history.operate.check import at_start, check
 
-            return check(settings, asked.notify)
+            os.umask(settings.umask)
+            return at_start(settings) if asked.at_start else check(settings, asked.notify)
         case "health":
             from pexip_history.operate.health import health
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pexip_history import __version__
 from pexip_history.archive.archive import Archive
@@ -30,9 +30,9 @@ class Writing(CollectorError):
     """A run is at its commit point."""
 
 
-def say(text: str) -> None:
+def say(text: str, where: TextIO | None = None) -> None:
     """A line on the screen, whatever a node or a name in it holds."""
-    print(printable(text))
+    print(printable(text), file=where)
 
 
 def status(settings: Settings, as_json: bool) -> int:
@@ -137,7 +137,7 @@ def peek(settings: Settings) -> dict[str, Any]:
             if version == SCHEMA_VERSION:
                 found |= _read(Ledger(db))
             elif version:
-                runs = [{**run, "by_hand": 0} for run in Ledger(db).runs(30)]
+                runs = [{**run, "by_hand": False} for run in Ledger(db).runs(30)]
                 found |= {"runs": runs, "gaps_unknown_before": None}
     except sqlite3.OperationalError:
         _explain_journal(path, archive)
@@ -152,11 +152,11 @@ def _read(ledger: Ledger) -> dict[str, Any]:
     lost = ledger.db.execute("SELECT count(lost), min(lost), max(lost) FROM expected").fetchone()
     rows = ledger.db.execute("SELECT name, rows FROM resource ORDER BY name").fetchall()
     return {
-        "runs": ledger.runs(30),
+        "runs": [{**run, "by_hand": bool(run["by_hand"])} for run in ledger.runs(30)],
         "resources": [(n, count, _texts(covered[n])[-1][1] if covered.get(n) else None) for n, count in rows],
         "staged": ledger.one("SELECT coalesce(sum(rows), 0) FROM staged"),
         "expected": ledger.one("SELECT count(*) FROM expected WHERE lost IS NULL"),
-        "complete_since": _texts(both)[-1][0] if both else None,
+        "complete_since": format_time(since) if (since := complete_since(both, gaps)) else None,
         "reconciled": ledger.fact("reconciled"),
         **dict(zip(("lost", "lost_from", "lost_to"), lost, strict=True)),
         "without_end": ledger.one("SELECT count(*) FROM endless"),
@@ -164,6 +164,13 @@ def _read(ledger: Ledger) -> dict[str, Any]:
         "gaps": _texts(gaps),
         "gaps_unknown_before": ledger.fact("unknown_before"),
     }
+
+
+def complete_since(covered: list[Span], gaps: list[Span]) -> datetime | None:
+    """When the last stretch of time began that is covered, where no gap follows it."""
+    if not covered or (gaps and gaps[-1].start >= covered[-1].end):
+        return None
+    return covered[-1].start
 
 
 def _texts(spans: list[Span]) -> list[list[str]]:

@@ -37,7 +37,8 @@ log = logging.getLogger("collector")
 class Run:
     """One collection: from the node through the ledger into the files, a window at a time.
 
-    `published`: its own window is in the files; `lost`: participants that the node said are gone; `brought`: whether
+    `published`: its own window is in the files; `listed`: the conferences that the node had when nothing was asked for
+    yet; `lost`: participants that the node said are gone; `brought`: whether
     there are new rows.
     """
 
@@ -52,7 +53,7 @@ class Run:
         self.names = [resource.name for resource in archive.resources if resource is not STREAM]
         self.now, self.since, self.by_hand = this_minute(started), BEGINNING, by_hand
         self.began, self.late, self.waiting, self.lost = time.monotonic(), 0, 0, 0
-        self.published = False
+        self.published, self.listed = False, -1
         self.number = ledger.begin_run(started, by_hand)
 
     def collect(self, window: Span | None) -> None:
@@ -109,7 +110,9 @@ class Run:
         if before:
             self.memory.look_before(before)
         else:
-            self._say_what_it_has(self.node.first_page(CONFERENCE.name, {}, 1))
+            page = self.node.first_page(CONFERENCE.name, {}, 1)
+            self.listed = page.total
+            self._say_what_it_has(page)
         self.now = this_minute(self._node_time())
         for name, spans in asked.items():
             if (left := believed(spans, self.now)) != spans:
@@ -123,13 +126,20 @@ class Run:
         self.since = max(self.since, oldest_kept(self.settings, self.now) or BEGINNING)
 
     def _say_what_it_has(self, page: Page) -> None:
+        if not page.total:
+            log.info("the node has no conference yet")
+            return
         oldest = next(iter(page.times), "") or "an unknown time"
-        until = f"back to DATA_SINCE ({self.settings.since:%Y-%m-%d %H:%M} UTC)" if self.settings.since else "all of it"
+        rest = (
+            f"the rest from {self.settings.since:%Y-%m-%d %H:%M} UTC on (DATA_SINCE)"
+            if self.settings.since
+            else "all the rest"
+        )
         log.info(
-            "the node has %d conferences, from %s UTC on; the last day is collected first, then the rest: %s",
+            "the node has %d conferences, the first of %s UTC; the last day is collected first, then %s",
             page.total,
             oldest,
-            until,
+            rest,
         )
 
     def _node_time(self) -> datetime:
@@ -179,7 +189,7 @@ class Run:
             if outcome.still or name in BY_LISTING
         }
         self._tell_of(outcomes, covered, own)
-        asked = {name: [*spans, *(outcomes[name].read,) * (name in outcomes)] for name, spans in before.items()}
+        asked = {name: [*spans, *(o.read for o in [outcomes.get(name)] if o)] for name, spans in before.items()}
         begins = reading[PARTICIPANT.name].start if self.by_hand and PARTICIPANT.name in reading else self.since
         missing = self._ask_for_missing(sweeper, [*asked[PARTICIPANT.name], Span(BEGINNING, begins)])
 
@@ -197,6 +207,9 @@ class Run:
     def _reconcile(self) -> None:
         """Compare with the node's whole list where that is due."""
         if not is_due(self.ledger, self.now):
+            return
+        if self.listed == self.room.taken.get(CONFERENCE.name) and not self.ledger.fact("doubt"):
+            self.ledger.note(reconciled=self.now)  # a first run took as many as the node lists
             return
         before = self._asked()
         sweeper = self._sweeper(before)

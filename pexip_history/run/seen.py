@@ -16,7 +16,7 @@ MOST_VALUES = 30_000  # of one statement; SQLite takes 32,766
 ASK_AGAIN, GIVE_UP = timedelta(days=1), timedelta(days=7)
 """How long until a participant that did not come is asked for again; and since when on one that is gone no more is."""
 # seen: what the reading saw, in which sweep last, and whether it took it. listed: whom conferences list.
-SCRATCH = "PRAGMA temp.journal_mode = OFF; PRAGMA temp.cache_size = -16000;" + "".join(
+SCRATCH = "PRAGMA temp.journal_mode = OFF; PRAGMA temp.cache_size = -9000;" + "".join(
     f"""
 CREATE TEMP TABLE seen_{resource.name} (
     id TEXT PRIMARY KEY, conference TEXT, page INTEGER, sweep INTEGER, taken INTEGER

@@ -100,7 +100,8 @@ class Sweeper:
             answer.oldest = min([time for time in (answer.oldest, *page.times) if time], default="")
             wanted = query.wanted(page)
             if query.asked_for and len(wanted) < len(page.ids):
-                answer.outside += sum(not query.asked_for.has(time) for time in page.times)
+                left = page.only([place for place in range(len(page.ids)) if place not in set(wanted)])
+                answer.outside += sum(not query.asked_for.has(time) for time in left.times)
             self.take(query.resource, page, wanted)
             look(page)
             left_out += page.left_out

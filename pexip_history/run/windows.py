@@ -90,9 +90,9 @@ class Windows:
         asked_for = Times([Span(lower, window.end)])
 
         def wanted(page: Page) -> Sequence[int]:
-            if times.has_all(page.times) and asked_for.has_all(page.times):
+            if times.has_all(page.times):
                 return range(len(page.ids))
-            return [p for p, time in enumerate(page.times) if times.has(time) and asked_for.has(time)]
+            return [place for place, time in enumerate(page.times) if times.has(time)]
 
         return Query(resource, in_time(resource, Span(lower, window.end)), wanted, asked_for=asked_for)
 
