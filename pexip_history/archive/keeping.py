@@ -51,9 +51,11 @@ def forget_old(archive: Archive, ledger: Ledger, now: datetime) -> None:
     if oldest is None or (tried and tried <= oldest < tried + DAY):
         return
     remove_drafts(archive.data)
+    # Noted before the first row goes: from then on nobody takes the time before for a quiet one.
+    ledger.note(kept_from=max(oldest, ledger.time_of("kept_from") or oldest))
     with open_journal(archive.folder) as journal:
         removed = remove_older(archive.data, oldest, ledger, journal)
-    ledger.note(keeping_tried=oldest, **({} if removed.waits else {"kept_from": oldest}))
+    ledger.note(keeping_tried=oldest)
     for reason in removed.waits:
         log.warning("rows that are older than DATA_KEEP_HISTORY_DAYS stay in a file: %s", reason)
     if removed.without:
@@ -131,3 +133,22 @@ def leaving_out_before(
         return change
 
     return changing
+
+
+def what_is_kept(settings: Settings, oldest: str | None, kept_from: str | None, erasing: bool) -> list[str]:
+    """For `status`, a sentence each: the oldest row and the settings that bound it; what is not finished.
+
+    `oldest` is the earliest time of a record that was exported, `kept_from` what older rows were removed before (UTC).
+    """
+    first = max(oldest, kept_from or oldest) if oldest else None
+    days = settings.keep_history_days
+    said = [
+        f"Oldest row: {f'not before {first} UTC' if first else 'none'}; "
+        + (f"rows go after {days} days (DATA_KEEP_HISTORY_DAYS)" if days else "rows stay (DATA_KEEP_HISTORY_DAYS=0)")
+        + (f", dated files after {settings.keep_days} (DATA_KEEP_DAYS)" if settings.keep_days else "")
+    ]
+    if settings.omit_columns:
+        said.append(f"Columns that stay empty: {', '.join(sorted(settings.omit_columns))} (DATA_OMIT_COLUMNS)")
+    if erasing:
+        said.append("An erasure is not finished; the next run or `erase` goes on with it")
+    return said
