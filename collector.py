@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
+from pexip_history.archive.erasing import resume
 from pexip_history.container.privileges import become_owner, protect_memory
 from pexip_history.errors import (
     BUSY,
@@ -104,7 +105,9 @@ def _collect_locked(
         try:
             archive.discard(ledger)
             with suppress(OSError):
+                archive.follow_omitted(ledger)
                 archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
+            resume(archive, ledger)
             run.collect(window)
             outcome, message = "done", run.summary()
             log.info("%s", message)

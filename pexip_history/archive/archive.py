@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from pexip_history.archive import aggregates
-from pexip_history.archive.staging import Stage
+from pexip_history.archive.staging import Stage, follow_omitted
 from pexip_history.errors import Busy, printable
 from pexip_history.folder.cells import header_line
 from pexip_history.folder.names import AGGREGATES, DATED, dated_name, format_stem, parse_stem
@@ -101,7 +101,8 @@ class Archive:
             columns = aggregates.columns_of(self.aggregate(resource.name), resource.name) or []
             columns = columns or list(FIRST_COLUMNS.get(resource.name, ()))
             path = self.folder / f"{pair}-{resource.name}.csv"
-            stages[resource.name] = Stage(path, columns, self.settings.csv_bom, self.settings.escape_formulas)
+            how = (self.settings.csv_bom, self.settings.escape_formulas, self.settings.omit_columns)
+            stages[resource.name] = Stage(path, columns, *how)
         return stages
 
     def finish(
@@ -147,6 +148,12 @@ class Archive:
             draft_of(self.aggregate(resource.name)).unlink(missing_ok=True)
 
     # Publishing
+
+    def follow_omitted(self, ledger: Ledger) -> None:
+        """Empty in the files that wait what DATA_OMIT_COLUMNS names by now; not where some rows are out already."""
+        for file in (file for files in ledger.staged() for file in files):
+            if self.settings.omit_columns and file.size is None and os.path.lexists(self.waiting(file)):
+                follow_omitted(self.waiting(file), self.settings.omit_columns)
 
     def publish(self, ledger: Ledger) -> None:
         """Put every file that waits where it belongs. Raises OSError; then they go on waiting.

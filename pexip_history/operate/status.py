@@ -12,12 +12,14 @@ from typing import Any, TextIO
 
 from pexip_history import __version__
 from pexip_history.archive.archive import Archive
+from pexip_history.archive.journal import exists
+from pexip_history.archive.keeping import what_is_kept
 from pexip_history.errors import DONE, CollectorError, printable
 from pexip_history.folder.names import AGGREGATES
 from pexip_history.folder.opening import behind_link
 from pexip_history.ledger.ledger import COVERED, GAP, Ledger
 from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, connect, version_of
-from pexip_history.ledger.spans import Span, common, merge
+from pexip_history.ledger.spans import BEGINNING, Span, common, merge, without
 from pexip_history.resources import CONFERENCE, PARTICIPANT, RESOURCES
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
@@ -53,7 +55,8 @@ def status(settings: Settings, as_json: bool) -> int:
         say("  none yet")
     say(f"Next run: {due or 'none scheduled, DATA_CRON_TIME is not set'}{' UTC' if due else ''}")
     _say_files(archive, told)
-    for line in completeness(told):
+    kept = what_is_kept(settings, told["oldest_row"], told["kept_from"], exists(archive.folder))
+    for line in (*completeness(told), *kept):
         say(line)
     return DONE
 
@@ -128,7 +131,7 @@ def peek(settings: Settings) -> dict[str, Any]:
     path = archive.folder / NAME
     found: dict[str, Any] = {"runs": [], "resources": [], "staged": 0, "expected": 0, "complete_since": None}
     found |= {"reconciled": None, "lost": 0, "lost_from": None, "lost_to": None, "without_end": 0}
-    found |= {"coverage": [], "gaps": [], "gaps_unknown_before": None}
+    found |= {"coverage": [], "gaps": [], "gaps_unknown_before": None, "oldest_row": None, "kept_from": None}
     if not path.exists():
         return found
     try:
@@ -149,6 +152,8 @@ def _read(ledger: Ledger) -> dict[str, Any]:
     covered = {resource.name: ledger.spans(resource.name, COVERED) for resource in RESOURCES}
     both = common(covered[CONFERENCE.name], covered[PARTICIPANT.name])
     gaps = merge([*ledger.spans(CONFERENCE.name, GAP), *ledger.spans(PARTICIPANT.name, GAP)])
+    if kept_from := ledger.time_of("kept_from"):  # what is older was removed: its time is not covered any more
+        both, gaps = (without(spans, [Span(BEGINNING, kept_from)]) for spans in (both, gaps))
     lost = ledger.db.execute("SELECT count(lost), min(lost), max(lost) FROM expected").fetchone()
     rows = ledger.db.execute("SELECT name, rows FROM resource ORDER BY name").fetchall()
     return {
@@ -163,6 +168,8 @@ def _read(ledger: Ledger) -> dict[str, Any]:
         "coverage": _texts(both),
         "gaps": _texts(gaps),
         "gaps_unknown_before": ledger.fact("unknown_before"),
+        "oldest_row": ledger.db.execute("SELECT min(oldest) FROM resource").fetchone()[0],
+        "kept_from": ledger.fact("kept_from"),
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pexip_history.archive.archive import Archive
+from pexip_history.archive.keeping import forget_old, oldest_kept
 from pexip_history.errors import CollectorError, explain
 from pexip_history.ledger.ledger import COVERED, GAP, Ledger
 from pexip_history.ledger.spans import BEGINNING, Span, Times
@@ -87,6 +88,7 @@ class Run:
         self._warn_of_clocks()
         if self.node.clocks_agree:
             self.archive.expire(self.started)
+            forget_old(self.archive, self.ledger, self.now)
 
     @property
     def brought(self) -> bool:
@@ -122,6 +124,7 @@ class Run:
         if self.ledger.fact("rebuilt"):
             self.ledger.note(unknown_before=self.now, rebuilt=None)
         self.since = self.settings.since or self.ledger.time_of("since") or BEGINNING
+        self.since = max(self.since, oldest_kept(self.settings, self.now) or BEGINNING)
 
     def _say_what_it_has(self, page: Page) -> None:
         if not page.total:
