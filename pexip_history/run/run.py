@@ -12,7 +12,7 @@ from pexip_history.archive.archive import Archive
 from pexip_history.archive.keeping import forget_old, oldest_kept
 from pexip_history.errors import CollectorError, explain
 from pexip_history.ledger.ledger import COVERED, GAP, Ledger
-from pexip_history.ledger.spans import BEGINNING, Span, Times
+from pexip_history.ledger.spans import BEGINNING, Span, Times, common
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import BY_NAME, CONFERENCE, OF_PARTICIPANTS, PARTICIPANT, QUALITY
@@ -214,7 +214,8 @@ class Run:
             return
         before = self._asked()
         taker = self._taker(before)
-        asked = Times(before[CONFERENCE.name])
+        kept = Span(oldest_kept(self.settings, self.now) or BEGINNING, self.now)
+        asked = Times(common(before[CONFERENCE.name], [kept]))
         reconciling = Reconciling(self.ledger, self.seen, taker, self.room, asked, self.since)
         whole = reconciling.read(self.now)
         listed = self.seen.pass_number
