@@ -59,7 +59,7 @@ def database(folder: Path) -> Iterator[DuckDBPyConnection]:
     with duckdb.connect(":memory:", config=settings) as db:
         # Rows are held in memory until a group is whole, and a row with its streams can have some kilobytes.
         db.execute(f"ATTACH {quoted(str(folder / 'history.duckdb'))} AS history (ROW_GROUP_SIZE {GROUP}); USE history")
-        db.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+        db.execute("SET GLOBAL TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false")
         db.execute("SET lock_configuration = true")
         yield db
 
