@@ -31,6 +31,7 @@ from pexip_history.container.privileges import (
 )
 from pexip_history.errors import MISUSED, CollectorError, SettingsError, printable
 from pexip_history.folder import opening as files
+from pexip_history.operate.running import forget
 from pexip_history.settings.environment import IMAGE_DATA
 
 OURS = ("*pexHistory*.csv*", "data_collector.log*", "report.html")
@@ -71,10 +72,8 @@ def take_over(folder: Path, asked: Asked) -> None:
     if owner is None:
         return
     made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        raise CollectorError(f"{folder} does not exist and cannot be made: mount a folder there") from None
+    if made:
+        _make(folder, owner)
     # Held on to from here: the folder's name may come to mean another one.
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
     refuse_links(folder, descriptor)
@@ -95,6 +94,18 @@ def take_over(folder: Path, asked: Asked) -> None:
     for place, name in ours(descriptor):
         with suppress(FileNotFoundError):  # a log that was just rotated
             _refuse_unwritable(place, name, owner)
+
+
+def _make(folder: Path, owner: tuple[int, int]) -> None:
+    """Make the folder, where its owner could reach it. Raises CollectorError."""
+    for above in folder.parents:
+        with suppress(FileNotFoundError):
+            if not _may_enter(above.stat(), owner):
+                raise _closed(above, folder, owner)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        raise CollectorError(f"{folder} does not exist and cannot be created: mount a folder there") from None
 
 
 def _refuse_unwritable(place: int, name: str, owner: tuple[int, int]) -> None:
@@ -141,6 +152,9 @@ def ours(descriptor: int) -> Iterator[tuple[int, str]]:
 
 
 def _refuse_closed(folder: Path, owner: tuple[int, int], descriptor: int) -> None:
+    for above in reversed(folder.parents):
+        if not os.access(above, os.X_OK):
+            raise _closed(above, folder, owner)
     if not os.access(f"/proc/self/fd/{descriptor}", os.W_OK | os.X_OK | os.R_OK):
         found = os.fstat(descriptor)
         raise CollectorError(
@@ -150,12 +164,26 @@ def _refuse_closed(folder: Path, owner: tuple[int, int], descriptor: int) -> Non
         )
 
 
+def _may_enter(found: os.stat_result, owner: tuple[int, int]) -> bool:
+    """Whether the owner may go through a folder, by its mode."""
+    bit = stat.S_IXUSR if found.st_uid == owner[0] else stat.S_IXGRP if found.st_gid == owner[1] else stat.S_IXOTH
+    return bool(found.st_mode & bit)
+
+
+def _closed(above: Path, folder: Path, owner: tuple[int, int]) -> CollectorError:
+    return CollectorError(
+        f"DATA_DIR: {folder} cannot be reached by user {owner[0]}:{owner[1]}, since {above} is closed to others (mode"
+        f" {stat.S_IMODE(above.stat().st_mode):o}); give a folder elsewhere, such as /app/data"
+    )
+
+
 def stop(folder: Path, asked: Asked) -> None:
     """Ask a run under way to end, and wait until it has said so and let go of the lock.
 
     The run holds the lock and wrote its process id there. Raises CollectorError, OSError.
     """
     go_on_as(folder, asked)
+    forget(folder)
     began, asked_to = time.monotonic(), 0
     with open(folder / ".collector" / "lock", opener=files.own) as lock:
         while _held(lock.fileno()):

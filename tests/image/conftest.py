@@ -86,6 +86,11 @@ class Container:
     def wait(self) -> int:
         return int(docker("wait", self.id))
 
+    def scheduling(self, times: int = 1) -> bool:
+        """Whether it began to schedule so many times: the last line of each start's own check is there."""
+        last = ("The first run collects", "The next run collects", "What the next run", "The container goes on")
+        return sum(self.logs.count(words) for words in last) >= times
+
     def ran(self, times: int = 1) -> bool:
         """Whether cron started that many runs and they ended."""
         log = self.logs

@@ -18,7 +18,7 @@ REFUSING = ("--cap-drop", "CHOWN")
 def idle(engine: Engine) -> Iterator[Container]:
     """A container that waits for its schedule; commands are tried in it with other settings."""
     container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER), data=engine.data("1007:1008"))
-    until(lambda: "@reboot" in container.logs, 60, "cron")
+    until(container.scheduling, 60, "cron")
     yield container
     container.stop()
 
@@ -125,7 +125,7 @@ def test_a_fifo_in_a_files_place_hangs_no_start_no_run_and_no_stop(engine: Engin
     data = engine.data("1000:1000")
     engine.sh(f"cd {data}; mkdir .collector; mkfifo {name}; chown -R 1000:1000 .")
     container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER), data=data, flags=HARDENED)
-    until(lambda: "@reboot" in container.logs, 60, "cron")
+    until(container.scheduling, 60, "cron")
     said = container.exec("timeout", "10", "collector.py", "collect", check=False)
     assert f"/app/data/{name} is a FIFO" in said
     assert container.stop() < 5

@@ -65,7 +65,7 @@ def test_without_its_settings_the_container_stops_at_once_and_names_each(engine:
 
 def test_a_folder_that_is_no_mount_is_warned_of(engine: Engine) -> None:
     container = engine.start(env=engine.settings(), mount=False)
-    until(lambda: "@reboot" in container.logs, 60, "cron")
+    until(container.scheduling, 60, "cron")
     assert "WARNING /app/data is not a mount" in container.logs
     container.stop()
 
