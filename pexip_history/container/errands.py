@@ -36,7 +36,7 @@ from pexip_history.settings.environment import IMAGE_DATA
 
 OURS = ("*pexHistory*.csv*", "data_collector.log*", "report.html")
 CAP_CHOWN = 0
-PATIENCE, WAIT_FOR_RUN = 0.5, 4.0  # seconds: for a run to write its number, and for it to end
+WAIT_FOR_NUMBER, WAIT_FOR_RUN = 0.5, 4.0  # seconds: for a run to write its number, and for it to end
 
 
 def main(errand: str, environ: Mapping[str, str]) -> int:
@@ -192,7 +192,7 @@ def stop(folder: Path, asked: Asked) -> None:
             if re.fullmatch(b"[1-9][0-9]{0,9}", process) and int(process) != asked_to and _is_a_run(int(process)):
                 asked_to = int(process)
                 os.kill(asked_to, signal.SIGTERM)
-            if time.monotonic() - began > (WAIT_FOR_RUN if asked_to else PATIENCE):
+            if time.monotonic() - began > (WAIT_FOR_RUN if asked_to else WAIT_FOR_NUMBER):
                 break  # or it is another container's
             time.sleep(0.02)
 

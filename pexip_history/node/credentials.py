@@ -27,8 +27,8 @@ SCOPE = "is_admin use_api"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 HOUR = 3600.0  # seconds: an assertion's life, and a token's where the node does not tell
 RENEW = 60.0  # seconds of a token's life that are not waited for; half its life where that is less
-CLOCKS_AGREE = 10.0  # seconds
-BACKDATED = 30.0  # seconds: more than CLOCKS_AGREE, for a node to which no `iat` may be ahead of its clock
+SAME_CLOCK = 10.0  # seconds
+BACKDATED = 30.0  # seconds: more than SAME_CLOCK, for a node to which no `iat` may be ahead of its clock
 FURTHEST = 86400.0  # seconds: nothing is signed for a clock that is further off
 CLIENTS = "Users & Devices > OAuth2 Clients"
 
@@ -158,7 +158,7 @@ class OAuth2:
     def _learns_time(self, headers: Mapping[str, str]) -> bool:
         """Whether the node's clock is another than we dated by, so that an assertion by it is worth a try."""
         ahead = seconds_ahead(headers.get("Date"))
-        if ahead is None or abs(ahead - self._ahead) <= CLOCKS_AGREE or abs(ahead) > FURTHEST:
+        if ahead is None or abs(ahead - self._ahead) <= SAME_CLOCK or abs(ahead) > FURTHEST:
             return False
         self._ahead = ahead
         log.debug("the node's clock is %.0f s ahead of this machine's; tokens are asked for by the node's", ahead)

@@ -20,19 +20,14 @@ from pexip_history.node.answers import PageReader, decode
 from pexip_history.node.api import Node
 from pexip_history.node.certificates import describe
 from pexip_history.node.connection import peer_certificate
-from pexip_history.node.records import CONFERENCE, PARTICIPANT
 from pexip_history.operate import running
 from pexip_history.operate.notify import described, try_all
+from pexip_history.operate.status import say
 from pexip_history.settings.environment import Settings
 
 PROBE = 1 << 16
 """Bytes that are written to see whether the data folder takes any."""
 LEAST_FREE, LITTLE_FREE = 100_000_000, 1_000_000_000  # bytes: a run may need the first
-
-
-def say(text: str, where: TextIO | None = None) -> None:
-    """A line on the screen, whatever a node or a name in it holds."""
-    print(printable(text), file=where)
 
 
 class Said(str):
@@ -71,12 +66,14 @@ def at_start(settings: Settings) -> int:
     except (CollectorError, OSError) as error:
         _say("container", "warn", explain(error, settings.data_dir), sys.stderr)
     say(f"Version {__version__} of the collector, for {settings.address}", sys.stderr)
-    failed, history = False, ""
+    failed, history = "", ""
     for label, mark, sentence in rows(settings, notify=False):
         history = sentence if (label, mark) == ("history", "ok") else history
-        failed = failed or mark == "FAIL"
+        failed = failed or (f"{label}: {sentence}" if mark == "FAIL" else "")
         if mark in ("warn", "FAIL"):
             _say(label, mark, sentence, sys.stderr)
+    with suppress(CollectorError, OSError):  # said above
+        running.note_failure(settings.data_dir, failed)
     if failed:
         say("The container goes on, and its runs will try.", sys.stderr)
     else:
@@ -161,7 +158,7 @@ def _check_tls(settings: Settings) -> str:
 
 
 def _check_credentials(settings: Settings, node: Node) -> str:
-    for resource in (CONFERENCE, PARTICIPANT):
+    for resource in ("conference", "participant"):
         node.ask(f"{node.root}{resource}/?limit=1", decode)
     return f"{node.describe()}; may read the history"
 
@@ -176,7 +173,7 @@ def _check_history(node: Node) -> str:
     if not ends:
         return "the node has no conference yet"
     with suppress(Refused, IndexError):
-        ends = [node.page(CONFERENCE, {"limit": "1", "order_by": f"{sign}end_time"}).ends[0] for sign in ("", "-")]
+        ends = [node.page("conference", {"limit": "1", "order_by": f"{sign}end_time"}).times[0] for sign in ("", "-")]
     count, most, first, last = (
         printable(str(text), QUOTED) for text in (meta.get("total_count"), meta.get("limit"), ends[0], ends[-1])
     )

@@ -20,7 +20,7 @@ from pexip_history.folder.opening import own, own_folder
 from pexip_history.settings.environment import NAMES, SECRETS
 from pexip_history.settings.values import unquoted
 
-PLACE, NAME = Path(".collector", "container"), "settings.json"
+PLACE, NAME, FAILURE = Path(".collector", "container"), "settings.json", "failure"
 """A folder of its own, since a run removes what no run left in `.collector`."""
 LARGEST_NOTE = 1 << 16  # bytes
 HIDDEN = {name for name in SECRETS if not name.endswith("_FILE")}
@@ -34,6 +34,20 @@ def note(folder: Path, environ: Mapping[str, str]) -> None:
     started = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     with open(place / NAME, "w", encoding="utf-8", opener=own) as file:
         json.dump({"started": started, "version": __version__, **described(environ)}, file, indent=1)
+
+
+def note_failure(folder: Path, text: str) -> None:
+    """Leave what the check at the container's start found wrong, for `health`. Raises CollectorError, OSError."""
+    with open(folder / PLACE / FAILURE, "w", encoding="utf-8", opener=own) as file:
+        file.write(text)
+
+
+def failure(folder: Path) -> tuple[datetime, str] | None:
+    """When (UTC) the check at the start found something wrong, and what; None where it did not."""
+    with suppress(OSError, CollectorError), open(folder / PLACE / FAILURE, "rb", opener=own) as file:
+        if text := file.read(LARGEST_NOTE).decode(errors="replace"):
+            return datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC), text
+    return None
 
 
 def forget(folder: Path) -> None:

@@ -6,10 +6,12 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pexip_history.errors import SettingsError
+from pexip_history.settings.columns import omitted
 from pexip_history.settings.files import as_utf8, read_file
 from pexip_history.settings.oauth2_client import AUDIENCE, ID, KEY_FILE, read_client
 from pexip_history.settings.schedule import Schedule, five_fields
@@ -25,6 +27,7 @@ from pexip_history.settings.values import (
     level,
     mask,
     ping_url,
+    since,
     unquoted,
     urls,
     user_id,
@@ -60,8 +63,12 @@ class Settings:
     run_on_start: bool
     csv_bom: bool
     escape_formulas: bool
+    since: datetime | None
     media_streams: bool
+    events: bool
     keep_days: int
+    keep_history_days: int
+    omit_columns: frozenset[str]
     report: bool
     ping_url: str | None = field(repr=False)
     notify_urls: tuple[str, ...] = field(repr=False)
@@ -101,8 +108,12 @@ VARIABLES = (
     Variable("DATA_RUN_ON_START", "run_on_start", flag, False),
     Variable("DATA_CSV_BOM", "csv_bom", flag, False),
     Variable("DATA_CSV_ESCAPE_FORMULAS", "escape_formulas", flag, True),
+    Variable("DATA_SINCE", "since", since),
     Variable("DATA_MEDIA_STREAMS", "media_streams", flag, False),
+    Variable("DATA_EVENTS", "events", flag, False),
     Variable("DATA_KEEP_DAYS", "keep_days", days, 0),
+    Variable("DATA_KEEP_HISTORY_DAYS", "keep_history_days", days, 0),
+    Variable("DATA_OMIT_COLUMNS", "omit_columns", omitted, frozenset()),
     Variable("DATA_REPORT", "report", flag, False),
     Variable("DATA_PING_URL", "ping_url", ping_url, in_file=True),
     Variable("DATA_NOTIFY_URLS", "notify_urls", urls, (), in_file=True),
@@ -155,6 +166,8 @@ def read_settings(
     if problems:
         raise SettingsError(problems)
     when = Schedule(str(line), values["zone"]) if line else None  # type: ignore[arg-type]
+    if isinstance(start := values["since"], datetime):
+        values["since"] = (start if start.tzinfo else start.replace(tzinfo=values["zone"])).astimezone(UTC)  # type: ignore[arg-type]
     values |= {"client_id": client.id, "client_key": client.key, "token_audience": client.audience}
     return Settings(**values, schedule=when, unknown=tuple(unknown_variables(environ)))  # type: ignore[arg-type]
 
