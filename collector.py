@@ -42,6 +42,7 @@ from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.arguments import parse
 from pexip_history.operate.log import open_log
+from pexip_history.operate.message import STOPPED
 from pexip_history.operate.telling import Telling
 from pexip_history.run.progress import Progress
 from pexip_history.run.run import Run, this_minute
@@ -50,7 +51,6 @@ from pexip_history.values import format_time, parse_time
 
 log = logging.getLogger("collector")
 
-STOPPED = "stopped on request"
 TOO_EARLY = f"{STOPPED}; no data file was changed, the next run covers this window"
 
 
