@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
+from pexip_history.archive.erasing import resume
 from pexip_history.container.privileges import become_owner, protect_memory
 from pexip_history.errors import (
     BUSY,
@@ -41,6 +42,7 @@ from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.arguments import parse
 from pexip_history.operate.log import open_log
+from pexip_history.operate.message import STOPPED
 from pexip_history.operate.telling import Telling
 from pexip_history.run.progress import Progress
 from pexip_history.run.run import Run, this_minute
@@ -49,7 +51,6 @@ from pexip_history.values import format_time, parse_time
 
 log = logging.getLogger("collector")
 
-STOPPED = "stopped on request"
 TOO_EARLY = f"{STOPPED}; no data file was changed, the next run covers this window"
 
 
@@ -104,7 +105,9 @@ def _collect_locked(
         try:
             archive.discard(ledger)
             with suppress(OSError):
+                archive.follow_omitted(ledger)
                 archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
+            resume(archive, ledger)
             run.collect(window)
             outcome, message = "done", run.summary()
             log.info("%s", message)

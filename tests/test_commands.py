@@ -279,8 +279,8 @@ def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
     )
     note.unlink()
     note.symlink_to("/etc/passwd")
-    assert "is a link" in lines_of(collector("check").stdout)["container"]
-    assert "settings.json is a link" in started(collector)
+    assert "is a symbolic link" in lines_of(collector("check").stdout)["container"]
+    assert "settings.json is a symbolic link" in started(collector)
 
 
 def test_a_container_says_at_its_start_which_node_and_what_the_first_run_will_do(

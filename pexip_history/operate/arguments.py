@@ -9,6 +9,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pexip_history import __version__
+from pexip_history.folder.people import ADDRESS, ALIAS, NAME, Person
 from pexip_history.settings.values import since
 
 DESCRIPTION = "Collect Pexip Infinity's call detail records into CSV files, each record exactly once."
@@ -17,6 +18,7 @@ COMMANDS = {
     "check": "show for each requirement whether it is met, or how to fix it",
     "status": "say what the last runs did, when the next one is, and how complete the history is",
     "report": "write report.html: when you are busiest, how many licenses you need, which rooms have bad calls",
+    "erase": "find a person's rows in every file and, with --yes, empty what says whose they were",
     "health": "say in one line whether collection works; exit 1 where it does not (for HEALTHCHECK)",
     "crontab": "print the crontab that DATA_CRON_TIME stands for",
 }
@@ -61,6 +63,11 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
         "--output", type=Path, metavar="FILE", help="elsewhere than report.html in the data folder"
     )
     of["report"].add_argument("--hide-names", action="store_true", help="number the rooms instead of naming them")
+    whose = of["erase"].add_mutually_exclusive_group(required=True)
+    for option, column in ((NAME, "display_name"), (ALIAS, "remote_alias"), (ADDRESS, "remote_address")):
+        text = f"whose rows: the whole {column}, in any case; * stands for any text"
+        whose.add_argument(f"--{option}", dest="person", type=_person(option), metavar="TEXT", help=text)
+    of["erase"].add_argument("--yes", action="store_true", help="do it; without it the rows are only counted")
     of["status"].add_argument("--json", action="store_true", help="for a program to read")
     return parser.parse_args(arguments)
 
@@ -72,6 +79,16 @@ def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+
+    return parse
+
+
+def _person(option: str) -> Callable[[str], Person]:
+    def parse(text: str) -> Person:
+        try:
+            return Person(option, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
 
