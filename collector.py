@@ -41,7 +41,7 @@ from pexip_history.folder.opening import own_folder
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.arguments import parse
-from pexip_history.operate.log import open_log
+from pexip_history.operate.log import find_container_log, open_log
 from pexip_history.operate.message import STOPPED
 from pexip_history.operate.telling import Telling
 from pexip_history.run.progress import Progress
@@ -165,6 +165,8 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     except SettingsError:  # said below, with all the others
         zone = ZoneInfo("UTC")
     asked = parse(arguments, zone)  # type: ignore[arg-type]
+    if asked.command == "collect":
+        find_container_log()
     try:
         files = become_owner(environ)
     except (CollectorError, OSError) as error:
