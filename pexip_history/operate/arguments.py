@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pexip_history import __version__
+from pexip_history.export.choices import FORMATS, QUALITIES, TABLES
+from pexip_history.folder.people import ADDRESS, ALIAS, NAME, Person
 from pexip_history.settings.values import since
 
 DESCRIPTION = "Collect Pexip Infinity's call detail records into CSV files, each record exactly once."
@@ -17,6 +19,8 @@ COMMANDS = {
     "check": "show for each requirement whether it is met, or how to fix it",
     "status": "say what the last runs did, when the next one is, and how complete the history is",
     "report": "write report.html: when you are busiest, how many licenses you need, which rooms have bad calls",
+    "export": "write a table of the history for a person or a program: " + ", ".join(TABLES),
+    "verify": "compare the files with the manifest, with each other and with the ledger: what was changed since",
     "health": "say in one line whether collection works; exit 1 where it does not (for HEALTHCHECK)",
     "crontab": "print the crontab that DATA_CRON_TIME stands for",
 }
@@ -25,6 +29,8 @@ EXAMPLES = """\
 Without a command: collect. More about one: collector.py COMMAND --help. Examples:
   collector.py collect --from 2026-11-01 --to 2026-11-08T12:00+01:00
   collector.py status --json
+  collector.py export usage --month 2026-11
+  collector.py export calls --quality bad --room "Board*" --from 2026-11-16 --to 2026-11-20
 The settings are environment variables; README.md lists them."""
 
 
@@ -61,8 +67,58 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
         "--output", type=Path, metavar="FILE", help="elsewhere than report.html in the data folder"
     )
     of["report"].add_argument("--hide-names", action="store_true", help="number the rooms instead of naming them")
+    _export(of["export"])
     of["status"].add_argument("--json", action="store_true", help="for a program to read")
     return parser.parse_args(arguments)
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    width = max(map(len, TABLES)) + 2
+    parser.epilog = "tables:\n" + "\n".join(f"  {name:{width}}{what}" for name, what in TABLES.items())
+    add = parser.add_argument
+    add("table", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
+    for name, word in (("--from", "first"), ("--to", "last")):
+        add(name, dest=word, type=_day, metavar="D", help=f"{word} day, included, in TZ: what began on it")
+    add("--month", type=_month, metavar="YYYY-MM", help="the days of one month")
+    add("--format", choices=FORMATS, help="xlsx where --output does not say another")
+    add("--columns", type=_names, default=(), metavar="A,B", help="these columns, in this order")
+    for name, what in (("tag", "service tag"), ("room", "room"), ("location", "location")):
+        add(f"--{name}", metavar="TEXT", help=f"of this {what} alone; * stands for any text, '' for none")
+    add("--quality", choices=QUALITIES, help="of this call quality alone; bad includes terrible")
+    whose = parser.add_mutually_exclusive_group()
+    for option, column in ((NAME, "display_name"), (ALIAS, "remote_alias"), (ADDRESS, "remote_address")):
+        text = f"what erase would find: the whole {column}, in any case; * stands for any text"
+        whose.add_argument(f"--{option}", dest="person", type=_person(option), metavar="TEXT", help=text)
+    add(
+        "--delimiter", type=_delimiter, metavar="C", help="of csv: a character, or tab; with ; Excel finds UTF-8 itself"
+    )
+    add("--round-up", action="store_true", help="usage: the minutes of each connection rounded up to whole ones")
+    add("--hide-names", action="store_true", help="keyed pseudonyms in place of names, aliases, rooms and tags")
+    add("--partial", action="store_true", help="usage: also of a period that is not wholly covered")
+    add("--output", type=Path, metavar="FILE", help="elsewhere than in the data folder")
+
+
+def _month(text: str) -> tuple[date, date]:
+    """Its first and last day."""
+    try:
+        first = date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a month; give one such as 2026-11") from None
+    return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _delimiter(text: str) -> str:
+    sign = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(sign) != 1 or sign in '"\r\n' or ord(sign) > 127:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot separate cells; give one character such as ; or the word tab"
+        )
+    return sign
 
 
 def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
@@ -72,6 +128,16 @@ def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+
+    return parse
+
+
+def _person(option: str) -> Callable[[str], Person]:
+    def parse(text: str) -> Person:
+        try:
+            return Person(option, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
 
