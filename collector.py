@@ -138,9 +138,8 @@ def _make_parquet(settings: Settings) -> None:
     try:
         make_missing(settings.data_dir)
     except (CollectorError, OSError, duckdb.Error) as error:
-        log.warning(
-            "%s. The rows are collected; a later run makes the Parquet files", explain(error, settings.data_dir)
-        )
+        why = str(error).partition("\n")[0] if isinstance(error, duckdb.Error) else explain(error, settings.data_dir)
+        log.warning("%s. The rows are collected; a later run makes the Parquet files", why)
 
 
 def _why_failed(error: Exception, settings: Settings, archive: Archive, ledger: Ledger) -> str:
