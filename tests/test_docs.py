@@ -64,8 +64,19 @@ class Block:
 
 
 def blocks(page: Path, *kinds: str) -> list[Block]:
+    return blocks_of(page.read_text(encoding="utf-8"), *kinds)
+
+
+def section(page: Path, title: str) -> list[str]:
+    """The commands under a heading of a page, in blocks."""
+    parts = re.split(r"^#{1,3} (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    [text] = [body for heading, body in zip(parts[1::2], parts[2::2], strict=True) if heading == title]
+    return [block.text for block in blocks_of(text, "sh")]
+
+
+def blocks_of(text: str, *kinds: str) -> list[Block]:
     found = []
-    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
+    for match in BLOCK.finditer(text):
         text = re.sub(f"^{match['indent']}", "", match["text"], flags=re.MULTILINE)
         found.append(Block(match["kind"], match["note"].strip(), text))
     return [block for block in found if not kinds or block.kind in kinds]

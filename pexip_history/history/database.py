@@ -42,12 +42,12 @@ def workshop(data: Path, purpose: str) -> Iterator[Path]:
 
 
 @contextmanager
-def database(folder: Path) -> Iterator[DuckDBPyConnection]:
+def database(folder: Path, memory: str = MEMORY) -> Iterator[DuckDBPyConnection]:
     """DuckDB on disk in that folder, its clock UTC; it neither installs nor loads what did not come with it."""
     import duckdb
 
     settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": MEMORY,
+        "memory_limit": memory,
         "threads": THREADS,
         "temp_directory": str(folder / "temp"),
         "extension_directory": str(folder / "none"),
