@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from datetime import datetime, timedelta
@@ -103,6 +104,20 @@ def test_a_first_run_asks_for_nothing_that_would_be_removed(bare: Folder) -> Non
     bare(moment=NOW + timedelta(minutes=5))
     assert min(times(bare, PART)) >= OLDEST
     assert len(ids(bare)) == 3 * 8
+
+
+def test_status_says_the_oldest_row_and_what_bounds_it(folder: Folder) -> None:
+    folder()
+    assert "Oldest row: not before 2026-11-22T11:00:00 UTC; rows stay" in folder("status").output
+    folder.env |= DAYS | {"DATA_OMIT_COLUMNS": "vendor", "DATA_KEEP_DAYS": "7"}
+    folder(moment=LATER)
+    said = folder("status").output
+    assert "Oldest row: not before 2026-11-23T00:01:00 UTC; rows go after 1 days (DATA_KEEP_HISTORY_DAYS)" in said
+    assert "dated files after 7 (DATA_KEEP_DAYS)" in said
+    assert "Columns that stay empty: vendor" in said
+    assert "everything that the node had from 2026-11-23T00:01:00 to" in said  # what was removed is not covered
+    told = json.loads(folder("status", "--json").output)
+    assert told["kept_from"] == told["complete_since"] == "2026-11-23T00:01:00"
 
 
 def test_nothing_goes_while_the_clocks_disagree(folder: Folder) -> None:
