@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
-from pexip_history.ledger.ledger import RUNS_KEPT, Ledger, open_ledger
-from pexip_history.ledger.staged import Staged
 from pexip_history.ledger.takeover import take_over
+
+from pexip_history.archive.belonging import open_ledger
+from pexip_history.ledger.ledger import RUNS_KEPT, Ledger
+from pexip_history.ledger.staged import Staged
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 

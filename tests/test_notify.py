@@ -32,7 +32,8 @@ from aiosmtpd.controller import Controller
 
 from pexip_history.operate import notify
 from pexip_history.operate.message import LONGEST, Message, due, unrecorded
-from pexip_history.settings.environment import Settings, ping_url, read_settings
+from pexip_history.settings.environment import Settings, read_settings
+from pexip_history.settings.values import ping_url
 from tests.conftest import ROOT
 from tests.management_node import certificates
 

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
-import itertools
 import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO
 
+from pexip_history.archive import aggregates
 from pexip_history.archive.staging import Stage
-from pexip_history.errors import Busy, CollectorError, printable
-from pexip_history.folder.cells import BOM, header_line
-from pexip_history.folder.opening import NotAFile, behind_link, own
-from pexip_history.folder.rewriting import draft_of, new_file, rewrite, sync_folder
-from pexip_history.ledger.ledger import SCHEMA_VERSION, Ledger, open_ledger
+from pexip_history.errors import Busy, printable
+from pexip_history.folder.cells import header_line
+from pexip_history.folder.names import AGGREGATES, DATED, dated_name, format_stem, parse_stem
+from pexip_history.folder.opening import own
+from pexip_history.folder.reading import header
+from pexip_history.folder.rewriting import draft_of, sync_folder
+from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.staged import Staged
-from pexip_history.ledger.takeover import take_over
-from pexip_history.node.records import CONFERENCE, KEYS, PARTICIPANT, STREAM
+from pexip_history.resources import BY_NAME, FILES, STREAM
 from pexip_history.settings.environment import Settings
 
-FILE_NAMES = {
-    CONFERENCE: "pexHistoryConf",
-    PARTICIPANT: "pexHistoryPart",
-    STREAM: "pexHistoryStream",
-}
-DATED = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)_pexHistory(Conf|Part|Stream)\.csv")
+STAGED = re.compile(r"\d+-\w+\.csv(\.ordered|\.new)?")
 
 log = logging.getLogger("collector")
 
@@ -41,18 +35,28 @@ class Archive:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.zone = settings.zone
         self.data = settings.data_dir
         self.folder = settings.data_dir / ".collector"
-        self.resources = (CONFERENCE, PARTICIPANT, STREAM)[: 3 if settings.media_streams else 2]
+        self.resources = tuple(
+            resource
+            for resource in FILES
+            if not resource.optional or (settings.media_streams if resource is STREAM else settings.events)
+        )
 
     def aggregate(self, resource: str) -> Path:
-        return self.data / f"{FILE_NAMES[resource]}.csv"
+        return self.data / AGGREGATES[resource]
 
     def waiting(self, file: Staged) -> Path:
         return self.folder / file.name
 
     def dated(self, file: Staged) -> Path:
-        return self.data / f"{file.stem}_{FILE_NAMES[file.resource]}.csv"
+        return self.data / dated_name(file.stem, file.resource)
+
+    def dated_files(self) -> dict[str, str]:
+        """The dated files in the folder: their names, and the resources' stems."""
+        with os.scandir(self.data) as entries:
+            return {entry.name: match[2] for entry in entries if (match := DATED.fullmatch(entry.name))}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -83,56 +87,28 @@ class Archive:
                 return True
         return False
 
-    # The ledger
+    # A reading's files
 
-    def open_ledger(self, now: datetime) -> Ledger:
-        """The folder's ledger; one that is new, lost, damaged or of version 1 is filled from the CSV files."""
-        path = self.folder / "ledger.sqlite"
-        ledger = open_ledger(self.folder)
-        if ledger is None:
-            journal = path.with_name(f"{path.name}-journal")
-            if journal.exists():
-                self.set_aside(journal, "belongs to a damaged ledger")
-            self.set_aside(path, "is damaged or is not a ledger")
-            ledger = open_ledger(self.folder)
-            if ledger is None:
-                raise CollectorError(f"{path} cannot be created again; move {self.folder} away and start another run")
-        if ledger.version < SCHEMA_VERSION:
-            version = ledger.version
-            staged = [file for files in ledger.staged() for file in files] if version else []
-            rows = {name: self._exported(name, staged) for name in (CONFERENCE, PARTICIPANT)}
-            count = take_over(ledger, rows, now)
-            if version:
-                log.info("the ledger of version 1.0 was taken over, and the CSV files read once: %d records", count)
-            elif count:
-                log.warning(
-                    "the ledger was rebuilt from the %d records in the CSV files; what they lack is asked for now",
-                    count,
-                )
-        return ledger
-
-    def _exported(self, resource: str, staged: Sequence[Staged]) -> Iterator[dict[str, str]]:
-        """Every row that was exported, whichever file it is in; some come twice."""
-        dated = sorted(self.data.glob(f"*_{FILE_NAMES[resource]}.csv"))
-        waiting = [self.waiting(file) for file in staged if file.resource == resource]
-        for path in (self.aggregate(resource), *(p for p in dated if DATED.fullmatch(p.name)), *waiting):
-            yield from _rows(path, resource)
-
-    # A run's files
-
-    def stage(self, run: int) -> dict[str, Stage]:
-        """A file for each kind of record that the run will bring."""
+    def stage(self, pair: int) -> dict[str, Stage]:
+        """A file for each kind of record that a reading may bring."""
         stages = {}
         for resource in self.resources:
-            columns = _header(self.aggregate(resource), resource) or (["participant_id"] if resource == STREAM else [])
-            path = self.folder / f"{run}-{resource}.csv"
-            stages[resource] = Stage(path, columns, self.settings.csv_bom, self.settings.escape_formulas)
+            columns = aggregates.columns_of(self.aggregate(resource.name), resource.name) or []
+            if resource is STREAM and not columns:
+                columns = ["participant_id"]
+            path = self.folder / f"{pair}-{resource.name}.csv"
+            stages[resource.name] = Stage(path, columns, self.settings.csv_bom, self.settings.escape_formulas)
         return stages
 
     def finish(
-        self, run: int, started: datetime, stages: dict[str, Stage], ledger: Ledger, columns: Callable[[str], list[str]]
+        self,
+        pair: int,
+        started: datetime,
+        stages: Mapping[str, Stage],
+        ledger: Ledger,
+        columns: Callable[[str], list[str]],
     ) -> list[Staged]:
-        """Every file of the run complete and synced, ready for the commit point.
+        """Every file of the reading complete and synced, ready for the commit point.
 
         `columns` names those of a resource of which there was never a record.
         """
@@ -140,7 +116,7 @@ class Archive:
         for resource, stage in stages.items():
             known = [] if stage.columns else columns(resource) or ["id", "end_time"]
             head = stage.finish(known)
-            files.append(Staged(run, resource, stem, head, stage.rows))
+            files.append(Staged(pair, resource, stem, head, stage.rows))
         sync_folder(self.folder)
         return files
 
@@ -149,23 +125,22 @@ class Archive:
 
         After all of the last hour's, so that names sort as the runs do when the clock is set back an hour.
         """
-        names = (DATED.fullmatch(path.name) for path in self.data.glob("*_pexHistory*.csv"))
-        taken = {match[1] for match in names if match} | {file.stem for files in ledger.staged() for file in files}
-        wanted = f"{started.astimezone(self.settings.zone):%Y-%m-%d_%H-%M-%S}"
-        an_hour_on = f"{_wall(started, self.settings.zone) + timedelta(hours=1):%Y-%m-%d_%H-%M-%S}"
-        moment = _wall(started, self.settings.zone)
+        taken = {name[:19] for name in self.dated_files()}
+        taken |= {file.stem for files in ledger.staged() for file in files}
+        moment = started.astimezone(self.zone).replace(tzinfo=None)
+        wanted, an_hour_on = format_stem(moment), format_stem(moment + timedelta(hours=1))
         if later := [stem for stem in taken if wanted <= stem < an_hour_on]:
-            moment = datetime.strptime(max(later), "%Y-%m-%d_%H-%M-%S") + timedelta(seconds=1)
-        return f"{moment:%Y-%m-%d_%H-%M-%S}"
+            moment = parse_stem(max(later)) + timedelta(seconds=1)
+        return format_stem(moment)
 
     def discard(self, ledger: Ledger) -> None:
-        """Remove what a run that did not reach its commit point left."""
-        wanted = {"lock", *(file.name for files in ledger.staged() for file in files)}
+        """Remove what a reading that did not reach its commit point left."""
+        wanted = {file.name for files in ledger.staged() for file in files}
         for path in self.folder.iterdir():
-            if path.name not in wanted and not path.name.startswith("ledger.sqlite") and path.is_file():
+            if STAGED.fullmatch(path.name) and path.name not in wanted:
                 path.unlink()
-        for resource in KEYS:
-            draft_of(self.aggregate(resource)).unlink(missing_ok=True)
+        for resource in FILES:
+            draft_of(self.aggregate(resource.name)).unlink(missing_ok=True)
 
     # Publishing
 
@@ -178,10 +153,10 @@ class Archive:
         3. the rows are appended and synced. A repetition finds, after the noted
            size, the beginning of the same rows, and writes the rest;
         4. the waiting files are renamed to dated files: one that is gone was appended before;
-        5. the ledger forgets them.
+        5. the ledger forgets them, and knows the dated files and the aggregates' sizes.
         """
         for files in ledger.staged():
-            there = [file for file in files if self.waiting(file).exists()]
+            there = [file for file in files if os.path.lexists(self.waiting(file))]
             sizes = {file: file.size for file in files if file.size is not None}
             if not sizes:
                 for file in there:
@@ -200,7 +175,11 @@ class Archive:
                 self.waiting(file).replace(self.dated(file))
             sync_folder(self.data)
             sync_folder(self.folder)
-            ledger.published(files)
+            ledger.published(files, [self.dated(file).name for file in files], self._sizes(files))
+
+    def _sizes(self, files: Sequence[Staged]) -> dict[str, int]:
+        paths = {file.resource: self.aggregate(file.resource) for file in files}
+        return {resource: path.stat().st_size for resource, path in paths.items() if path.exists()}
 
     def _note_sizes(self, ledger: Ledger, files: Sequence[Staged]) -> dict[Staged, int]:
         sizes = {file: self.aggregate(file.resource).stat().st_size for file in files}
@@ -208,192 +187,41 @@ class Archive:
         return sizes
 
     def _prepare(self, file: Staged) -> None:
-        """Make the aggregate ready to take the file's rows.
-
-        Its own rows stay what they are, so this can be repeated: what is not ours is set aside, a
-        missing file is begun, missing columns are added, a last line gets its end.
-        """
-        path, resource, columns = self.aggregate(file.resource), file.resource, _columns(self.waiting(file))
-        header = _header(path, resource)
-        if header is None and path.exists() and (not path.is_file() or path.stat().st_size):
-            self.set_aside(path, _why_not_ours(path))
-        if header is None:
-            with new_file(path) as target:
-                target.write(header_line(columns, self.settings.csv_bom))
-            if resource == STREAM:
-                log.info("%s begins; streams of participants collected before are not in it", path.name)
-            return
-        with open(behind_link(path), "r+b", opener=own) as target:
-            has_bom = target.read(3) == BOM
-            place = target.seek(-2, os.SEEK_END)
-            last = target.read().rstrip(b"\0")  # zeros: the line end that is written here, lost in a power cut
-            if not last.endswith(b"\n"):
-                target.seek(place + len(last))
-                target.write(b"\n" if last.endswith(b"\r") else b"\r\n")
-                target.flush()
-                os.fsync(target.fileno())
-        new = [name for name in columns if name not in header]
-        bom = has_bom or self.settings.csv_bom
-        if new or bom != has_bom:
-            what = [f"the new columns {', '.join(new)}"] if new else []
-            what += ["a byte order mark (DATA_CSV_BOM)"] if bom != has_bom else []
-            with new_file(path) as target:
-                rewrite(path, target, header, header + new, bom)
-            log.info("%s got %s", path.name, " and ".join(what))
+        columns = header(self.waiting(file)) or []
+        aggregates.prepare(self.aggregate(file.resource), file, columns, self.settings.csv_bom, self.zone)
 
     def _append(self, file: Staged, size: int, there: set[tuple[str, ...]] | None = None) -> bool:
-        """Append the rows behind `size`, or what is still missing of them; `there` are keys of rows to leave out.
-
-        False where something else is there by now: someone changed the file in mid-publishing.
-        """
+        """Append the file's rows; `there` are keys of rows to leave out. False where the aggregate was changed."""
         path, source, start = self.aggregate(file.resource), self.waiting(file), file.head
-        header, columns = _header(path, file.resource), _columns(source)
-        if header is None or not set(columns) <= set(header):
+        columns, own_columns = aggregates.columns_of(path, file.resource), header(source) or []
+        if columns is None or not set(own_columns) <= set(columns):
             return False
-        if header != columns or there:  # the user's file has another order
-            source, start = self._reordered(file, header, there or set()), len(header_line(header, False))
-        # Unbuffered: what a full disk refused must not be tried again when the file is closed.
-        with source.open("rb") as rows, open(behind_link(path), "r+b", buffering=0, opener=own) as target:
-            rows.seek(start)
-            end = target.seek(0, os.SEEK_END)
-            target.seek(size)
-            if end < size or not _is_prefix(target, rows):
-                return False
-            rows.seek(start)  # from the beginning: of what is there a power cut may have lost parts
-            target.seek(size)
-            try:
-                while piece := memoryview(rows.read(1 << 20)):
-                    while piece:
-                        piece = piece[target.write(piece) :]
-                os.fsync(target.fileno())
-            except BaseException:  # a full disk, SIGTERM: no half of a row stays
-                with suppress(OSError):
-                    os.ftruncate(target.fileno(), end)
-                raise
-        return True
-
-    def _reordered(self, file: Staged, columns: Sequence[str], there: set[tuple[str, ...]]) -> Path:
-        """A copy of the waiting rows under the aggregate's columns, without those that it has."""
-        path, keys = self.folder / f"{file.name}.ordered", _keys(file.resource)
-        with open(path, "wb", opener=own) as target:
-            rewrite(
-                self.waiting(file),
-                target,
-                _columns(self.waiting(file)),
+        if columns != own_columns or there:  # the user's file has another order
+            keys = BY_NAME[file.resource].key
+            source = aggregates.reordered(
+                source,
+                self.folder / f"{file.name}.ordered",
                 columns,
-                False,
-                lambda row: tuple(row.get(key, "") for key in keys) in there,
+                lambda row: tuple(row.get(key, "") for key in keys) in (there or ()),
             )
-        return path
+            start = len(header_line(columns, False))
+        return aggregates.append(path, source, start, size)
 
     def _keys_in_aggregate(self, file: Staged) -> set[tuple[str, ...]]:
         """The keys of the aggregate's whole rows that the file has too."""
-        ours, theirs = (
-            _whole_keys(path, file.resource) for path in (self.waiting(file), self.aggregate(file.resource))
-        )
-        wanted = set(ours)
-        return {key for key in theirs if key in wanted}
+        wanted = set(aggregates.keys(self.waiting(file), file.resource))
+        return {key for key in aggregates.keys(self.aggregate(file.resource), file.resource) if key in wanted}
 
-    def set_aside(self, path: Path, why: str) -> None:
-        """Give a file that we cannot go on with another name."""
-        stamp = datetime.now(self.settings.zone).strftime("%Y-%m-%d_%H-%M-%S")
-        for number in itertools.count():
-            other = path.with_name(f"{path.name}.set-aside-{stamp}{f'-{number}' if number else ''}")
-            if not other.exists():
-                break
-        path.rename(other)
-        sync_folder(path.parent)
-        log.warning("%s %s; it was renamed to %s and a new one is started", path.name, why, other.name)
+    # Keeping
 
     def expire(self, now: datetime) -> None:
         """Remove dated files older than DATA_KEEP_DAYS."""
         if not self.settings.keep_days:
             return
-        oldest = (now - timedelta(days=self.settings.keep_days)).astimezone(self.settings.zone)
-        for path in self.data.glob("*_pexHistory*.csv"):
-            match = DATED.fullmatch(path.name)
-            if match and match[1] < f"{oldest:%Y-%m-%d_%H-%M-%S}":
+        oldest = format_stem((now - timedelta(days=self.settings.keep_days)).astimezone(self.zone))
+        for name in sorted(self.dated_files()):
+            if name < oldest:
                 try:
-                    path.unlink(missing_ok=True)
+                    (self.data / name).unlink(missing_ok=True)
                 except OSError as error:
-                    log.warning("%s cannot be removed (%s); DATA_KEEP_DAYS asks for it", path.name, error.strerror)
-
-
-def _read(path: Path) -> IO[str]:
-    """One of our CSV files, whatever a user made of its bytes. Raises NotAFile, OSError."""
-    return open(behind_link(path), encoding="utf-8-sig", errors="replace", newline="", opener=own)
-
-
-def _wall(moment: datetime, zone: object) -> datetime:
-    return moment.astimezone(zone).replace(tzinfo=None)  # type: ignore[arg-type]
-
-
-def _keys(resource: str) -> list[str]:
-    """The columns that distinguish a row from every other: a stream has its own id besides its participant's."""
-    return list(dict.fromkeys((*KEYS[resource], "id")))
-
-
-def _columns(path: Path) -> list[str]:
-    """The header of a file of ours."""
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        return next(csv.reader(lines))
-
-
-def _header(path: Path, resource: str) -> list[str] | None:
-    """The file's columns; None where there is none, or one that is not ours."""
-    try:
-        with _read(path) as lines:
-            header = next(csv.reader(lines), [])
-    except FileNotFoundError:
-        return None
-    except (csv.Error, NotAFile):
-        if behind_link(path).is_dir():
-            raise
-        return None
-    return header if set(KEYS[resource]) <= set(header) else None
-
-
-def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
-    """The file's rows by column name, every one with the keys and `end_time`; none where it is not ours."""
-    header = _header(path, resource)
-    if header is None:
-        return
-    blank = dict.fromkeys((*KEYS[resource], "end_time"), "")
-    with _read(path) as lines:
-        reader = csv.reader(lines)
-        next(reader)
-        for row in reader:
-            yield blank | dict(zip(header, row, strict=False))
-
-
-def _whole_keys(path: Path, resource: str) -> Iterator[tuple[str, ...]]:
-    """The keys of the file's rows, but for those that were cut."""
-    header = _header(path, resource) or []
-    places = [header.index(name) if name in header else None for name in _keys(resource)]
-    with _read(path) as lines:
-        for row in csv.reader(lines):
-            if len(row) >= len(header):
-                yield tuple("" if place is None else row[place] for place in places)
-
-
-def _is_prefix(target: IO[bytes], rows: IO[bytes]) -> bool:
-    """Whether the rest of `target` begins `rows`. Bytes that a power cut lost are zeros there: they count as equal."""
-    while piece := target.read(1 << 20):
-        wanted = rows.read(len(piece))
-        if len(wanted) < len(piece) or (
-            wanted != piece and any(byte not in (0, right) for byte, right in zip(piece, wanted, strict=True))
-        ):
-            return False
-    return True
-
-
-def _why_not_ours(path: Path) -> str:
-    if not path.is_file():
-        return "is no regular file"
-    with path.open("rb") as file:
-        first = file.readline(1 << 16)
-    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "is UTF-16, not UTF-8"
-    if first.count(b";") > first.count(b","):
-        return "was saved with semicolons"
-    return "has no header with the columns of the history"
+                    log.warning("%s cannot be removed (%s); DATA_KEEP_DAYS asks for it", name, error.strerror)

@@ -71,3 +71,8 @@ class Stage:
             os.fsync(self._file.fileno())
         self._file.close()
         return len(header_line(self.columns, self.bom))
+
+    def abandon(self) -> None:
+        """Remove the file: nothing was to be written."""
+        self._file.close()
+        self.path.unlink()

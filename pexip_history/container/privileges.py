@@ -17,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from pexip_history.errors import CollectorError, SettingsError
-from pexip_history.settings.environment import IMAGE_DATA, SECRETS, read_variable, unquoted
+from pexip_history.settings.environment import IMAGE_DATA, SECRETS, read_variable
 from pexip_history.settings.files import read_file
+from pexip_history.settings.values import unquoted
 
 SOMEONE = 1000 if Path(__file__).is_relative_to(IMAGE_DATA.parent) else 0
 """Who collects where the data folder is root's: in the image the user to whom its own folder belongs, else root."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
 from collections.abc import Sequence
 
+from pexip_history.folder.reading import BOM
 from pexip_history.node.answers import as_sent
-from pexip_history.node.records import KEYS
+from pexip_history.resources import FILES
 
-csv.field_size_limit(2**31 - 1)
-
-BOM = b"\xef\xbb\xbf"
 CHUNK = 250  # rows made at once; with more, the allocator returns memory and pages it in again
-UNGUARDED = frozenset(name for names in KEYS.values() for name in names)
+UNGUARDED = frozenset(name for resource in FILES for name in resource.key)
 """Keys are compared: they stay what they are."""
 
 # What a spreadsheet runs begins with a sign; + and - only where no number and no telephone number follows.

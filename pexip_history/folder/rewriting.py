@@ -8,12 +8,13 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from pexip_history.folder.cells import header_line
 from pexip_history.folder.opening import behind_link, own
+from pexip_history.folder.reading import open_rows
 
 
 def rewrite(
@@ -22,26 +23,45 @@ def rewrite(
     header: Sequence[str],
     columns: Sequence[str],
     bom: bool,
-    drop: Callable[[dict[str, str]], bool] | None = None,
-) -> None:
-    """Copy a file of ours under other columns, by name, but for rows to drop.
+    drop: Callable[[dict[str, str]], object] | None = None,
+    change: Callable[[dict[str, str]], object] | None = None,
+) -> int:
+    """Copy a file of ours under other columns, by name, in bounded memory; how many rows were written.
 
-    `header` are the source's columns; short rows are padded, cells beyond the header stay last.
+    `header` are the source's columns. Rows are shown by column name: first to `drop`, which is true of those to leave
+    out, then to `change`, which may give cells other texts. Short rows are padded, cells beyond the header stay last,
+    bytes that are not UTF-8 stay what they are. A last row that is cut becomes a whole one: ask `cut_at` before.
+    Raises NotOurs, NotAFile, OSError.
     """
-    picks = [header.index(name) if name in header else None for name in columns]
+    picks, width, count = _picks(header, columns), len(header), 0
     text = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="", write_through=True)
-    with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        text.write(header_line(columns, bom).decode())
-        reader, writer = csv.reader(lines), csv.writer(text, lineterminator="\r\n")
-        next(reader, None)
-        for row in reader:
-            if not row or (drop and drop(dict(zip(header, row, strict=False)))):
-                continue
-            width = len(row)
-            writer.writerow(
-                [row[pick] if pick is not None and pick < width else "" for pick in picks] + row[len(header) :]
-            )
+    text.write(header_line(columns, bom).decode())
+    writer = csv.writer(text, lineterminator="\r\n")
+    with open_rows(source, errors="surrogateescape") as rows:
+        for row in rows:
+            if drop or change:
+                row += [""] * (width - len(row))
+                named = dict(zip(header, row, strict=False))
+                if drop and drop(named):
+                    continue
+                if change:
+                    before = named.copy()
+                    change(named)
+                    changed = {name: text for name, text in named.items() if text != before[name]}
+                    row = [*(changed.get(name, text) for name, text in zip(header, row, strict=False)), *row[width:]]
+            have = len(row)
+            writer.writerow([row[pick] if pick is not None and pick < have else "" for pick in picks] + row[width:])
+            count += 1
     text.detach()
+    return count
+
+
+def _picks(header: Sequence[str], columns: Sequence[str]) -> list[int | None]:
+    """Where each column is in the header; of one that is there twice the first, then the second."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(header):
+        places.setdefault(name, []).append(place)
+    return [places[name].pop(0) if places.get(name) else None for name in columns]
 
 
 def draft_of(path: Path) -> Path:
@@ -52,12 +72,17 @@ def draft_of(path: Path) -> Path:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` whole and synced, or not at all."""
+    """A file that takes the place of `path` whole and synced, or not at all: where it fails, the draft is removed."""
     path, draft = behind_link(path), draft_of(path)
-    with open(draft, "wb", opener=own) as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(draft, "wb", opener=own) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
     if path.exists():
         shutil.copymode(path, draft)
     draft.replace(path)
@@ -66,7 +91,7 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
 
 def sync_folder(folder: Path) -> None:
     """Make renames durable; some network shares know no such thing."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -13,7 +13,7 @@ class Staged:
     began, None before that.
     """
 
-    run: int
+    pair: int
     resource: str
     stem: str
     head: int
@@ -22,4 +22,4 @@ class Staged:
 
     @property
     def name(self) -> str:
-        return f"{self.run}-{self.resource}.csv"
+        return f"{self.pair}-{self.resource}.csv"

@@ -62,7 +62,7 @@ class PageReader:
         if too_many_values(body):
             raise NodeError("answered more values than a page of records has")
         meta, objects = envelope(body, self._most)
-        names = _names_of(objects)
+        names = names_of(objects)
         self._learn(names, objects)
         return self._quick(body) or (
             meta,
@@ -112,7 +112,7 @@ def _check_number(objects: Sequence[object], most: int) -> None:
         raise NodeError(f"answered {len(objects)} records at once where at most {most} were asked for")
 
 
-def _names_of(records: Iterable[Iterable[str]]) -> list[str]:
+def names_of(records: Iterable[Iterable[str]]) -> list[str]:
     """Every field that a record has, in the order of their appearance."""
     names = list(dict.fromkeys(itertools.chain.from_iterable(records)))
     if len(names) > MOST_FIELDS:

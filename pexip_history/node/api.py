@@ -6,18 +6,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from pexip_history.errors import QUOTED, NodeError, NotFound, Passing, Refused, TooLarge, TooMany, printable
-from pexip_history.node.answers import NOT_THE_API, PageReader, decode
+from pexip_history.node.answers import NOT_THE_API, Columns, PageReader, decode
 from pexip_history.node.connection import Answer, Connection, seconds_ahead
 from pexip_history.node.credentials import Basic, OAuth2
-from pexip_history.node.records import CONFERENCE, PARTICIPANT, Page
+from pexip_history.node.records import OWN_ADDRESS_ONLY, Page
+from pexip_history.resources import BY_NAME, RESOURCES
 from pexip_history.settings.environment import Settings
 
 API = "/api/admin/history/v1/"
@@ -56,9 +58,10 @@ class Node:
             if settings.client_id
             else Basic(settings.username, settings.secret)
         )
-        self._readers = {name: PageReader(PAGE_SIZES[0]) for name in (CONFERENCE, PARTICIPANT)}
+        self._readers = {name: PageReader(PAGE_SIZES[0]) for name in (r.name for r in RESOURCES)}
         self._sizes = list(PAGE_SIZES)
         self._unordered: set[str] = set()
+        self.left_out: set[str] = set()  # a sentence on each record that cannot be used
         self._turn = threading.Lock()
         self._asked: deque[float] = deque(maxlen=PACE)
         self._end = time.monotonic() + LONGEST_RUN
@@ -72,15 +75,14 @@ class Node:
         """The way in, for a person."""
         return self._credentials.describe()
 
-    def pages(self, resource: str, filters: Mapping[str, str], *, ordered: bool = True) -> Iterator[Page]:
-        """Every page of a query, oldest first where that is asked for and the node orders; the next is fetched ahead.
+    def pages(self, resource: str, filters: Mapping[str, str], *, newest_first: bool = False) -> Iterator[Page]:
+        """Every page of a query, in the order of time where the node orders; the next is fetched ahead.
 
         `meta.next` is followed wherever the node's own maximum cut the page. Where a page is too large,
         TooLarge is raised once, and from then on smaller ones are asked for.
         """
-        query = {**filters, "limit": str(self.page_size)}
         try:
-            page = self._first_page(resource, query, ordered and self.orders(resource))
+            page = self.first_page(resource, filters, self.page_size, newest_first=newest_first)
             while page.following:
                 ahead = _in_background(lambda url=page.following: self._page(resource, url))  # type: ignore[misc]
                 yield page
@@ -92,6 +94,32 @@ class Node:
             raise
         yield page
 
+    def first_page(self, resource: str, filters: Mapping[str, str], size: int, *, newest_first: bool = False) -> Page:
+        """The beginning of a query: the oldest records, or the newest, where the node orders."""
+        query = {**filters, "limit": str(size)}
+        if resource in self._unordered:
+            return self.page(resource, query)
+        sign = "-" if newest_first else ""
+        try:
+            return self.page(resource, {**query, "order_by": f"{sign}{BY_NAME[resource].time}"})
+        except Refused:
+            page = self.page(resource, query)
+            self._unordered.add(resource)
+            return page
+
+    def count(self, resource: str, filters: Mapping[str, str]) -> int:
+        """How many records a query has."""
+        return self.page(resource, {**filters, "limit": "1"}).total
+
+    def record(self, resource: str, record_id: str) -> Page:
+        """The record at its own address, alone on a page. Raises NotFound where it is gone."""
+
+        def as_list(body: bytes) -> tuple[Mapping[str, object], Columns]:
+            return self._readers[resource](b'{"meta": {"total_count": 1}, "objects": [' + body + b"]}")
+
+        url = f"{self.root}{resource}/{quote(record_id, safe='')}/"
+        return self._as_page(resource, url, *self._get(url, as_list))
+
     @property
     def page_size(self) -> int:
         """How many records to ask for at once."""
@@ -100,14 +128,6 @@ class Node:
     def page(self, resource: str, query: Mapping[str, str]) -> Page:
         """One page."""
         return self._page(resource, f"{self.root}{resource}/?{urlencode(query)}")
-
-    def orders(self, resource: str) -> bool:
-        """Whether the pages of the resource come oldest first."""
-        return resource not in self._unordered
-
-    def distrust_order(self, resource: str) -> None:
-        """Note that the node said yes to order_by and did not order."""
-        self._unordered.add(resource)
 
     def fields(self, resource: str) -> list[str]:
         """The field names in the node's order, from any record or from the schema; none where it has neither."""
@@ -119,7 +139,7 @@ class Node:
             return []
         listed = schema.get("fields") if isinstance(schema, dict) else None
         names = list(map(str, listed)) if isinstance(listed, dict) else []
-        return [name for name in names if not name.endswith("_call_quality")]  # those two lists leave out
+        return [name for name in names if name not in OWN_ADDRESS_ONLY]
 
     def ask(self, url: str, reader: Callable[[bytes], T]) -> T:
         """One request, once: what the reader makes of the body."""
@@ -140,28 +160,41 @@ class Node:
                 ) from None
             raise Passing(f"{self._name(url)} answered {kind} instead of JSON; {IS_IT_A_NODE}") from None
 
-    def _first_page(self, resource: str, query: Mapping[str, str], ordered: bool) -> Page:
-        if not ordered:
-            return self.page(resource, query)
-        try:
-            return self.page(resource, {**query, "order_by": "end_time"})
-        except Refused:
-            page = self.page(resource, query)
-            self._unordered.add(resource)
-            return page
-
     def _page(self, resource: str, url: str) -> Page:
         """The page at the address, with the address of the next."""
-        meta, columns = self._get(url, self._readers[resource])
+        return self._as_page(resource, url, *self._get(url, self._readers[resource]))
+
+    def _as_page(self, resource: str, url: str, meta: Mapping[str, object], columns: Columns) -> Page:
         total, ids = meta.get("total_count"), columns.get("id", ())
         if not isinstance(total, int) or total < 0:
             raise NodeError(f"{self._name(url)} {NOT_THE_API}; {IS_IT_A_NODE}")
         if total > MOST_RECORDS:
             raise NodeError(f"{self._name(url)} counts {total} records, more than a node can have; {IS_IT_A_NODE}")
-        if not all(isinstance(i, (str, int)) and i != "" for i in ids) or (columns and not ids):
-            raise NodeError(f"{self._name(url)} answered a record without an id; {IS_IT_A_NODE}")
+        if columns and not ids:
+            raise NodeError(f"{self._name(url)} answered records without an id; {IS_IT_A_NODE}")
         following = meta.get("next")
-        return Page(columns, total, self._next(url, str(following), bool(columns)) if following is not None else None)
+        target = self._next(url, str(following), bool(columns)) if following else None
+        columns = {name: values for name, values in columns.items() if name not in OWN_ADDRESS_ONLY}
+        page = Page(columns, total, target, BY_NAME[resource].time)
+        usable = [place for place, i in enumerate(ids) if isinstance(i, (str, int)) and i != "" and i is not True]
+        return page if len(usable) == len(ids) else self._without_ids(url, page, usable)
+
+    def _without_ids(self, url: str, page: Page, usable: Sequence[int]) -> Page:
+        """The page without the records that have no id: nobody could tell whether they were written before."""
+        chosen = set(usable)
+        lost = page.only([place for place in range(len(page.columns["id"])) if place not in chosen])
+        for at, name in zip(lost.times, lost.column("name" if "name" in lost.columns else "display_name"), strict=True):
+            self._warn_once(
+                f"{self._name(url)} has a record without an id, which cannot be collected: it ended"
+                f" {printable(at or 'at an unknown time', QUOTED)} and is named {printable(str(name), QUOTED)!r}; ask"
+                " Pexip's support"
+            )
+        return replace(page.only(usable), following=page.following, left_out=len(lost.times))
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self.left_out:
+            self.left_out.add(text)
+            log.warning("%s", text)
 
     def _next(self, url: str, following: str, filled: bool) -> str:
         """The whole address of the next page."""

@@ -6,18 +6,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from pexip_history.errors import NodeError
-from pexip_history.node.answers import Columns, _names_of, decode
+from pexip_history.node.answers import Columns, decode, names_of
 from pexip_history.values import as_text, utc_times
 
-if TYPE_CHECKING:
-    pass
-
-CONFERENCE, PARTICIPANT, STREAM = "conference", "participant", "stream"
-KEYS = {CONFERENCE: ("id",), PARTICIPANT: ("id",), STREAM: ("participant_id",)}
-"""The columns that identify a row of a file, and that a file of ours must have."""
+OWN_ADDRESS_ONLY = frozenset({"bucketed_call_quality", "historic_call_quality"})
+"""Fields that only a record's own address shows (an old release in lists too): they make no column."""
 STREAMS = 5000
 """Made into columns at once: those of a page of usual records."""
 
@@ -26,12 +21,15 @@ STREAMS = 5000
 class Page:
     """One answer of a list, by column: its records' fields in the node's order.
 
-    `total` is how many records the query has, `following` where the next page is.
+    `total` is how many records the query has, `following` where the next page is, `time` the field that spans are
+    compared with, `left_out` how many records of the answer have no id and are not here.
     """
 
     columns: Columns
     total: int
     following: str | None = None
+    time: str = "end_time"
+    left_out: int = 0
 
     @cached_property
     def ids(self) -> list[str]:
@@ -39,9 +37,9 @@ class Page:
         return [as_text(i) for i in self.columns.get("id", ())]
 
     @cached_property
-    def ends(self) -> list[str]:
-        """End times, UTC in the node's usual form, empty where there is none."""
-        return utc_times(self.columns.get("end_time", [""] * len(self.ids)))
+    def times(self) -> list[str]:
+        """When they ended (UTC, in the node's usual form), empty where that is not said."""
+        return utc_times(self.columns.get(self.time, [""] * len(self.ids)))
 
     def column(self, name: str) -> Sequence[object]:
         """The field of every record, None where records lack it."""
@@ -51,7 +49,8 @@ class Page:
         """The records at these places alone."""
         if len(places) == len(self.ids):
             return self
-        return Page({n: [column[i] for i in places] for n, column in self.columns.items()}, self.total)
+        columns: Columns = {name: [column[i] for i in places] for name, column in self.columns.items()}
+        return Page(columns, self.total, time=self.time)
 
 
 def listings(conferences: Page) -> Iterator[tuple[str, str]]:
@@ -72,7 +71,7 @@ def streams(participants: Page) -> Iterator[Columns]:
     )
     while some := list(itertools.islice(found, STREAMS)):
         try:
-            names = _names_of(some)
+            names = names_of(some)
         except NodeError as error:
             raise NodeError(f"the node {error} (media_streams); is DEFAULT_MGR_ADDRESS a Management Node?") from None
         yield {name: [stream.get(name) for stream in some] for name in names}
@@ -91,8 +90,10 @@ def nested(value: object) -> list[object]:
 
 
 def uri_id(value: object) -> str | None:
-    """The id at the end of a resource URI (or the id itself)."""
+    """The id at the end of a resource URI (or the id itself, or that of a record in place of its URI)."""
+    if isinstance(value, dict):
+        value = value.get("id") or value.get("resource_uri")
     if isinstance(value, str):
         text = value if value.isascii() else as_text(value)
         return text.rstrip("/").rpartition("/")[2] or None
-    return None if value is None or isinstance(value, (dict, list, bool)) else as_text(value)
+    return None if value is None or isinstance(value, (list, dict, bool)) else as_text(value)

@@ -9,8 +9,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pexip_history import __version__
+from pexip_history.settings.values import since
 
-YEARS = range(1970, 3000)
 DESCRIPTION = "Collect Pexip Infinity's call detail records into CSV files, each record exactly once."
 COMMANDS = {
     "collect": "collect once: what is new since the last run, or a time of your choice (this is what cron runs)",
@@ -67,15 +67,9 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
 def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
     def parse(text: str) -> datetime:
         try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is neither a date (2026-11-23) nor a time (2026-11-23T18:00)"
-            ) from None
-        if moment.year not in YEARS:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not in the years {YEARS[0]} to {YEARS[-1]}; for everything give --from 2000-01-01"
-            )
+            moment = since(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
 
     return parse

@@ -16,14 +16,8 @@ from pexip_history.folder.opening import own, own_folder
 from pexip_history.node.answers import PageReader, decode
 from pexip_history.node.api import Node
 from pexip_history.node.connection import describe, peer_certificate
-from pexip_history.node.records import CONFERENCE, PARTICIPANT
 from pexip_history.operate.notify import described, try_all
 from pexip_history.settings.environment import IMAGE_DATA, Settings
-
-
-def say(text: str) -> None:
-    """A line on the screen, whatever a node or a name in it holds."""
-    print(printable(text))
 
 
 def check(settings: Settings, notify: bool = False) -> int:
@@ -79,7 +73,7 @@ def _check_name(settings: Settings) -> str:
 
 
 def _check_credentials(settings: Settings, node: Node) -> str:
-    for resource in (CONFERENCE, PARTICIPANT):
+    for resource in ("conference", "participant"):
         node.ask(f"{node.root}{resource}/?limit=1", decode)
     return f"{node.describe()}; may read the history"
 
@@ -94,7 +88,7 @@ def _check_history(node: Node) -> str:
     if not ends:
         return "the node has no conference yet"
     with suppress(Refused, IndexError):
-        ends = [node.page(CONFERENCE, {"limit": "1", "order_by": f"{sign}end_time"}).ends[0] for sign in ("", "-")]
+        ends = [node.page("conference", {"limit": "1", "order_by": f"{sign}end_time"}).times[0] for sign in ("", "-")]
     count, most, first, last = (
         printable(str(text), QUOTED) for text in (meta.get("total_count"), meta.get("limit"), ends[0], ends[-1])
     )

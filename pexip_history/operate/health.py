@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import DONE, FAILED, CollectorError
-from pexip_history.operate.check import say
-from pexip_history.operate.status import Writing, peek
+from pexip_history.operate.status import Writing, peek, say
 from pexip_history.settings.environment import Settings
 from pexip_history.values import parse_time
 
 CRON_PID = Path("/run/crond.pid")
 
 
-GRACE, LONGEST_RUN = timedelta(minutes=2), timedelta(hours=6)
+GRACE, TOO_LONG = timedelta(minutes=2), timedelta(hours=6)
+LEAST_FREE = 20_000_000
+"""Bytes of disk: a run of a thousand calls writes a few."""
 
 
 def health(settings: Settings) -> int:
@@ -39,15 +41,27 @@ def _health(settings: Settings) -> tuple[bool, str]:
         since = f"the run of {last['started']} UTC"
         if not Archive(settings).locked():
             return False, f"{since} was killed before it ended; the next run covers its window"
-        if now - (parse_time(str(last["started"])) or now) > LONGEST_RUN:
+        if now - (parse_time(str(last["started"])) or now) > TOO_LONG:
             return False, f"{since} has not ended; restart the container, no data is lost"
         return True, f"a run is under way since {last['started']} UTC"
     if last and last["outcome"] != "done":
         return False, f"the run of {last['started']} UTC failed: {last['message']}"
+    if (free := shutil.disk_usage(settings.data_dir).free) < LEAST_FREE:
+        return False, f"{settings.data_dir}: only {free / 1e6:.1f} MB are free; free some space, or runs fail"
     if settings.schedule and CRON_PID.exists():
         since_start = datetime.fromtimestamp(CRON_PID.stat().st_mtime, UTC)
         due = settings.schedule.last(now - GRACE)
-        ended = parse_time(str(last["finished"])) if last else None
-        if due > since_start and (ended is None or ended < due):
+        if due > since_start and not any(_serves(run, due, now) for run in runs):
             return False, f"the run of {due:%Y-%m-%d %H:%M} UTC did not happen; check the container's log"
-    return True, f"{last['message']} at {last['started']} UTC" if last else "no run was due yet"
+    if last and (parse_time(str(last["started"])) or now) > now + GRACE:
+        return (
+            False,
+            f"the last run was at {last['started']} UTC, which is ahead of now; set this machine's clock (NTP)",
+        )
+    return True, f"{last['message']} at {last['started']} UTC" if last else "no run was due yet, and nothing was tried"
+
+
+def _serves(run: Mapping[str, object], due: datetime, now: datetime) -> bool:
+    """Whether a run is the one that was due then, or a later one; one ahead of now is of another clock."""
+    started = parse_time(str(run["started"])) or now
+    return due <= started <= now + GRACE and not run["by_hand"]

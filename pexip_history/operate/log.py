@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import sys
-import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from pexip_history.errors import printable
 from pexip_history.folder.opening import NotAFile, own
 from pexip_history.settings.environment import Settings
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    pass
 
 LOG_BYTES, LOG_FILES = 5_000_000, 4
 
@@ -73,29 +72,3 @@ def open_log(settings: Settings, to_file: bool) -> None:
             " that collects (PUID) to write to the file",
             trouble,
         )
-
-
-class Progress:
-    """A bar for a person who watches; in a log, a line a minute."""
-
-    def __init__(self) -> None:
-        self._said = time.monotonic()
-        self._bar: tqdm[NoReturn] | None = None
-
-    def advance(self, resource: str, received: int, total: int) -> None:
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            if self._bar is None or self._bar.desc != f"{resource}s: ":
-                self.close()
-                self._bar = tqdm(desc=f"{resource}s", unit=" records", leave=False)
-            self._bar.total, self._bar.n = total, received
-            self._bar.refresh()
-        elif time.monotonic() - self._said >= 60:
-            self._said = time.monotonic()
-            log.info("%d of %d %s records read", received, total, resource)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None

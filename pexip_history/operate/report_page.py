@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 from pexip_history import __version__
+from pexip_history.errors import printable
 from pexip_history.operate.status import peek
-from pexip_history.settings.environment import Settings
+from pexip_history.settings.environment import SECRETS, Settings
 from pexip_history.values import parse_time
+
+LONGEST = 600.0
+"""Seconds for a report after a run: of a million rows it takes ten."""
+
+log = logging.getLogger("collector")
 
 
 def report(
@@ -42,3 +52,20 @@ def report(
         progress=progress,
     )
     return target
+
+
+def write_apart(settings: Settings) -> None:
+    """Write the report again in a process of its own; that it cannot be is no reason for a run to fail.
+
+    It gets no secret, and ends with its time.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    program = [sys.executable, str(Path(sys.argv[0]).resolve()), "report"]
+    try:
+        done = subprocess.run(program, env=kept, stdin=subprocess.DEVNULL, capture_output=True, timeout=LONGEST)
+    except (subprocess.TimeoutExpired, OSError) as error:
+        log.warning("report.html was not written: %s", printable(str(error)))
+        return
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        log.warning("report.html was not written: %s", said[-1] if said else f"it ended with {done.returncode}")

@@ -5,104 +5,175 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pexip_history import __version__
 from pexip_history.archive.archive import Archive
-from pexip_history.errors import DONE, CollectorError
-from pexip_history.ledger.ledger import SCHEMA_VERSION, Ledger
-from pexip_history.operate.check import say
+from pexip_history.errors import DONE, CollectorError, printable
+from pexip_history.folder.names import AGGREGATES
+from pexip_history.folder.opening import behind_link
+from pexip_history.ledger.ledger import COVERED, GAP, Ledger
+from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, connect, version_of
+from pexip_history.ledger.spans import Span, common, merge
+from pexip_history.resources import CONFERENCE, PARTICIPANT, RESOURCES
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
+
+FEW = 10
+"""Runs, and gaps, that a person is shown."""
+
+
+class Writing(CollectorError):
+    """A run is at its commit point."""
+
+
+def say(text: str) -> None:
+    """A line on the screen, whatever a node or a name in it holds."""
+    print(printable(text))
 
 
 def status(settings: Settings, as_json: bool) -> int:
     """Last runs, next run, the files, how complete they are, and what waits."""
     archive, found = Archive(settings), peek(settings)
-    files = []
-    for resource, rows, mark in found.pop("resources"):
-        path = archive.aggregate(resource)
-        size = path.stat().st_size if path.exists() else None
-        if size is not None or rows:
-            files.append({"file": path.name, "rows": rows, "bytes": size, "collected_to": mark})
     due = format_time(settings.schedule.next(datetime.now(UTC))) if settings.schedule else None
-    report = {"version": __version__, "next_run": due, "files": files, **found}
+    told = {"version": __version__, "next_run": due, "files": _files(archive, found.pop("resources")), **found}
     if as_json:
-        print(json.dumps(report, indent=2))
+        print(json.dumps(told, indent=2))
         return DONE
     say("Last runs, newest first (UTC):")
-    for run in report["runs"][:10]:
-        say(f"  {str(run['started'])[:19]}  {run['outcome']:<8} {run['message'] or ''}")
+    for run in told["runs"][:FEW]:
+        how = "(by hand) " if run["by_hand"] else ""
+        say(f"  {str(run['started'])[:19]}  {run['outcome']:<8} {how}{run['message'] or ''}")
         if run["window_start"]:
-            say(f"  {'':19}  window   {run['window_start']} to {run['window_end']}")
-    if not report["runs"]:
+            say(f"  {'':19}  window   {_from(run['window_start'])} to {run['window_end']}")
+    if not told["runs"]:
         say("  none yet")
     say(f"Next run: {due or 'none scheduled, DATA_CRON_TIME is not set'}{' UTC' if due else ''}")
-    say("Files:")
-    for file in files:
-        held = "missing" if file["bytes"] is None else f"{file['bytes'] / 1e6:.1f} MB"
-        until = f", complete up to {file['collected_to']}" if file["collected_to"] else ""
-        say(f"  {file['file']:<22} {file['rows']:>10} rows collected, {held}{until}")
-    say(f"History: {completeness(report)}")
-    say(f"Waiting to be written: {report['staged']} rows")
-    say(f"Participants still missing from collected conferences: {report['expected']}")
+    _say_files(archive, told)
+    for line in completeness(told):
+        say(line)
     return DONE
 
 
-def completeness(report: Mapping[str, object]) -> str:
-    """Since when the history is complete, when that was last compared with the node's own list, what is lost."""
-    if not report["complete_since"]:
-        return "no run has ended well yet"
-    checked = report["reconciled"]
-    text = f"complete since {report['complete_since']} UTC, "
-    text += f"compared with the node's own list {checked} UTC" if checked else "not yet compared with the node's list"
-    if report["lost"]:
-        text += (
-            f"; {report['lost']} participants were lost, the node forgot them before it showed them (noticed"
-            f" {str(report['lost_from'])[:10]} to {str(report['lost_to'])[:10]})"
+def _files(archive: Archive, resources: list[tuple[str, int, str | None]]) -> list[dict[str, object]]:
+    """Each aggregate that there is or was: the rows that were written to it, its bytes (None where it is missing)."""
+    files: list[dict[str, object]] = []
+    for resource, rows, until in resources:
+        size = None
+        with suppress(OSError, CollectorError):
+            size = behind_link(archive.aggregate(resource)).stat().st_size
+        if size is not None or rows:
+            files.append({"file": AGGREGATES[resource], "rows": rows, "bytes": size, "collected_to": until})
+    return files
+
+
+def _say_files(archive: Archive, told: Mapping[str, Any]) -> None:
+    say("Files:")
+    for file in told["files"]:
+        size = file["bytes"]
+        held = "the file is gone, moved or deleted" if size is None else f"{size / 1e6:,.1f} MB now"
+        until = f", collected up to {file['collected_to']} UTC" if file["collected_to"] else ""
+        say(f"  {file['file']:<22} {file['rows']:>10,} rows written since collection began, {held}{until}")
+    if told["staged"]:
+        say(f"Collected, and not in the files yet: {told['staged']:,} rows; the next run writes them")
+
+
+def completeness(told: Mapping[str, Any]) -> list[str]:
+    """Since when the history is complete, what is missing of it, when that was last compared; a sentence each."""
+    said = []
+    if not told["coverage"]:
+        said.append("History: nothing is collected yet")
+    for start, end in told["coverage"][-1:]:
+        said.append(f"History: everything that the node had from {start} to {end} UTC is collected")
+    earlier = told["coverage"][:-1]
+    said += [f"  and from {start} to {end} UTC" for start, end in earlier[-FEW:]]
+    said += [f"  and {len(earlier) - FEW} spans before"] if len(earlier) > FEW else []
+    gaps = told["gaps"]
+    said += [
+        f"  GAP from {start} to {end} UTC: the node had forgotten it when it was asked" for start, end in gaps[-FEW:]
+    ]
+    said += [f"  and {len(gaps) - FEW} gaps before"] if len(gaps) > FEW else []
+    if told["gaps_unknown_before"]:
+        said.append(f"  the ledger was lost on {told['gaps_unknown_before'][:10]}: gaps before that day are not known")
+    if told["lost"]:
+        said.append(
+            f"  {told['lost']} participants of collected conferences are lost: the node says that they are gone"
+            f" (noticed {str(told['lost_from'])[:10]} to {str(told['lost_to'])[:10]})"
         )
-    else:
-        text += "; nothing is known to be lost"
-    return text
+    if told["expected"]:
+        said.append(f"  {told['expected']} participants of collected conferences have not come yet; they are asked for")
+    if told["without_end"]:
+        said.append(
+            f"  {told['without_end']} conferences have no end time; they are collected a day after they were seen"
+        )
+    checked = told["reconciled"]
+    said.append(
+        f"Compared with the node's own list of conferences: {checked} UTC"
+        if checked
+        else "Not yet compared with the node's own list of conferences"
+    )
+    return said
+
+
+def _from(text: str) -> str:
+    return "the beginning" if text.startswith("0001-") else text
 
 
 def peek(settings: Settings) -> dict[str, Any]:
     """What the ledger says, read without changing it. Raises CollectorError, sqlite3.Error."""
     archive = Archive(settings)
-    path = archive.folder / "ledger.sqlite"
+    path = archive.folder / NAME
     found: dict[str, Any] = {"runs": [], "resources": [], "staged": 0, "expected": 0, "complete_since": None}
-    found |= {"reconciled": None, "lost": 0, "lost_from": None, "lost_to": None}
+    found |= {"reconciled": None, "lost": 0, "lost_from": None, "lost_to": None, "without_end": 0}
+    found |= {"coverage": [], "gaps": [], "gaps_unknown_before": None}
     if not path.exists():
         return found
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if not version:
-                return found
-            found["runs"] = Ledger(db).runs(30)
-            found["resources"] = db.execute("SELECT name, rows, mark FROM resource ORDER BY name").fetchall()
-            (found["staged"],) = db.execute("SELECT coalesce(sum(rows), 0) FROM staged").fetchone()
-            current = version >= SCHEMA_VERSION
-            where = " WHERE lost IS NULL" if current else ""
-            (found["expected"],) = db.execute(f"SELECT count(DISTINCT participant) FROM expected{where}").fetchone()
-            if current:
-                facts = dict(db.execute("SELECT name, value FROM fact"))
-                found |= {"complete_since": facts.get("complete"), "reconciled": facts.get("reconciled")}
-                lost = db.execute("SELECT count(lost), min(lost), max(lost) FROM expected").fetchone()
-                found |= dict(zip(("lost", "lost_from", "lost_to"), lost, strict=True))
+        with closing(connect(path, only_read=True)) as db:
+            version = version_of(db, path)
+            if version == SCHEMA_VERSION:
+                found |= _read(Ledger(db))
+            elif version:
+                runs = [{**run, "by_hand": 0} for run in Ledger(db).runs(30)]
+                found |= {"runs": runs, "gaps_unknown_before": None}
     except sqlite3.OperationalError:
-        journal = path.with_name(f"{path.name}-journal")
-        if not journal.exists():
-            raise
-        if archive.locked():
-            raise Writing("a run is under way and writes the ledger; ask again in a moment") from None
-        raise CollectorError(
-            "the last run was killed while it wrote the ledger; nothing is lost, the next run repairs it"
-        ) from None
+        _explain_journal(path, archive)
+        raise
     return found
 
 
-class Writing(CollectorError):
-    """A run is at its commit point."""
+def _read(ledger: Ledger) -> dict[str, Any]:
+    covered = {resource.name: ledger.spans(resource.name, COVERED) for resource in RESOURCES}
+    both = common(covered[CONFERENCE.name], covered[PARTICIPANT.name])
+    gaps = merge([*ledger.spans(CONFERENCE.name, GAP), *ledger.spans(PARTICIPANT.name, GAP)])
+    lost = ledger.db.execute("SELECT count(lost), min(lost), max(lost) FROM expected").fetchone()
+    rows = ledger.db.execute("SELECT name, rows FROM resource ORDER BY name").fetchall()
+    return {
+        "runs": ledger.runs(30),
+        "resources": [(n, count, _texts(covered[n])[-1][1] if covered.get(n) else None) for n, count in rows],
+        "staged": ledger.one("SELECT coalesce(sum(rows), 0) FROM staged"),
+        "expected": ledger.one("SELECT count(*) FROM expected WHERE lost IS NULL"),
+        "complete_since": _texts(both)[-1][0] if both else None,
+        "reconciled": ledger.fact("reconciled"),
+        **dict(zip(("lost", "lost_from", "lost_to"), lost, strict=True)),
+        "without_end": ledger.one("SELECT count(*) FROM endless"),
+        "coverage": _texts(both),
+        "gaps": _texts(gaps),
+        "gaps_unknown_before": ledger.fact("unknown_before"),
+    }
+
+
+def _texts(spans: list[Span]) -> list[list[str]]:
+    return [[format_time(span.start), format_time(span.end)] for span in spans]
+
+
+def _explain_journal(path: Path, archive: Archive) -> None:
+    """Why a ledger cannot be read: a run is at its commit point, or one was killed there. Raises CollectorError."""
+    if not path.with_name(f"{path.name}-journal").exists():
+        return
+    if archive.locked():
+        raise Writing("a run is under way and writes the ledger; ask again in a moment")
+    raise CollectorError("the last run was killed while it wrote the ledger; nothing is lost, the next run repairs it")

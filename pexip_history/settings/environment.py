@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pexip_history.errors import SettingsError
 from pexip_history.settings.files import read_file
 from pexip_history.settings.oauth2_client import KEY_FILE, read_client
 from pexip_history.settings.schedule import Schedule, five_fields
+from pexip_history.settings.values import (
+    address,
+    as_bytes,
+    certificates,
+    count,
+    days,
+    fingerprint,
+    flag,
+    folder,
+    level,
+    mask,
+    ping_url,
+    since,
+    unquoted,
+    user_number,
+    username,
+    words,
+    zone,
+)
 
-LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
-HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*\.?")
-WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-LARGEST_ID = 2**32 - 2  # the next one is -1 to the kernel: "leave it as it is"
 IMAGE_DATA = Path("/app/data")
 """The data folder in the image."""
-NO_DATA_FOLDER = {
-    *("/", "/app", "/dev", "/dev/shm", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp"),
-    *("/var", "/var/lib", "/var/tmp"),
-}
-"""These themselves, though a folder in one of them is fine."""
-SYSTEM_FOLDERS = {
-    *("/app/pexip_history", "/bin", "/boot", "/dev/mqueue", "/dev/pts", "/etc", "/lib", "/lib64", "/proc", "/run"),
-    *("/sbin", "/sys", "/usr", "/var/cache", "/var/lock", "/var/log", "/var/mail", "/var/run", "/var/spool"),
-}
-"""These, and all that is in them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,9 @@ class Settings:
     run_on_start: bool
     csv_bom: bool
     escape_formulas: bool
+    since: datetime | None
     media_streams: bool
+    events: bool
     keep_days: int
     report: bool
     ping_url: str | None = field(repr=False)
@@ -65,136 +71,6 @@ class Settings:
     log_level: str
     umask: int
     zone: ZoneInfo
-
-
-# What a variable's text means. Each takes the text, which is not empty, and raises ValueError.
-
-
-def address(text: str) -> str:
-    """HOST or HOST:PORT."""
-    if text.lower().startswith("http://"):
-        raise ValueError(f"{text!r} asks for plain HTTP; give the name alone, as in mgr.example.com")
-    rest = re.sub("^https://", "", text, flags=re.IGNORECASE).removesuffix("/")
-    if rest.count(":") > 1 and not rest.startswith("["):
-        rest = f"[{rest}]"  # an IPv6 address
-    host, colon, port = re.fullmatch(r"(\[.*\]|[^:]*)(:?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
-    if set("/@?#") & set(rest):
-        raise ValueError(f"{text!r} is more than a name; give the name alone, as in mgr.example.com")
-    if not (_is_ipv6(host[1:-1]) if host.startswith("[") else HOST.fullmatch(host)):
-        raise ValueError(f"{text!r} is not a name or an IP address; give one such as mgr.example.com")
-    if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"{text!r} has no valid port; give one from 1 to 65535 or none")
-    return rest
-
-
-def _is_ipv6(text: str) -> bool:
-    from ipaddress import IPv6Address
-
-    try:
-        return bool(IPv6Address(text))
-    except ValueError:
-        return False
-
-
-def username(text: str) -> str:
-    if ":" in text:
-        raise ValueError("a colon cannot be part of the name of an API user")
-    return text
-
-
-def flag(text: str) -> bool:
-    if text.lower() not in WORDS:
-        raise ValueError(f"{text!r} is neither true nor false")
-    return WORDS[text.lower()]
-
-
-def count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,15}", text):
-        raise ValueError(f"{text!r} is not a number; give 0, 1, 2 and so on")
-    return int(text)
-
-
-def days(text: str) -> int:
-    if count(text) > 36500:
-        raise ValueError(f"{text!r} is more than a hundred years; give 0 to keep the files forever")
-    return count(text)
-
-
-def user_number(text: str) -> int:
-    """What the kernel takes, written as it writes it: -1 or another zero would be another user."""
-    if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > LARGEST_ID:
-        raise ValueError(f"{text!r} is not a number of a user; give one from 0 to {LARGEST_ID} without zeros before it")
-    return int(text)
-
-
-def mask(text: str) -> int:
-    if not re.fullmatch("0?0[0-7]{2}", text):
-        raise ValueError(
-            f"{text!r} is not an octal mask that leaves the owner everything; give three digits such as 027"
-        )
-    return int(text, 8)
-
-
-def level(text: str) -> str:
-    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ValueError(f"{text!r} is none of DEBUG, INFO, WARNING, ERROR")
-    return text.upper()
-
-
-def zone(text: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(text.removeprefix(":"))
-    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError(f"{text!r} is not a known time zone; give one such as Europe/Oslo") from None
-
-
-def fingerprint(text: str) -> str:
-    digits = re.sub("^sha-?256[^=:]*[=:]|[: ]", "", text, flags=re.IGNORECASE).lower()
-    if not re.fullmatch("[0-9a-f]{64}", digits):
-        raise ValueError(f"{text!r} is not a SHA-256 fingerprint; give its 64 hexadecimal digits")
-    return digits
-
-
-def folder(text: str) -> Path:
-    path = PurePosixPath(re.sub("^//+", "/", text))
-    if not path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{text!r} is not a whole path; give one such as /app/data")
-    if str(path) in NO_DATA_FOLDER or any(str(parent) in SYSTEM_FOLDERS for parent in (path, *path.parents)):
-        raise ValueError(f"{text!r} is a folder of the system; give one of its own, such as /app/data")
-    return Path(path)
-
-
-def certificates(text: str) -> str:
-    """The PEM file's text."""
-    import ssl
-
-    try:
-        pem = Path(text).read_text(encoding="ascii", errors="replace")
-        ssl.create_default_context(cadata=pem)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        strerror = None if isinstance(error, (ssl.SSLError, ValueError)) else getattr(error, "strerror", None)
-        raise ValueError(
-            f"{text!r} cannot be used ({strerror or 'no certificate in it'});"
-            " give a PEM file that the container can read"
-        ) from None
-    return pem
-
-
-def ping_url(text: str) -> str:
-    try:
-        split = urlsplit(text)
-        valid = split.scheme in ("http", "https") and split.hostname and (split.port is None or split.port > 0)
-    except ValueError:
-        valid = False
-    if not valid or re.search(r"[\s\0-\x1f]", text):
-        raise ValueError(
-            "is no http or https address; give the check's whole URL, as in https://healthchecks.example.com/ping/UUID"
-        )
-    return text
-
-
-def words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
 
 
 @dataclass(frozen=True)
@@ -212,10 +88,6 @@ class Variable:
     in_file: bool = False
 
 
-def as_bytes(text: str) -> bytes:
-    return os.fsencode(text)
-
-
 VARIABLES = (
     Variable("DEFAULT_MGR_ADDRESS", "address", address, ""),
     Variable("DEFAULT_MGR_USERNAME", "username", username, "admin"),
@@ -230,7 +102,9 @@ VARIABLES = (
     Variable("DATA_RUN_ON_START", "run_on_start", flag, False),
     Variable("DATA_CSV_BOM", "csv_bom", flag, False),
     Variable("DATA_CSV_ESCAPE_FORMULAS", "escape_formulas", flag, True),
+    Variable("DATA_SINCE", "since", since),
     Variable("DATA_MEDIA_STREAMS", "media_streams", flag, False),
+    Variable("DATA_EVENTS", "events", flag, False),
     Variable("DATA_KEEP_DAYS", "keep_days", days, 0),
     Variable("DATA_REPORT", "report", flag, False),
     Variable("DATA_PING_URL", "ping_url", ping_url, in_file=True),
@@ -244,14 +118,6 @@ VARIABLES = (
 SECRETS = (*(name for v in VARIABLES if v.in_file for name in (v.name, f"{v.name}_FILE")), KEY_FILE)
 """The variables that hold a secret, or name a file that does."""
 BY_NAME = {variable.name: variable for variable in VARIABLES}
-
-
-def unquoted(text: str) -> str:
-    """The value without the quotes that `docker run --env-file` leaves around it."""
-    text = text.strip()
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        text = text[1:-1].strip()
-    return text
 
 
 def read_variable(environ: Mapping[str, str], name: str) -> object:
@@ -290,6 +156,8 @@ def read_settings(
     if problems:
         raise SettingsError(problems)
     when = Schedule(str(line), values["zone"]) if line else None  # type: ignore[arg-type]
+    if isinstance(start := values["since"], datetime):
+        values["since"] = (start if start.tzinfo else start.replace(tzinfo=values["zone"])).astimezone(UTC)  # type: ignore[arg-type]
     values |= {"client_id": client.id, "client_key": client.key, "token_audience": client.audience}
     return Settings(**values, schedule=when)  # type: ignore[arg-type]
 

@@ -1,0 +1,146 @@
+"""Ledger and files belong together: opened, made anew where one is lost, and held to each other before each run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from pexip_history.archive import aggregates
+from pexip_history.archive.archive import Archive
+from pexip_history.errors import CollectorError
+from pexip_history.folder.opening import NotAFile, behind_link
+from pexip_history.folder.reading import NotOurs
+from pexip_history.ledger.ledger import Ledger
+from pexip_history.ledger.making import know_rows, make
+from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, open_to_write
+from pexip_history.ledger.staged import Staged
+from pexip_history.resources import RESOURCES
+
+log = logging.getLogger("collector")
+
+
+def open_ledger(archive: Archive, now: datetime) -> Ledger:
+    """The folder's ledger, at one with its files. Raises CollectorError, OSError, sqlite3.Error.
+
+    One that is new, lost, damaged or of an earlier version is filled from the CSV files.
+    """
+    opened = open_to_write(archive.folder)
+    if opened is None:
+        for name, why in ((f"{NAME}-journal", "belongs to a damaged ledger"), (NAME, "is damaged or is not a ledger")):
+            if (archive.folder / name).exists():
+                aggregates.set_aside(archive.folder / name, why, archive.zone)
+        opened = open_to_write(archive.folder)
+    if opened is None:
+        raise CollectorError(
+            f"{archive.folder / NAME} cannot be created again; move {archive.folder} away and start another run"
+        )
+    ledger = Ledger(*opened)
+    try:
+        if ledger.version < SCHEMA_VERSION:
+            _make(archive, ledger, now)
+        _know_strangers(archive, ledger, now)
+        for resource in archive.resources:
+            _settle(archive, ledger, resource.name, now)
+    except BaseException:
+        ledger.db.close()
+        raise
+    return ledger
+
+
+def _make(archive: Archive, ledger: Ledger, now: datetime) -> None:
+    version, names = ledger.version, archive.dated_files()
+    staged = [file for files in ledger.staged() for file in files] if version else []
+    rows = {} if version == 2 else {each.name: _exported(archive, each.name, staged) for each in RESOURCES}
+    count = make(ledger, rows, names, now)
+    if version:
+        since = ledger.time_of("since")
+        log.info(
+            "the ledger of version 1.%d was taken over%s",
+            version - 1,
+            f"; what ended before {since:%Y-%m-%d %H:%M} UTC stays uncollected unless DATA_SINCE asks for it"
+            if since
+            else "",
+        )
+    elif count:
+        log.warning(
+            "the ledger was rebuilt from the %d records in the CSV files; what they lack is asked for now, and gaps"
+            " before today are not known",
+            count,
+        )
+
+
+def _exported(archive: Archive, resource: str, staged: Sequence[Staged]) -> Iterator[dict[str, str]]:
+    """Every row that was exported, whichever file it is in; some come twice."""
+    stem = archive.aggregate(resource).stem
+    dated = sorted(name for name, of in archive.dated_files().items() if of == stem)
+    waiting = [archive.waiting(file) for file in staged if file.resource == resource]
+    for path in (archive.aggregate(resource), *(archive.data / name for name in dated), *waiting):
+        yield from _rows(path, resource)
+
+
+def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
+    """The whole rows of a file of ours, as far as they can be read; what cannot is said."""
+    try:
+        columns = aggregates.columns_of(path, resource)
+        if columns is None:
+            return
+        until = aggregates.whole_until(path, columns, None)
+        yield from aggregates.rows_behind(path, 0, until)
+    except FileNotFoundError:
+        return
+    except (NotOurs, NotAFile) as error:
+        log.warning("%s; the rows behind that are not known", error)
+
+
+def _know_strangers(archive: Archive, ledger: Ledger, now: datetime) -> None:
+    """Dated files that the ledger does not know were written after it: an older `.collector` was put back."""
+    there, known = archive.dated_files(), ledger.files()
+    waiting = {archive.dated(file).name for files in ledger.staged() for file in files}
+    strange = sorted(there.keys() - known - waiting)
+    count = 0
+    with ledger.transaction():
+        for resource in RESOURCES:
+            for name in strange:
+                if there[name] == resource.stem:
+                    count += know_rows(ledger, resource.name, _rows(archive.data / name, resource.name), now)
+        ledger.know_files(strange)
+        ledger.forget_files(known - there.keys())
+    if count:
+        ledger.doubt("files that the ledger did not know")
+        log.warning(
+            "%d dated files are newer than the ledger in %s; their %d records count as collected",
+            len(strange),
+            archive.folder,
+            count,
+        )
+
+
+def _settle(archive: Archive, ledger: Ledger, resource: str, now: datetime) -> None:
+    """What was put behind an aggregate's end since it was last written: rows are known, a torn one is moved away."""
+    if any(file.resource == resource and file.size is not None for files in ledger.staged() for file in files):
+        return  # half published: what is behind the end is that
+    path, known = archive.aggregate(resource), ledger.size(resource)
+    try:
+        columns = aggregates.columns_of(path, resource)
+        if columns is None:
+            return
+        until = aggregates.whole_until(path, columns, known)
+        size = behind_link(path).stat().st_size
+        if resource in (each.name for each in RESOURCES) and known is not None and known < until:
+            count = know_rows(ledger, resource, aggregates.rows_behind(path, known, until), now)
+            if count:
+                log.info("%s has %d rows that were not known; they count as collected", path.name, count)
+        if until < size:
+            aggregates.move_torn_row(path, until, columns, archive.zone)
+        if known != until:
+            ledger.know_sizes({resource: until})
+    except FileNotFoundError:
+        return
+    except NotOurs as error:
+        with suppress(OSError):
+            aggregates.set_aside(path, f"is damaged ({error})", archive.zone)
+    except (NotAFile, PermissionError):
+        return  # publishing says so

@@ -1,0 +1,169 @@
+"""CSV files of ours, whatever somebody made of them: read in bounded pieces, with the place where each row ends.
+
+A row takes memory as far as it is one that the collector may have written. A stray quote, a line without end and the
+zeros that a power cut left are found out at `MOST` bytes, and the file is refused by name.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from pexip_history.errors import CollectorError
+from pexip_history.folder.opening import behind_link, own
+
+MOST = 8 << 20
+"""Bytes of a row, and so of a cell: no answer of the node has more than 6 MB."""
+MOST_CELLS = 10_000
+"""Of a row: an aggregate has hundreds at most."""
+UNCOUNTED = 1 << 16
+"""Bytes of a row whose cells need no counting, for so few cannot be too many."""
+PIECE = 1 << 17
+"""Bytes read at once."""
+BOM = b"\xef\xbb\xbf"
+# As csv reads it: a quote opens where a cell begins, two in it are one of the text. It takes no memory.
+QUOTED = re.compile(rb'(?:(?<=,)|^)"[^"]*+(?:""[^"]*+)*+')
+csv.field_size_limit(MOST)  # characters, of which a row has no more than bytes
+
+
+class NotOurs(CollectorError):
+    """A file has a name of ours and holds what the collector never writes."""
+
+
+class Rows:
+    """The rows behind the header of an open file, as lists of text; lines with nothing in them are passed over.
+
+    Iterating raises NotOurs and OSError. While a row is looked at,
+
+    - `begin` and `end` are the bytes in the file where it begins and where it ends, its line end included. After the
+      last row `end` is the length of the file. `open_rows(path, start=...)` goes on at either;
+    - `ended` is False where the line has no end, or a quote is still open: of the file's last row alone;
+    - `cut` is True where it may be a part of a row: the file's last one, not ended or with fewer cells than the
+      header. Rows before the last that lack cells are a user's, whose program wrote them so.
+
+    `header` are the columns; [] where the file is empty.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes], start: int, errors: str) -> None:
+        self._path, self._file, self._errors = path, file, errors
+        self.begin = self.end = 0
+        self.ended, self.cut = True, False
+        self._row = self._cells = 0
+        self._open = self._last = False
+        self.header: list[str] = []
+        if header := next(self._parsed(), None):
+            self.header = header
+        if start > self.end:
+            file.seek(start)
+            self.begin = self.end = self._row = start
+        else:
+            file.seek(self.end)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        width = len(self.header)
+        for row in self._parsed():
+            if row:
+                if self._last:  # the line, of which csv asks for another where a quote is still open
+                    self.cut = not self.ended or len(row) < width
+                yield row
+
+    def _parsed(self) -> Iterator[list[str]]:
+        try:
+            for row in csv.reader(self._lines()):
+                self.begin, self._row = self._row, self.end
+                self._open, self._cells = False, 0
+                yield row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise self._not_ours(f"what cannot be read ({error})") from None
+
+    def _lines(self) -> Iterator[str]:
+        """Each line as text, counted; csv asks for the next one only in mid-row, or when the row was taken."""
+        errors = self._errors
+        for line in self._split():
+            self.end += len(line)
+            if self.end - self._row > UNCOUNTED:
+                self._check(line)
+            self._open = True
+            if self.end == len(line):
+                line = line.removeprefix(BOM)
+            yield line.decode("utf-8", errors)
+        if self._open:
+            self.ended = False
+
+    def _split(self) -> Iterator[bytes]:
+        """Lines with their ends, of which none is longer than may be."""
+        held = bytearray()
+        while piece := self._file.read(PIECE):
+            if held and held[-1] not in b"\r\n" and b"\n" not in piece and b"\r" not in piece:
+                held += piece
+            else:
+                lines = (bytes(held) + piece).splitlines(keepends=True)
+                held = bytearray(lines.pop())  # its end may be in the next piece, or half of it
+                yield from lines
+            if len(held) > MOST:
+                raise self._not_ours(f"a line of more than {MOST >> 20} MB")
+        if held:
+            self._last, self.ended = True, held[-1:] in b"\r\n"
+            yield bytes(held)
+
+    def _check(self, line: bytes) -> None:
+        """Refuse a row that has become larger than one of ours is."""
+        if self.end - self._row > MOST:
+            raise self._not_ours(f"a row of more than {MOST >> 20} MB: a quote is open, or lines have no end")
+        if b"," not in line:
+            return
+        line = b'"' + line if self._open else line
+        self._cells += line.count(b",") - sum(line.count(b",", *quoted.span()) for quoted in QUOTED.finditer(line))
+        if self._cells > MOST_CELLS:
+            raise self._not_ours(f"a row of more than {MOST_CELLS} cells")
+
+    def _not_ours(self, what: str) -> NotOurs:
+        return NotOurs(
+            f"{self._path} holds, from byte {self._row} on, {what}, which the collector never writes; restore the"
+            " file from a backup, or move it away"
+        )
+
+
+@contextmanager
+def open_rows(path: Path, start: int = 0, errors: str = "replace") -> Iterator[Rows]:
+    """The rows of an aggregate or a dated file, opened as our own.
+
+    With `start`, the rows from that byte on, where a row begins (or ends), behind the header in any case. `errors`
+    is what is done with bytes that are not UTF-8: "replace", "surrogateescape" to write them again as they were, or
+    "strict", which raises NotOurs. Raises NotOurs, NotAFile, FileNotFoundError, other OSErrors.
+    """
+    with open(behind_link(path), "rb", buffering=0, opener=own) as file:
+        yield Rows(path, file, start, errors)
+
+
+def read_rows(path: Path, errors: str = "replace") -> Iterator[dict[str, str]]:
+    """Every row that is whole, by column name; cells beyond the header are left out. Raises what `open_rows` does."""
+    with open_rows(path, errors=errors) as rows:
+        header = rows.header
+        for row in rows:
+            if not rows.cut:
+                yield dict(zip(header, row, strict=False))
+
+
+def header(path: Path) -> list[str] | None:
+    """The columns of a file of ours; [] of an empty one, None where there is none. Raises what `open_rows` does."""
+    try:
+        with open_rows(path) as rows:
+            return rows.header
+    except FileNotFoundError:
+        return None
+
+
+def cut_at(path: Path, start: int = 0) -> int | None:
+    """The byte at which a last row begins that may be a part of one (`Rows.cut`); None where all are whole.
+
+    Looks at what is behind `start` alone, where a row begins. Raises what `open_rows` does.
+    """
+    with open_rows(path, start) as rows:
+        for _ in rows:
+            pass
+        return rows.begin if rows.cut else None

@@ -1,0 +1,130 @@
+"""A ledger that is made: new, from what the files hold, or from one of an earlier version."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+from pexip_history.ledger.ledger import BEFORE, COVERED, Ledger
+from pexip_history.ledger.schema import SCHEMA, SCHEMA_VERSION
+from pexip_history.ledger.spans import Span
+from pexip_history.node.records import uri_id
+from pexip_history.resources import BY_NAME, RESOURCES
+from pexip_history.values import format_time, parse_time
+
+OLD_TABLES = {
+    0: (),
+    1: ("resource", "conference", "participant", "expected", "run", "staged"),
+    2: ("fact", "resource", "conference", "participant", "expected", "run", "staged"),
+}
+COPIED = {
+    1: (
+        "INSERT OR IGNORE INTO conference SELECT id, id FROM old_conference",
+        "INSERT OR IGNORE INTO kept SELECT id, :day FROM old_conference",
+        "INSERT OR IGNORE INTO participant SELECT id, coalesce(conference, id) FROM old_participant",
+        "INSERT OR IGNORE INTO expected SELECT participant, conference, NULL, NULL, NULL, NULL FROM old_expected"
+        " WHERE participant NOT IN (SELECT id FROM participant)",
+    ),
+    2: (
+        "INSERT INTO conference SELECT id, id FROM old_conference WHERE exported",
+        "INSERT INTO kept SELECT id, until FROM old_conference",
+        "INSERT INTO participant SELECT id, conference FROM old_participant",
+        "INSERT OR IGNORE INTO expected SELECT * FROM old_expected ORDER BY lost IS NOT NULL",
+        "INSERT INTO fact SELECT name, value FROM old_fact WHERE name = 'reconciled' AND value IS NOT NULL",
+    ),
+}
+COPIED_ALWAYS = (
+    "UPDATE resource SET rows = coalesce((SELECT old.rows FROM old_resource AS old WHERE old.name = resource.name), 0)",
+    "INSERT INTO run SELECT *, 0 FROM old_run",
+    "INSERT INTO staged SELECT * FROM old_staged",
+)
+
+
+def make(ledger: Ledger, rows: Mapping[str, Iterable[Mapping[str, str]]], names: Iterable[str], now: datetime) -> int:
+    """Make the tables and fill them with what files (their rows, by resource) and an older ledger know.
+
+    `names` are the dated files that belong to it. One transaction: it is done whole or not at all. How many records
+    the files had.
+    """
+    version = ledger.version
+    ledger.db.execute("PRAGMA cache_size = -16000")
+    with ledger.transaction() as db:
+        for name in OLD_TABLES[version]:
+            db.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
+        for statement in filter(str.strip, SCHEMA.split(";\n")):
+            db.execute(statement)
+        found = {resource: know_rows(ledger, resource, some, now) for resource, some in rows.items()}
+        if version:
+            _take_over(ledger, version, now)
+        elif any(found.values()):
+            ledger.note(rebuilt="yes", doubt="the ledger was rebuilt")  # the day is the node's to say
+            db.execute("UPDATE resource SET rows = (SELECT count(*) FROM conference) WHERE name = 'conference'")
+            db.execute("UPDATE resource SET rows = (SELECT count(*) FROM participant) WHERE name = 'participant'")
+        ledger.know_files(names)
+    ledger.version = SCHEMA_VERSION
+    ledger.db.execute("PRAGMA cache_size = -2000")
+    return sum(found.values())
+
+
+def know_rows(ledger: Ledger, resource: str, rows: Iterable[Mapping[str, str]], now: datetime) -> int:
+    """Take the records of these rows for exported; how many were not known."""
+    time, oldest, count = BY_NAME[resource].time, "", 0
+    with ledger.transaction() as db:
+        until = f"{now - timedelta(days=1):%Y-%m-%d}"  # to be kept, the node must list it now
+        for row in rows:
+            if not (record := row.get("id", "")):
+                continue
+            own = owner_of(resource, record, row.get("conference"))
+            count += db.execute(f"INSERT OR IGNORE INTO {resource} VALUES (?, ?)", (record, own)).rowcount
+            if own:
+                db.execute("INSERT OR IGNORE INTO kept VALUES (?, ?)", (own, until))
+            ended = row.get(time, "")[:26]
+            if is_time(ended):
+                oldest = min(oldest or ended, ended)
+        if oldest:
+            sql = "UPDATE resource SET oldest = ? WHERE name = ? AND coalesce(oldest > ?, 1)"
+            db.execute(sql, (oldest, resource, oldest))
+    return count
+
+
+def owner_of(resource: str, record: str, conference: object) -> str | None:
+    """The conference with which a record is forgotten; None for what is kept for good."""
+    if resource == "conference":
+        return record
+    return (uri_id(conference) or record) if resource == "participant" else None
+
+
+def _take_over(ledger: Ledger, version: int, now: datetime) -> None:
+    db, today = ledger.db, f"{now:%Y-%m-%d}"
+    for sql in (*COPIED[version], *COPIED_ALWAYS):
+        db.execute(sql, {"day": today} if ":day" in sql else ())
+    marks = {name: parse_time(mark) for name, mark in db.execute("SELECT name, mark FROM old_resource")}
+    known = [mark for name, mark in marks.items() if mark and name in ("conference", "participant")]
+    first, complete = _beginning(db, version)
+    if first and known:
+        # What ended before was not wanted, and is not until DATA_SINCE asks for it.
+        ledger.note(since=first, doubt="the ledger of an earlier version was taken over")
+        for resource in RESOURCES:
+            if mark := marks.get(resource.name):
+                begins = max(first, min(complete or first, mark))
+                ledger.cover(resource.name, {BEFORE: [Span(first, begins)], COVERED: [Span(begins, mark)]})
+                db.execute("UPDATE resource SET oldest = ? WHERE name = ?", (format_time(first), resource.name))
+    for name in OLD_TABLES[version]:
+        db.execute(f"DROP TABLE old_{name}")
+
+
+def _beginning(db: sqlite3.Connection, version: int) -> tuple[datetime | None, datetime | None]:
+    """Where collection began, and since when it is complete, as an earlier version knew it."""
+    if version == 2:
+        facts = dict(db.execute("SELECT name, value FROM old_fact"))
+        return parse_time(facts.get("first")), parse_time(facts.get("complete"))
+    oldest = [text for (text,) in db.execute("SELECT oldest FROM resource WHERE oldest IS NOT NULL")]
+    marks = [text for (text,) in db.execute("SELECT mark FROM old_resource WHERE mark IS NOT NULL")]
+    text = max(oldest, default=min(marks, default=None))
+    return parse_time(text), None
+
+
+def is_time(text: str) -> bool:
+    """Whether it is a time as the node writes it; those sort as they follow in time."""
+    return len(text) >= 19 and text[4] == text[7] == "-" and text[10] == "T" and text[:4].isdecimal()

@@ -1,0 +1,38 @@
+"""The commands besides collect, each in a room of its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pexip_history.errors import DONE
+from pexip_history.settings.environment import Settings
+
+
+def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
+    """Carry out the command and return the exit code. Raises CollectorError, OSError, sqlite3.Error."""
+    match asked.command:
+        case "status":
+            from pexip_history.operate.status import status
+
+            return status(settings, asked.json)
+        case "report":
+            from pexip_history.operate.report_page import report
+
+            progress = print if sys.stdout.isatty() else lambda text: None
+            os.umask(settings.umask)
+            print(report(settings, asked.first, asked.last, asked.output, asked.hide_names, progress))
+            return DONE
+        case "check":
+            from pexip_history.operate.check import check
+
+            return check(settings, asked.notify)
+        case "health":
+            from pexip_history.operate.health import health
+
+            return health(settings)
+        case _:
+            from pexip_history.operate.crontab import crontab
+
+            return crontab(settings)

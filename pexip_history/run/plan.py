@@ -1,0 +1,52 @@
+"""What to ask next: a calculation from what was asked, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import zip_longest
+
+from pexip_history.ledger.spans import Span, merge, without
+
+DAY = timedelta(days=1)
+
+Reading = Mapping[str, Span]
+"""A window for each resource, by its name; together they become one set of dated files."""
+
+
+def plan(asked: Mapping[str, Sequence[Span]], since: datetime, now: datetime) -> list[Reading]:
+    """The readings that are due: everything between `since` and now that was not asked for, each moment once.
+
+    The schedule's own comes first: for each resource from the end of what was asked to now; where nothing was, the day
+    before now. Then what is older, oldest first, because that is what the node forgets next.
+    """
+    own = {name: own_window(spans, since, now) for name, spans in asked.items()}
+    older = {name: without([Span(since, own[name].start)], spans) for name, spans in asked.items()}
+    rest = zip_longest(*([(name, span) for span in spans] for name, spans in older.items()))
+    return [own, *(dict(filter(None, entries)) for entries in rest)]
+
+
+def own_window(asked: Sequence[Span], since: datetime, now: datetime) -> Span:
+    """What a scheduled run asks for of one resource; empty where all was asked up to now."""
+    spans = merge(asked)
+    end = spans[-1].end if spans else now - DAY
+    return Span(min(max(end, since), now), now)
+
+
+def by_hand(window: Span, covered: Mapping[str, Sequence[Span]]) -> list[Reading]:
+    """The readings that make up a window that a user asks for: what of it is not covered, oldest first.
+
+    A window that is covered whole is read again as it is.
+    """
+    pieces = {name: without([window], spans) for name, spans in covered.items()}
+    if not any(pieces.values()):
+        return [dict.fromkeys(covered, window)]
+    return [
+        dict(filter(None, entries))
+        for entries in zip_longest(*([(name, span) for span in spans] for name, spans in pieces.items()))
+    ]
+
+
+def believed(spans: Sequence[Span], now: datetime) -> list[Span]:
+    """The spans without those that reach ahead of now: a clock was wrong, and what they hold is not known."""
+    return [span for span in merge(spans) if span.end <= now]

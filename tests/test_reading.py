@@ -1,0 +1,190 @@
+"""Our CSV files are read in bounded pieces, whatever somebody made of them, and every row's place is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexip_history.folder import reading
+from pexip_history.folder.opening import NotAFile
+from pexip_history.folder.reading import MOST, MOST_CELLS, NotOurs, cut_at, header, open_rows, read_rows
+from pexip_history.folder.rewriting import new_file, rewrite
+
+HEADER = b"id,name,end_time\r\n"
+MB = 1 << 20
+
+
+def made(folder: Path, content: bytes) -> Path:
+    path = folder / "pexHistoryPart.csv"
+    path.write_bytes(content)
+    return path
+
+
+READ = """
+import re, sys
+from pathlib import Path
+from pexip_history.errors import CollectorError
+from pexip_history.folder.reading import header, read_rows
+for name in sys.argv[1:]:
+    try:
+        print(header(Path(name)) and all(read_rows(Path(name))))
+    except CollectorError as error:
+        print(error)
+print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+CELL = st.text(st.sampled_from('ab,"\r\n;\0\ufeffé😀 '), max_size=6)
+TEXTS = st.lists(st.lists(CELL, min_size=3, max_size=3), max_size=6)
+
+
+@given(rows=TEXTS, raw=st.binary(max_size=40), piece=st.integers(1, 30), bom=st.booleans())
+def test_rows_are_those_of_csv_and_their_places_are_right(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], raw: bytes, piece: int, bom: bool
+) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    content = (reading.BOM if bom else b"") + HEADER + text.getvalue().encode() + raw
+    path = made(tmp_path_factory.mktemp("data"), content)
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        expected = [row for row in list(csv.reader(file))[1:] if row]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "PIECE", piece)
+        with open_rows(path) as found:
+            assert found.header == ["id", "name", "end_time"]
+            seen = [(row, found.begin, found.end) for row in found]
+            assert found.end == len(content)
+    assert [row for row, _, _ in seen] == expected
+    for place, (row, begin, end) in enumerate(seen):
+        alone = content[begin:end].decode(errors="replace")
+        assert [r for r in csv.reader(io.StringIO(alone, newline="")) if r] == [row]
+        with open_rows(path, end) as rest:
+            assert list(rest) == expected[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("last", "cut"),
+    [
+        (b"", False),
+        (b"3,c,z\r\n", False),
+        (b"3,c,z\n", False),
+        (b"3,c,z\r", False),
+        (b"3,c,z\r\n\r\n", False),
+        (b"3,c,z", True),
+        (b"3,c\r\n", True),
+        (b'3,c,"z\r\n', True),
+        (b'3,"c\r\n\r\n', True),
+        (b"3", True),
+        (b"3,c,z\0\0\0", True),
+        (b"\0" * 100, True),
+    ],
+)
+def test_a_last_row_that_may_be_a_part_of_one_is_told_from_whole_ones(tmp_path: Path, last: bytes, cut: bool) -> None:
+    whole = HEADER + b'1,a\r\n2,"b\r\n",y\r\n'  # a short row before the last is a user's
+    path = made(tmp_path, whole + last)
+    assert cut_at(path) == (len(whole) if cut else None)
+    assert cut_at(path, len(HEADER)) == cut_at(path)
+    assert cut_at(path, len(whole)) == cut_at(path)
+    ids = ["1", "2", "3"] if last and not cut else ["1", "2"]
+    assert [row["id"] for row in read_rows(path)] == ids
+
+
+def test_what_has_no_rows_has_none(tmp_path: Path) -> None:
+    assert header(tmp_path / "none") is None
+    assert header(made(tmp_path, b"")) == []
+    assert header(made(tmp_path, b"\xef\xbb\xbfid,name")) == ["id", "name"]
+    assert list(read_rows(made(tmp_path, HEADER))) == []
+    with pytest.raises(FileNotFoundError), open_rows(tmp_path / "none"):
+        pass
+
+
+BOMBS = {
+    "a stray quote": b'1,"' + b"a,b,c\r\n" * (2 * MB),
+    "a line without end": b"x" * (9 * MB),
+    "zeros": b"\0" * MB,
+    "a cell": b'1,"' + b"x" * MOST + b'",y\r\n',
+    "cells": b"ab," * (2 * MB) + b"\r\n",
+    "cells behind quotes that open none": b'a"' + b",ab" * (2 * MB) + b"\r\n",
+    "cells between quotes": b'"a""b",c,' * (MB // 2) + b"\r\n",
+    "cells in lines of an open quote": b'"\n' + b'",ab,"\n' * MB,
+}
+
+
+def test_a_row_that_cannot_be_ours_is_refused_by_name_in_little_memory(tmp_path: Path) -> None:
+    for name, bomb in BOMBS.items():
+        (tmp_path / name).write_bytes(HEADER + b"1,a,z\r\n" + bomb)
+    os.truncate(tmp_path / "zeros", 2 << 30)
+    (tmp_path / "a header").write_bytes(b"x" * (9 * MB))
+    names = [*BOMBS, "a header"]
+    paths = [str(tmp_path / name) for name in names]
+    done = subprocess.run([sys.executable, "-c", READ, *paths], check=True, capture_output=True, text=True)
+    *said, kilobytes = done.stdout.splitlines()
+    for name, path, line in zip(names, paths, said, strict=True):
+        assert line.startswith(f"{path} holds, from byte {0 if name == 'a header' else 25} on, a "), line
+    assert int(kilobytes) < 80 * 1024, done.stdout
+
+
+def test_what_cannot_be_ours_is_rewritten_by_none(tmp_path: Path) -> None:
+    path = made(tmp_path, HEADER + b"1,a,z\r\n" + BOMBS["a cell"])
+    with pytest.raises(NotOurs), new_file(tmp_path / "new") as target:
+        rewrite(path, target, ["id"], ["id"], False)
+    assert [found.name for found in tmp_path.iterdir()] == ["pexHistoryPart.csv"]  # no draft stays
+
+
+def test_the_largest_row_of_ours_is_read(tmp_path: Path) -> None:
+    quoted, plain = b'"' + b'[""a"",1],' * 600_000 + b'"', b",x" * (MOST_CELLS - 2)
+    path = made(tmp_path, HEADER + b"1," + quoted + b",z\r\n1,2" + plain + b"\r\n")
+    assert [len(row) for row in open_list(path)] == [3, MOST_CELLS]
+
+
+def open_list(path: Path) -> list[list[str]]:
+    with open_rows(path) as rows:
+        return list(rows)
+
+
+def test_what_is_not_utf_8_is_read_as_asked(tmp_path: Path) -> None:
+    path = made(tmp_path, HEADER + b"1,Bj\xf8rn,z\r\n")
+    assert open_list(path) == [["1", "Bj\ufffdrn", "z"]]
+    with open_rows(path, errors="surrogateescape") as rows:
+        assert list(rows) == [["1", "Bj\udcf8rn", "z"]]
+    with open_rows(path, errors="strict") as rows, pytest.raises(NotOurs, match="from byte 18 on"):
+        list(rows)
+
+
+def test_no_link_of_a_strangers_and_no_fifo_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("fifo", "device", "."):
+        with pytest.raises(NotAFile):
+            header(tmp_path / name)
+
+
+def test_a_file_is_rewritten_under_other_columns_without_some_rows_and_with_others_changed(tmp_path: Path) -> None:
+    path = made(tmp_path, HEADER + b"1,a,y,more\r\n2\r\n\r\n3,Bj\xf8rn,z\r\n")
+    with new_file(path) as target:
+        count = rewrite(
+            path,
+            target,
+            ["id", "name", "end_time"],
+            ["end_time", "new", "id", "name"],
+            True,
+            drop=lambda row: row["id"] == "2",
+            change=lambda row: row.update(name="") if row["id"] == "1" else None,
+        )
+    assert count == 2
+    assert path.read_bytes() == b"\xef\xbb\xbfend_time,new,id,name\r\ny,,1,,more\r\nz,,3,Bj\xf8rn\r\n"
+
+
+def test_columns_of_the_same_name_keep_their_own_cells(tmp_path: Path) -> None:
+    path, columns = made(tmp_path, b"id,,\r\n1,a,b\r\n"), ["id", "", ""]
+    with new_file(path) as target:
+        rewrite(path, target, columns, [*columns, "new"], False, change=lambda row: row.update(id="2"))
+    assert path.read_bytes() == b"id,,,new\r\n2,a,b,\r\n"
