@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint image picture test-image test-browser test-crash-syscalls test-power-cut test-model test-mutants simulate-year audit \
+.PHONY: help demo test test-long lint image picture test-image test-browser test-crash-syscalls test-power-cut test-mutants simulate audit \
 	bench test-spreadsheet test-spark hook release-notes lock pin-base
 
 help:  ## this list
@@ -45,17 +45,14 @@ test-image: $(VENV)/ready  ## the image on a Docker Engine
 test-crash-syscalls: $(VENV)/ready  ## kill at every system call (needs strace)
 	@$(BIN)/python -m tests.crash_syscalls
 
-simulate-year: $(VENV)/ready  ## a year of misfortunes, compared id by id: make simulate-year SEEDS=1-20
-	@$(BIN)/python -m tests.year --seeds $(or $(SEEDS),1-3)
+simulate: $(VENV)/ready  ## thousands of made-up weeks of misfortunes: make simulate EXAMPLES=3000
+	@SIMULATION_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/python -m pytest tests/test_simulation.py -m slow
 
 test-power-cut: $(VENV)/ready  ## cut the power after every change of a run (needs strace)
 	@$(BIN)/python -m tests.power_cut
 
-test-model: $(VENV)/ready  ## thousands of made-up histories: make test-model MODEL_EXAMPLES=3000
-	@MODEL_EXAMPLES=$(or $(MODEL_EXAMPLES),3000) $(BIN)/python -m pytest tests/test_model.py
-
-test-mutants: $(VENV)/ready  ## break the lines that keep promises, one at a time: make test-mutants WORDS=ledger
-	@$(BIN)/python -m tests.mutants $(WORDS)
+test-mutants: $(VENV)/ready  ## break rooms on purpose, in one place at a time: make test-mutants WORDS=ledger/ SAMPLE=50
+	@$(BIN)/python -m tests.mutants $(WORDS) --sample $(or $(SAMPLE),30)
 
 test-spreadsheet: $(VENV)/ready  ## what a spreadsheet makes of the files (needs Debian's libreoffice-calc)
 	@$(BIN)/python -m pytest tests/spreadsheet

@@ -7,6 +7,7 @@
 set -Eeuo pipefail
 
 _main() {
+    no_secret_in_sight
     case ${1-} in
         '') exec tini -s -- "$0" schedule ;;
         schedule) in_data_folder take-over; schedule ;;
@@ -15,17 +16,28 @@ _main() {
     esac
 }
 
+root() { [[ $(id -u) == 0 ]]; } # bash takes EUID over from the environment
+
+# Who has the same user ID on the host may look into a process until it has protected itself. A file on the host can be
+# kept from them; and what root starts is root's until it has.
+no_secret_in_sight() {
+    local name
+    root || for name in DEFAULT_MGR_SECRET DATA_PING_URL DATA_NOTIFY_URLS; do
+        [[ -z ${!name-} ]] || stop_with "$name is in the environment of a container that was started as user $(id -u), and whoever has that user ID on the host can read it: put it in a file and name that in ${name}_FILE, or start the container without --user"
+    done
+}
+
 stop_with() { printf 'entrypoint: %s\n' "$1" >&2; exit "${2:-2}"; }
 
 # As the folder's owner, who could read what the process was given: no secret, no more than it needs.
 in_data_folder() {
-    ((EUID == 0)) || return 0
+    root || return 0
     env -i PATH="$PATH" PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 DATA_DIR="${DATA_DIR-}" PUID="${PUID-}" PGID="${PGID-}" \
         python3 -s -m pexip_history.container.errands "$1"
 }
 
 schedule() {
-    ((EUID == 0)) || stop_with 'cron needs root: start the container without --user (the collection itself runs as PUID:PGID), or with the argument "collect", from a scheduler of your own.'
+    root || stop_with 'cron needs root: start the container without --user (the collection itself runs as PUID:PGID), or with the argument "collect", from a scheduler of your own.'
     local dir crontab status=0 at_start=${DATA_RUN_ON_START-}
     for dir in /run /tmp /var/spool/cron/crontabs; do
         [[ -w $dir ]] || stop_with "cron must write to $dir: with a read-only root add --tmpfs /run --tmpfs /tmp --tmpfs /var/spool/cron/crontabs:mode=1730"
@@ -35,13 +47,15 @@ schedule() {
     (umask 077 && printf '%s\n' "$crontab" >/var/spool/cron/crontabs/root)
 
     exec 3>&1 # the crontab sends a run's output here
-    # Cron logs to syslog, which a container has none of; with a debug flag the lines go to stderr.
-    cron -f -L 5 -x misc 2> >(exec sed -u 's/^log_it: /cron: /; /^debug flags/d' >&2) &
+    # Cron logs to syslog, which a container has none of; with a debug flag the lines go to stderr. A run says itself
+    # how it ended (exit 1, 2, 75); of one that was killed cron alone can tell.
+    cron -f -L 4 -x misc 2> >(exec sed -u 's/^log_it: /cron: /; /^debug flags/d; / cron started$/d; / INFO (/d; /exit status \(1\|2\|75\))\?$/d' >&2) &
     cron=$!
     trap stop TERM INT
     case ${at_start//[[:space:]\"\']/} in
         [Tt][Rr][Uu][Ee] | [Yy][Ee][Ss] | [Oo][Nn] | 1) collector.py collect --if-due & ;;
     esac
+    collector.py check --at-start &
     wait "$cron" || status=$?
     stop_with "cron ended unexpectedly (status $status)" 1
 }

@@ -21,7 +21,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT / "demo-data"
+DATA = ROOT / "demo"
+"""Not ./demo-data: what Compose's demo wrote there may be another user's."""
 PASSWORD = "correct horse battery staple"
 COLUMNS = {
     "pexHistoryConf.csv": ["end_time", "name", "service_type", "participant_count", "duration"],
@@ -33,6 +34,8 @@ DAYS = 60
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if DATA.exists() and (DATA.stat().st_uid != os.geteuid() or not os.access(DATA, os.R_OK | os.W_OK | os.X_OK)):
+        sys.exit(f"{DATA} is another user's; remove it as that user (sudo rm -r {DATA}), and start again.")
     if DATA.exists() and any(DATA.iterdir()) and not (DATA / ".collector").exists():
         sys.exit(f"{DATA} holds something else than the last demo's files; move it away.")
     shutil.rmtree(DATA, ignore_errors=True)
@@ -65,7 +68,7 @@ def main() -> int:
     title("Where to go next")
     print(f"The files are in {relative(DATA)}; any spreadsheet opens them, and so does pandas or DuckDB.")
     print(f"What they say is in {relative(DATA / 'report.html')}; open it in a browser.")
-    print("README.md has the three ways to collect from your own Management Node, on a schedule.")
+    print("README.md says how to collect from your own Management Node, on a schedule.")
     return 0
 
 

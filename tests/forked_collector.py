@@ -233,6 +233,7 @@ def run(order: list[Any], steps: Steps) -> int:
         code = int(exit.code or 0)
     except BaseException:  # noqa: BLE001  as the interpreter would at its end
         traceback.print_exc()
+    sys.stdout.flush()  # a forked child ends without
     return code
 
 

@@ -26,12 +26,19 @@ Talk = Callable[[str, Send], None]
 class RawNode:
     """Runs between start() and stop(), or in a `with`; `greet` has the plain connection before TLS does."""
 
-    def __init__(self, talk: Talk, *, host: str = "127.0.0.1", greet: Callable[[socket.socket], object] | None = None):
+    def __init__(
+        self,
+        talk: Talk,
+        *,
+        host: str = "127.0.0.1",
+        greet: Callable[[socket.socket], object] | None = None,
+        certificate: certificates.Certificate | None = None,
+    ):
         self.talk, self.greet = talk, greet
-        self.certificate = certificates.issued(host)
+        self.certificate = certificate or certificates.issued(host)
         self.targets: list[str] = []
         self.heads: list[bytes] = []
-        self._context = self.certificate.context()
+        self.context = self.certificate.context()
         self._listener = socket.create_server((host, 0))
         self._open: set[socket.socket] = set()
         self.address = "{}:{}".format(*self._listener.getsockname())
@@ -62,7 +69,7 @@ class RawNode:
             if self.greet:
                 self.greet(plain)
             plain.settimeout(20)
-            with self._context.wrap_socket(plain, server_side=True) as connection:
+            with self.context.wrap_socket(plain, server_side=True) as connection:
                 self._open.add(connection)
                 connection.settimeout(60)
                 received = b""

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -14,10 +15,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pexip_history import __version__
+from pexip_history.operate import check
 from pexip_history.operate import health as operate
 from pexip_history.settings.environment import read_settings
 from tests.conftest import COLLECTOR, Collector
@@ -67,17 +70,17 @@ LABELS = ["settings", "name", "TLS", "credentials", "history", "clock", "data fo
 
 
 def lines_of(output: str) -> dict[str, str]:
-    """What check says of each thing, by its label: `ok   ...` or `FAIL ...`."""
+    """What check says of each thing, by its label: `ok ...`, `info ...`, `warn ...` or `FAIL ...`."""
     found = {}
     for line in output.splitlines():
-        match = re.fullmatch(r"(ok  |FAIL) ([\w ]+): (.+)", line)
+        match = re.fullmatch(r"(ok  |info|warn|FAIL) ([\w ]+): (.+)", line)
         assert match, line
         found[match[2]] = f"{match[1].strip()} {match[3]}"
     return found
 
 
 def test_check_has_a_line_for_each_thing_that_must_hold(node: ManagementNode, collector: Collector) -> None:
-    node.max_limit = 500
+    node.max_limit, node.tells_time = 500, True
     node.load(calls(seed=1, day=DAY, conferences=10))
     at(node, collector, MIDNIGHT)
     collector.env |= {"DATA_CRON_TIME": "5 0 * * *", "TZ": "Europe/Oslo"}
@@ -170,6 +173,134 @@ def test_check_sends_a_wrong_password_once(node: ManagementNode, collector: Coll
     node.secret = "another"
     assert collector("check").code == 1
     assert [request.status for request in node.requests].count(401) == 1
+
+
+def test_check_calls_ok_only_what_was_tried_and_found_so(node: ManagementNode, collector: Collector) -> None:
+    node.tells_time = False
+    del collector.env["DEFAULT_MGR_CA_FILE"]
+    collector.env |= {"DEFAULT_MGR_TLS_VERIFY": "false", "DATA_PING_URL": "http://127.0.0.1:9/ping/x"}
+    outcome = collector("check")
+    assert outcome.code == 0, "a run would go well"
+    found = lines_of(outcome.stdout)
+    assert found["TLS"].startswith("warn not verified (DEFAULT_MGR_TLS_VERIFY=false): anyone in between can read")
+    assert node.certificate
+    assert node.certificate.fingerprint in found["TLS"]
+    assert found["clock"] == "info the node does not tell its time"
+    assert found["schedule"].startswith("info none (DATA_CRON_TIME is not set)")
+    assert found["told of failures"].startswith("info DATA_PING_URL (127.0.0.1:9); not tried")
+
+
+@pytest.mark.parametrize(("free", "mark"), [(45_000_000, "FAIL"), (400_000_000, "warn"), (5_000_000_000, "ok")])
+def test_check_calls_no_folder_ok_that_has_no_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free: int, mark: str
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    settings = read_settings({"DEFAULT_MGR_ADDRESS": "127.0.0.1:9", "DATA_DIR": str(tmp_path / "data")}, node=False)
+    code = check.check(settings)
+    found = lines_of(capsys.readouterr().out)
+    assert code == 1, "no node is there"
+    assert found["data folder"].split()[0] == mark
+    assert ("free some space" in found["data folder"]) == (mark != "ok")
+
+
+def test_check_with_notify_fails_where_nobody_is_told(node: ManagementNode, collector: Collector) -> None:
+    outcome = collector("check", "--notify")
+    assert outcome.code == 1
+    assert lines_of(outcome.stdout)["told of failures"].startswith("FAIL nobody; set DATA_PING_URL")
+
+
+def started(collector: Collector, **settings: str) -> str:
+    """A container that schedules runs starts with these settings: what its log says."""
+    before = dict(collector.env)
+    collector.env |= settings
+    outcome = collector("check", "--at-start")
+    collector.env = before
+    assert (outcome.code, outcome.stdout) == (0, "")
+    return outcome.stderr
+
+
+def test_check_names_what_the_running_container_has_otherwise(node: ManagementNode, collector: Collector) -> None:
+    assert "container" not in lines_of(collector("check").stdout)
+    started(collector, DATA_CRON_TIME="5 0 * * *", DEFAULT_CONF_LIMIT="10")
+    collector.env |= {"DATA_CRON_TIME": "7 0 * * *", "TZ": "Europe/Oslo"}
+    outcome = collector("check")
+    assert outcome.code == 0, "the new settings are right; they are not yet the container's"
+    said = lines_of(outcome.stdout)["container"]
+    assert said.startswith("warn the one that was started ")
+    for other in (
+        "DATA_CRON_TIME ('5 0 * * *', here '7 0 * * *')",
+        "DEFAULT_CONF_LIMIT ('10', here not set)",
+        "TZ (not set, here 'Europe/Oslo')",
+        "docker compose up -d",
+    ):
+        assert other in said
+    assert "DEFAULT_MGR_ADDRESS" not in said
+    collector("collect")
+    assert "DATA_CRON_TIME" in lines_of(collector("check").stdout)["container"], "a run leaves the note where it is"
+
+
+def test_what_a_container_leaves_for_check_tells_nothing_of_a_secret(
+    node: ManagementNode, collector: Collector
+) -> None:
+    secrets = {"DATA_PING_URL": "http://127.0.0.1:9/ping/s3cret", "DATA_NOTIFY_URLS": "json://127.0.0.1:9/s3cret"}
+    collector.env |= secrets
+    started(collector)
+    [note] = (collector.data / ".collector").glob("container/settings.json")
+    text = note.read_text()
+    assert "s3cret" not in text
+    assert node.secret not in text
+    assert {json.loads(text)["settings"][name] for name in (*secrets, "DEFAULT_MGR_SECRET")} == {"set"}
+    said = lines_of(collector("check").stdout)["container"]
+    assert said.startswith("info "), "that a secret is the same cannot be known, so it is not ok"
+    assert "DATA_NOTIFY_URLS and DATA_PING_URL and DEFAULT_MGR_SECRET cannot be seen" in said
+
+
+def test_with_the_password_in_a_file_the_container_has_these_settings(
+    node: ManagementNode, collector: Collector, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text(collector.env.pop("DEFAULT_MGR_SECRET"))
+    collector.env["DEFAULT_MGR_SECRET_FILE"] = str(tmp_path / "secret")
+    started(collector)
+    assert re.fullmatch(
+        "ok the one that was started .* has these settings", lines_of(collector("check").stdout)["container"]
+    )
+
+
+@pytest.mark.parametrize("held", [b"", b"[1]", b'{"started": 1}', b"{" * 70_000, b'{"a":' * 9000, b"\xff\x00"])
+def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
+    node: ManagementNode, collector: Collector, held: bytes
+) -> None:
+    started(collector)
+    [note] = (collector.data / ".collector").glob("container/settings.json")
+    note.write_bytes(held)
+    outcome = collector("check")
+    assert lines_of(outcome.stdout)["container"].endswith(
+        "is damaged; docker compose up -d --force-recreate writes it again"
+    )
+    note.unlink()
+    note.symlink_to("/etc/passwd")
+    assert "is a symbolic link" in lines_of(collector("check").stdout)["container"]
+    assert "settings.json is a symbolic link" in started(collector)
+
+
+def test_a_container_says_at_its_start_which_node_and_what_the_first_run_will_do(
+    node: ManagementNode, collector: Collector
+) -> None:
+    node.load(calls(seed=1, day=DAY, conferences=10))
+    at(node, collector, MIDNIGHT)
+    said = started(collector).splitlines()
+    assert said[0] == f"Version {__version__} of the collector, for {node.address}"
+    assert said[1].startswith("There are 10 conferences, ended 2026-11-23T00:00:00 to ")
+    assert said[2].startswith("The first run collects the day before it")
+    collector("collect")
+    assert started(collector).splitlines()[-1].startswith("The next run collects what is new")
+
+
+def test_a_failed_check_at_the_start_stops_nothing(node: ManagementNode, collector: Collector) -> None:
+    node.secret = "another"
+    said = started(collector)
+    assert "FAIL credentials: " in said
+    assert said.endswith("The container goes on, and its runs will try.\n")
 
 
 # status

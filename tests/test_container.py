@@ -18,6 +18,7 @@ from pexip_history.container import privileges
 from pexip_history.container.privileges import Asked
 from pexip_history.errors import CollectorError
 
+from .conftest import ROOT
 from .privileged import as_root, in_child, open_to_all
 
 pytestmark = as_root
@@ -90,7 +91,9 @@ def test_links_hard_links_and_fifos_are_left_alone(folder: Path, tmp_path: Path)
 def test_a_hard_link_that_the_owner_cannot_write_is_explained(folder: Path) -> None:
     (folder.parent / "shadow").write_text("")
     (folder / "pexHistoryConf.csv").hardlink_to(folder.parent / "shadow")
-    with pytest.raises(CollectorError, match=r"pexHistoryConf.csv is not writable for 1000:1000 and has another name"):
+    with pytest.raises(
+        CollectorError, match=r"user 1000:1000 cannot write to .*pexHistoryConf.csv, and it has a hard link"
+    ):
         take_over(folder)
 
 
@@ -117,7 +120,7 @@ def test_a_data_folder_behind_a_link_is_refused_with_its_own_name(folder: Path, 
     (etc / "data").mkdir(parents=True)
     (folder / "link").symlink_to(etc / "data" if way == "the folder" else etc)
     asked = folder / "link" if way == "the folder" else folder / "link" / "data"
-    with pytest.raises(CollectorError, match=f"leads over a link to {etc}/data; give the folder's own name"):
+    with pytest.raises(CollectorError, match=f"is behind a symbolic link; give the real path, {etc}/data"):
         take_over(asked)
     assert etc.stat().st_uid == (etc / "data").stat().st_uid == 0
 
@@ -133,6 +136,66 @@ def test_a_folder_that_the_image_brought_is_not_given_away(folder: Path, monkeyp
     assert (folder.parent / "made" / "again").stat().st_uid == 1000
 
 
+@pytest.mark.parametrize("mounted", [False, True])
+def test_a_data_folder_that_its_owner_could_not_reach_is_refused_and_not_made(folder: Path, mounted: bool) -> None:
+    closed = folder.parent / "root"
+    closed.mkdir()
+    closed.chmod(0o700)
+    path = closed / "calls" / "data"
+    if mounted:
+        path.mkdir(parents=True)
+    with pytest.raises(
+        CollectorError, match=rf"DATA_DIR: {path} cannot be reached by user 1000:1000, since {closed} is"
+    ):
+        take_over(path)
+    assert path.exists() is mounted
+
+
+# The entrypoint itself
+
+
+SCRIPT = (ROOT / "entrypoint.sh").read_text()
+
+
+def entrypoint(script: str, *arguments: str, user: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", script, "entrypoint.sh", *arguments],
+        user=user,
+        group=user,
+        extra_groups=[],
+        env={"PATH": os.environ["PATH"], **environ},
+        cwd="/",
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("name", ["DEFAULT_MGR_SECRET", "DATA_PING_URL", "DATA_NOTIFY_URLS"])
+@pytest.mark.parametrize("argument", ["collect", "check", "scheduled", None])
+def test_a_secret_in_the_environment_of_a_container_that_is_not_roots_is_refused(
+    name: str, argument: str | None
+) -> None:
+    script = SCRIPT.replace("exec ", "echo ")
+    arguments = [argument] if argument else []
+    done = entrypoint(script, *arguments, user=4242, **{name: "s3cret"})
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(
+        f"entrypoint: {name} is in the environment of a container that was started as user 4242"
+    )
+    assert f"name that in {name}_FILE, or start the container without --user" in done.stderr
+    assert "s3cret" not in done.stderr
+    for harmless in ({name: ""}, {f"{name}_FILE": "/run/secrets/x"}, {"DEFAULT_MGR_ADDRESS": "mgr"}):
+        assert "is in the environment" not in entrypoint(script, "collect", user=4242, **harmless).stderr
+
+
+def test_root_is_root_whatever_the_environment_says() -> None:
+    script = SCRIPT.replace('_main "$@"', "root && echo root || echo other")
+    for environ in ({}, {"EUID": "1000", "UID": "1000"}, {"EUID": "0", "UID": "0"}):
+        assert entrypoint(script, **environ).stdout == "root\n"
+        assert entrypoint(script, user=4242, **environ).stdout == "other\n"
+
+
 def test_a_file_name_is_shown_without_what_moves_the_cursor(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     os.chown(folder, 1000, 1000)
     path = folder / "pexHistoryConf.csv\x1b[2J\x9b\u202e\n"
@@ -141,7 +204,7 @@ def test_a_file_name_is_shown_without_what_moves_the_cursor(folder: Path, capfd:
     environ = {"DATA_DIR": str(folder)}
     assert in_child(lambda: container.main("take-over", environ)) == 2
     said = capfd.readouterr().err
-    assert r"pexHistoryConf.csv\x1b[2J\x9b\u202e\x0a is not writable" in said
+    assert r"pexHistoryConf.csv\x1b[2J\x9b\u202e\x0a, and it has a hard link" in said
     assert said.count("\n") == 1
 
 

@@ -295,12 +295,13 @@ def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe_and_no_other_doe
         assert history.column(name)[: len(texts)] == [*("'" + text for text in RUN), *DATA]
 
 
-# What begins a cell only for some programs: where `;` or a tab separates, a line ends, or blanks are passed over.
+# What begins a cell only for some programs: where `;`, `|` or a tab separates, a line ends, or blanks are passed over.
 PLACES = {
     " =x": "' =x", "\u00a0=x": "'\u00a0=x", "\u3000@x": "'\u3000@x", "\ufeff=x": "'\ufeff=x", "\u200b+x": "'\u200b+x",
     "\uff1d1": "'\uff1d1", "\uff0b\uff21": "'\uff0b\uff21", "\uff0d1x": "'\uff0d1x", "\uff20x": "'\uff20x",
     "\n=x": "'\n'=x",
     ";=cmd|'/c calc'!A0;": ";'=cmd|'/c calc'!A0;", "a; =1": "a;' =1", "a\t=1": "a\t'=1", "a\r\n-x": "a\r\n'-x",
+    "|=1+1": "|'=1+1", "a|@x|-5|b": "a|'@x|-5|b", "a|\"+x": "a|'\"+x", "a|;=1": "a|;'=1", "a | b": "a | b",
     'a;"=1"': "a;'\"=1\"", "a; b": "a; b", "Win64; x64": "Win64; x64", "a; -5": "a; -5",
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ import email.policy
 import json
 import logging
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -32,6 +33,7 @@ from aiosmtpd.controller import Controller
 
 from pexip_history.operate import notify
 from pexip_history.operate.message import LONGEST, Message, due, unrecorded
+from pexip_history.operate.plain import plain
 from pexip_history.settings.environment import Settings, read_settings
 from pexip_history.settings.values import ping_url
 from tests.conftest import ROOT
@@ -535,9 +537,48 @@ notify.try_all(read_settings({{"DATA_PING_URL": "http://{silent}/", "DATA_NOTIFY
 def test_a_message_is_text_in_whatever_form_it_travels(mail: tuple[str, Postbox]) -> None:
     evil = Message(NODE, "the node said <script>alert(1)</script>\n\nand more")
     # private: what Apprise is given cannot be seen from outside
-    ((_, work),) = notify._messages((f"mailto://{mail[0]}?from=a@example.com&to=b@example.com",), evil, False)
+    settings = settings_for(None, f"mailto://{mail[0]}?from=a@example.com&to=b@example.com")
+    ((_, work),) = notify._messages(settings, evil, False)
     assert work() is None
     sent = email.message_from_bytes(mail[1][0].content, policy=email.policy.default)
     for part in sent.walk():
         if part.get_content_type() == "text/html":
             assert "<script>" not in part.get_content()
+
+
+OUTSIDE = [
+    ("@everyone and <@&42>, ops@evil.example", "(at)everyone and ‹(at)&42›, ops(at)evil[.]example"),
+    ("<!channel> <https://evil.example|here> #general", "‹!channel› ‹https[:]//evil[.]example¦here› ♯general"),
+    ("[click](https://evil.example/x?y=1)", "(click)(https[:]//evil[.]example/x?y=1)"),
+    ("<a href='//evil.example'>**free** `x` ~~y~~ _z_ __w__</a>", None),
+    ("Location: HTTPS://192.0.2.66/x, evil\u3002example", "Location: HTTPS[:]//192[.]0[.]2[.]66/x, evil[.]example"),
+    ("javascript://x mailto:a@b.example www.evil.example", None),
+    ("a\r\x1b[31m\u202eb", "a\\x0d\\x1b(31m\\u202eb"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), OUTSIDE)
+def test_what_strangers_wrote_is_no_mention_no_markup_and_no_link(text: str, shown: str | None) -> None:
+    found = plain(f"the subject is CN={text}", NODE).removeprefix("the subject is CN=")
+    assert shown is None or found == shown
+    assert not re.search(r"[@<>`*~|#]|://|\]\(|\b_|_\b|\w\.\w", found)
+    from apprise.plugins.discord import NotifyDiscord
+
+    discord = NotifyDiscord("1" * 18, "t" * 68)
+    assert discord.ping_payload(found) == {}, "what Apprise would make a mention of"
+
+
+def test_what_is_ours_and_the_users_stays_what_it_is() -> None:
+    for text in (
+        f"{NODE}:8443: check DEFAULT_MGR_CA_FILE and pexHistoryConf.csv.set-aside-2026; see collector.py check",
+        "2 runs since 2026-11-11 01:05:07.25 (Europe/Oslo), version 1.2.0\n\n0.25 s; 10,000 of them",
+    ):
+        assert plain(text, NODE) == text
+
+
+def test_a_message_and_a_ping_are_plain_wherever_the_words_came_from(monitor: Server, webhook: Server) -> None:
+    message = "mgr.example.com: Presented: subject 'CN=@everyone [x](https://evil.example)'"
+    tell(settings_for(monitor, hook(webhook)), [run(1, "failed", message=message)])
+    (sent,) = webhook.received
+    for body in (json.loads(sent.body)["message"], monitor.received[-1].body):
+        assert body.startswith("mgr.example.com: Presented: subject 'CN=(at)everyone (x)(https[:]//evil[.]example)'")

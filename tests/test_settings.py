@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
+import re
+import ssl
+import string
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,9 +16,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pexip_history.errors import SettingsError
-from pexip_history.operate import commands as operate
-from pexip_history.settings.environment import Settings, read_settings
-from tests.conftest import COLLECTOR, Collector
+from pexip_history.operate import crontab as operate
+from pexip_history.operate import notify
+from pexip_history.settings.environment import NAMES, Settings, read_settings, unknown_variables
+from tests.conftest import COLLECTOR, ROOT, Collector
 from tests.management_node import ManagementNode, certificates
 
 LEAST = {"DEFAULT_MGR_ADDRESS": "mgr.example.com", "DEFAULT_MGR_SECRET": "sesame"}
@@ -65,10 +69,10 @@ WRONG = [
     ("DATA_MEDIA_STREAMS", "all", "neither true nor false"),
     ("DATA_KEEP_DAYS", "-7", "is not a number"),
     ("DATA_LOG_LEVEL", "chatty", "none of DEBUG, INFO, WARNING, ERROR"),
-    ("PUID", "kari", "is not a number"),
-    ("PGID", "-5", "is not a number"),
-    ("DATA_DIR", "data", "is not a whole path"),
-    ("DATA_DIR", "/srv/calls/../other", "is not a whole path"),
+    ("PUID", "kari", "is not a user or group ID"),
+    ("PGID", "-5", "is not a user or group ID"),
+    ("DATA_DIR", "data", "is not an absolute path"),
+    ("DATA_DIR", "/srv/calls/../other", "is not an absolute path"),
     ("UMASK", "999", "octal"),
     ("UMASK", "777", "octal"),
     ("UMASK", "27", "octal"),
@@ -145,6 +149,143 @@ def test_verification_that_is_off_contradicts_what_to_verify_with(tmp_path: Path
         "DEFAULT_MGR_TLS_FINGERPRINT",
     ]
     assert all("DEFAULT_MGR_TLS_VERIFY=false" in line for line in found)
+
+
+CASES = ROOT / "tests" / "cases"
+PEM = certificates.issued().ca
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PEM,
+        b"\xef\xbb\xbf" + PEM,
+        "# Zertifizierungsstelle für Møte\r\n".encode() + PEM.replace(b"\n", b"\r\n"),
+        b"# Br\xf8nn\xf8ysund\n" + PEM,
+        PEM.decode().encode("utf-16"),
+        b"\xfe\xff" + PEM.decode().encode("utf-16-be"),
+        ssl.PEM_cert_to_DER_cert(PEM.decode()),
+    ],
+    ids=["PEM", "byte order mark", "UTF-8 comment", "Latin-1 comment", "UTF-16", "UTF-16 BE", "DER"],
+)
+def test_certificates_are_read_whatever_wrote_the_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ca.pem").write_bytes(content)
+    pem = settings(DEFAULT_MGR_CA_FILE=str(tmp_path / "ca.pem")).ca_pem or ""
+    assert ssl.PEM_cert_to_DER_cert(pem) == ssl.PEM_cert_to_DER_cert(PEM.decode())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"\xef\xbb\xbf", "there is no certificate in it"),
+        (b"text", "there is no certificate in it"),
+        (PEM + PEM.replace(b"M", b"!"), "a certificate in it is damaged"),
+        (PEM + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "certificate 2 of 2 in it is damaged"),
+        (b"\x30\x82", "certificate 1 of 1 in it is damaged"),
+        (b"\xff\xfex", "is UTF-16 and damaged; save it as UTF-8"),
+        (b"x\0" * 20, "is no text (it has bytes of zero); save it as UTF-8"),
+        (None, "it is not a file"),
+        (b"x" * 2_000_000, "it is larger than 1048576 bytes"),
+    ],
+)
+def test_a_file_without_certificates_is_named_with_its_reason(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "ca.pem"
+    os.mkfifo(path) if content is None else path.write_bytes(content)
+    (problem,) = problems({**LEAST, "DEFAULT_MGR_CA_FILE": str(path)})
+    assert problem == (
+        f"DEFAULT_MGR_CA_FILE: {str(path)!r} cannot be used ({reason}); give a PEM file that the container can read"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "password"),
+    [
+        (b"s3cr\xc3\xa9t\n", "s3crét".encode()),
+        ((CASES / "secret-bom.txt").read_bytes(), "s3crét".encode()),
+        ((CASES / "secret-utf16.txt").read_bytes(), "s3crét".encode()),
+        (b"\xfe\xff" + "s3crét\r\n".encode("utf-16-be"), "s3crét".encode()),
+        (b"s3cr\xe9t", b"s3cr\xe9t"),
+        (b"'s3cret' \r\n", b"'s3cret' "),
+    ],
+)
+def test_a_password_file_of_windows_holds_the_password(tmp_path: Path, content: bytes, password: bytes) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    environ = {"DEFAULT_MGR_ADDRESS": "mgr", "DEFAULT_MGR_SECRET_FILE": str(tmp_path / "secret")}
+    assert read_settings(environ).secret == password
+    assert read_settings(environ, {"DEFAULT_MGR_SECRET_FILE": content}).secret == password, "read by root before"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfes", "s3cret".encode("utf-16-le")])
+def test_a_password_file_that_is_no_text_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    environ = {"DEFAULT_MGR_ADDRESS": "mgr", "DEFAULT_MGR_SECRET_FILE": str(tmp_path / "secret")}
+    (problem,) = problems(environ)
+    assert "save it as UTF-8" in problem
+    assert "s3cret" not in problem.replace("\0", "")
+
+
+@pytest.mark.parametrize("between", [" ", "\n", ",", ", ", " , ", ";", ",\n"])
+def test_addresses_to_notify_are_told_apart(between: str) -> None:
+    first, second = "mailtos://smtp.example.com?to=a@example.com,b@example.com", "discord://1/x"
+    assert settings(DATA_NOTIFY_URLS=f"{first}{between}{second}").notify_urls == (first, second)
+
+
+@pytest.mark.parametrize("sign", [*string.punctuation, " ", "é", "%41"])
+def test_a_mail_password_arrives_whole_as_the_page_says_to_write_it(sign: str) -> None:
+    page = (ROOT / "docs" / "getting-told.md").read_text(encoding="utf-8")
+    codes = {" ": "%20", **{char: code for code, char in re.findall("`(%[0-9A-F]+)` for\\s`([^`]+)`", page)}}
+    assert set("@#$&;% ") == set(codes)
+    written = "".join(codes.get(char, char) for char in f"a{sign}b9")
+    (url,) = settings(
+        DATA_NOTIFY_URLS=f"mailtos://smtp.example.com?user=pexip&pass={written}&from=p@example.com&to=o@example.com"
+    ).notify_urls
+    (service,) = notify._services([url])  # private: what Apprise makes of it cannot be seen from outside
+    assert service
+    assert next(iter(service)).password == f"a{sign}b9"
+
+
+def test_a_semicolon_ends_no_password() -> None:
+    assert settings(DATA_NOTIFY_URLS="mailto://h?pass=a;b&to=x").notify_urls == ("mailto://h?pass=a%3Bb&to=x",)
+
+
+def test_a_variable_that_is_nearly_one_of_ours_is_a_warning_with_the_nearest() -> None:
+    environ = {
+        "DATA_KEEP_DAY": "secret-value",
+        "DATA_CRON": "x",
+        "DEFAULT_MGR_SECRETFILE": "x",
+        "DATA_WAREHOUSE": "",
+        "OTHER": "",
+        **dict.fromkeys(NAMES, ""),
+    }
+    assert unknown_variables(environ) == [
+        "DATA_CRON: the collector has no setting of this name; did you mean DATA_CRON_TIME?",
+        "DATA_KEEP_DAY: the collector has no setting of this name; did you mean DATA_KEEP_DAYS?",
+        "DATA_WAREHOUSE: the collector has no setting of this name; remove it, unless another program reads it",
+        "DEFAULT_MGR_SECRETFILE: the collector has no setting of this name; did you mean DEFAULT_MGR_SECRET_FILE?",
+    ]
+    assert len(settings(DATA_KEEP_DAY="7").unknown) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("0 0 * * sat-sun", "'sat-sun' in the field day-of-week ends before it begins; write 6,0"),
+        ("0 0 * * 1,fri-mon", "write 1,5-6,0-1"),
+        ("0 22-2 * * *", "write 22-23,0-2"),
+        ("0 0 1 nov-feb *", "write 11-12,1-2"),
+        ("0 0 28-3 * *", "write 28-31,1-3"),
+    ],
+)
+def test_a_range_over_the_end_of_its_field_is_refused_with_what_cron_takes(given: str, hint: str) -> None:
+    (problem,) = problems({**LEAST, "DATA_CRON_TIME": given})
+    assert problem.endswith(hint)
+    fields = given.split()
+    wrong = next(field for field in fields if "-" in field)
+    fixed = given.replace(wrong, hint.rpartition(" ")[2])
+    assert settings(DATA_CRON_TIME=fixed).schedule
 
 
 def test_no_problem_tells_the_password() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import logging
 import os
@@ -17,8 +18,11 @@ from pexip_history.folder.cells import header_line
 from pexip_history.folder.opening import NotAFile, behind_link, own
 from pexip_history.folder.reading import BOM, MOST, NotOurs, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite, sync_folder
-from pexip_history.ledger.staged import Staged
+from pexip_history.ledger.staged import Known, Staged
 from pexip_history.resources import BY_NAME, STREAM
+
+TAIL = 4096
+"""Bytes by whose hash the end of an aggregate is known again."""
 
 log = logging.getLogger("collector")
 
@@ -76,16 +80,28 @@ def rows_behind(path: Path, known: int, until: int) -> Iterator[dict[str, str]]:
             yield dict(zip(rows.header, row, strict=False))
 
 
-def whole_until(path: Path, columns: Sequence[str], known: int | None) -> int:
+def as_it_is(path: Path, size: int | None = None) -> Known:
+    """What to know of an aggregate up to this byte, or to its end. Raises NotAFile, OSError."""
+    with open(behind_link(path), "rb", opener=own) as file:
+        size = file.seek(0, os.SEEK_END) if size is None else size
+        file.seek(max(0, size - TAIL))
+        return Known(size, hashlib.sha256(file.read(min(size, TAIL))).hexdigest())
+
+
+def still_begins_with(path: Path, known: Known | None) -> bool:
+    """Whether the aggregate is what it was, up to where it ended then."""
+    return known is not None and behind_link(path).stat().st_size >= known.size and as_it_is(path, known.size) == known
+
+
+def whole_until(path: Path, columns: Sequence[str], start: int) -> int:
     """The byte up to which the file's rows are whole: its size, or where a last row begins that is torn.
 
-    A copy that was made while the file was written has such a row: it lacks cells, or the end of one. `known` is the
-    byte up to which the file was whole when it was last written; only what is behind it is looked at. Raises NotOurs
-    where a quote was opened further back, NotAFile, OSError.
+    A copy that was made while the file was written has such a row: it lacks cells, or the end of one. Only what is
+    behind `start`, where a row begins, is looked at. Raises NotOurs where a quote was opened further back, NotAFile,
+    OSError.
     """
     with open(behind_link(path), "rb", opener=own) as file:
         size = file.seek(0, os.SEEK_END)
-        start = known if known is not None and known <= size else 0
         if start == size:
             return size
         file.seek(start)

@@ -15,6 +15,7 @@ from pexip_history.folder.opening import NotAFile, behind_link
 from pexip_history.folder.reading import NotOurs
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.making import know_rows, make
+from pexip_history.ledger.rewritten import settle_rewriting
 from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, open_to_write
 from pexip_history.ledger.staged import Staged
 from pexip_history.resources import RESOURCES
@@ -41,6 +42,7 @@ def open_ledger(archive: Archive, now: datetime) -> Ledger:
     try:
         if ledger.version < SCHEMA_VERSION:
             _make(archive, ledger, now)
+        settle_rewriting(ledger, archive.aggregate)
         _know_strangers(archive, ledger, now)
         for resource in archive.resources:
             _settle(archive, ledger, resource.name, now)
@@ -87,7 +89,7 @@ def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
         columns = aggregates.columns_of(path, resource)
         if columns is None:
             return
-        until = aggregates.whole_until(path, columns, None)
+        until = aggregates.whole_until(path, columns, 0)
         yield from aggregates.rows_behind(path, 0, until)
     except FileNotFoundError:
         return
@@ -122,21 +124,23 @@ def _settle(archive: Archive, ledger: Ledger, resource: str, now: datetime) -> N
     """What was put behind an aggregate's end since it was last written: rows are known, a torn one is moved away."""
     if any(file.resource == resource and file.size is not None for files in ledger.staged() for file in files):
         return  # half published: what is behind the end is that
-    path, known = archive.aggregate(resource), ledger.size(resource)
+    path, known = archive.aggregate(resource), ledger.aggregate(resource)
     try:
         columns = aggregates.columns_of(path, resource)
         if columns is None:
             return
-        until = aggregates.whole_until(path, columns, known)
         size = behind_link(path).stat().st_size
-        if resource in (each.name for each in RESOURCES) and known is not None and known < until:
-            count = know_rows(ledger, resource, aggregates.rows_behind(path, known, until), now)
+        start = known.size if known and aggregates.still_begins_with(path, known) else 0
+        if start == size:
+            return
+        until = aggregates.whole_until(path, columns, start)
+        if resource in (each.name for each in RESOURCES) and 0 < start < until:
+            count = know_rows(ledger, resource, aggregates.rows_behind(path, start, until), now)
             if count:
                 log.info("%s has %d rows that were not known; they count as collected", path.name, count)
         if until < size:
             aggregates.move_torn_row(path, until, columns, archive.zone)
-        if known != until:
-            ledger.know_sizes({resource: until})
+        ledger.know_aggregates({resource: aggregates.as_it_is(path)})
     except FileNotFoundError:
         return
     except NotOurs as error:

@@ -31,11 +31,12 @@ from pexip_history.container.privileges import (
 )
 from pexip_history.errors import MISUSED, CollectorError, SettingsError, printable
 from pexip_history.folder import opening as files
+from pexip_history.operate.running import forget
 from pexip_history.settings.environment import IMAGE_DATA
 
 OURS = ("*pexHistory*.csv*", "data_collector.log*", "report.html")
 CAP_CHOWN = 0
-PATIENCE, WAIT_FOR_RUN = 0.5, 4.0  # seconds: for a run to write its number, and for it to end
+WAIT_FOR_NUMBER, WAIT_FOR_RUN = 0.5, 4.0  # seconds: for a run to write its number, and for it to end
 
 
 def main(errand: str, environ: Mapping[str, str]) -> int:
@@ -71,10 +72,8 @@ def take_over(folder: Path, asked: Asked) -> None:
     if owner is None:
         return
     made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        raise CollectorError(f"{folder} does not exist and cannot be made: mount a folder there") from None
+    if made:
+        _make(folder, owner)
     # Held on to from here: the folder's name may come to mean another one.
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
     refuse_links(folder, descriptor)
@@ -97,13 +96,25 @@ def take_over(folder: Path, asked: Asked) -> None:
             _refuse_unwritable(place, name, owner)
 
 
+def _make(folder: Path, owner: tuple[int, int]) -> None:
+    """Make the folder, where its owner could reach it. Raises CollectorError."""
+    for above in folder.parents:
+        with suppress(FileNotFoundError):
+            if not _may_enter(above.stat(), owner):
+                raise _closed(above, folder, owner)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        raise CollectorError(f"{folder} does not exist and cannot be created: mount a folder there") from None
+
+
 def _refuse_unwritable(place: int, name: str, owner: tuple[int, int]) -> None:
     found = os.stat(name, dir_fd=place, follow_symlinks=False)
     if stat.S_ISREG(found.st_mode) and found.st_uid != owner[0] and not os.access(name, os.W_OK, dir_fd=place):
         where = Path(f"/proc/self/fd/{place}").readlink() / name
-        why = "has another name besides (a hard link)" if found.st_nlink > 1 else "cannot be handed over"
+        why = "it has a hard link" if found.st_nlink > 1 else "its owner could not be changed"
         raise CollectorError(
-            f"{where} is not writable for {owner[0]}:{owner[1]} and {why}: change its owner on the host"
+            f"user {owner[0]}:{owner[1]} cannot write to {where}, and {why}: change its owner on the host"
         )
 
 
@@ -141,6 +152,9 @@ def ours(descriptor: int) -> Iterator[tuple[int, str]]:
 
 
 def _refuse_closed(folder: Path, owner: tuple[int, int], descriptor: int) -> None:
+    for above in reversed(folder.parents):
+        if not os.access(above, os.X_OK):
+            raise _closed(above, folder, owner)
     if not os.access(f"/proc/self/fd/{descriptor}", os.W_OK | os.X_OK | os.R_OK):
         found = os.fstat(descriptor)
         raise CollectorError(
@@ -150,12 +164,26 @@ def _refuse_closed(folder: Path, owner: tuple[int, int], descriptor: int) -> Non
         )
 
 
+def _may_enter(found: os.stat_result, owner: tuple[int, int]) -> bool:
+    """Whether the owner may go through a folder, by its mode."""
+    bit = stat.S_IXUSR if found.st_uid == owner[0] else stat.S_IXGRP if found.st_gid == owner[1] else stat.S_IXOTH
+    return bool(found.st_mode & bit)
+
+
+def _closed(above: Path, folder: Path, owner: tuple[int, int]) -> CollectorError:
+    return CollectorError(
+        f"DATA_DIR: {folder} cannot be reached by user {owner[0]}:{owner[1]}, since {above} is closed to others (mode"
+        f" {stat.S_IMODE(above.stat().st_mode):o}); give a folder elsewhere, such as /app/data"
+    )
+
+
 def stop(folder: Path, asked: Asked) -> None:
     """Ask a run under way to end, and wait until it has said so and let go of the lock.
 
     The run holds the lock and wrote its process id there. Raises CollectorError, OSError.
     """
     go_on_as(folder, asked)
+    forget(folder)
     began, asked_to = time.monotonic(), 0
     with open(folder / ".collector" / "lock", opener=files.own) as lock:
         while _held(lock.fileno()):
@@ -164,7 +192,7 @@ def stop(folder: Path, asked: Asked) -> None:
             if re.fullmatch(b"[1-9][0-9]{0,9}", process) and int(process) != asked_to and _is_a_run(int(process)):
                 asked_to = int(process)
                 os.kill(asked_to, signal.SIGTERM)
-            if time.monotonic() - began > (WAIT_FOR_RUN if asked_to else PATIENCE):
+            if time.monotonic() - began > (WAIT_FOR_RUN if asked_to else WAIT_FOR_NUMBER):
                 break  # or it is another container's
             time.sleep(0.02)
 

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from pexip_history.folder.reading import BOM
+from pexip_history.folder.reading import BOM as BOM
 from pexip_history.node.answers import as_sent
 from pexip_history.resources import FILES
 
@@ -17,15 +17,16 @@ UNGUARDED = frozenset(name for resource in FILES for name in resource.key)
 
 # What a spreadsheet runs begins with a sign; + and - only where no number and no telephone number follows.
 # The wide, small, raised and lowered forms are taken for the sign itself; blanks, quotes and characters
-# without a width before it are passed over; and where `;` separates cells, or a line breaks, another begins.
+# without a width before it are passed over; where `;`, `|` or a tab separates cells, or a line breaks, another begins.
 SIGNS = "=+@\\-\uff1d\uff0b\uff20\uff0d\ufe66\ufe62\ufe6b\ufe63\u207a\u207b\u207c\u208a\u208b\u208c"
 # Each pattern takes time in proportion to the text, for the text is a stranger's.
 BLANKS = '\\s"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\x00-\x1f'
 RISKY = re.compile(f"(?:(?![\t\r\n])[{BLANKS}])*+[{SIGNS}]")
-RISKY_INSIDE = re.compile(f"[;\t\r\n](?={RISKY.pattern})")
+SEPARATORS = ";|\t\r\n"
+RISKY_INSIDE = re.compile(f"[{SEPARATORS}](?={RISKY.pattern})")
 SUSPECT = re.compile(f"[{BLANKS}{SIGNS}]")
 HARMLESS = re.compile(r" *[+-](\d[\d ()./-]*|(\d+(\.\d+)?|\.\d+)([eE][+-]?\d+)?)?", re.ASCII)
-HARMLESS_INSIDE = re.compile(rf"(?:{HARMLESS.pattern})(?=[;\t\r\n]|\Z)", re.ASCII)
+HARMLESS_INSIDE = re.compile(rf"(?:{HARMLESS.pattern})(?=[{SEPARATORS}]|\Z)", re.ASCII)
 _Q, _QQ = '"', '""'
 
 
@@ -71,7 +72,7 @@ def cells(values: Sequence[object], escape: bool) -> list[str]:
     breaks = _breaks(joined)
     if escape:
         suspects = {first for first in {text[:1] for text in texts} if SUSPECT.match(first)}
-        inside = (";" in joined or "\t" in joined or breaks) and RISKY_INSIDE.search(joined)
+        inside = any(sign in joined for sign in SEPARATORS) and RISKY_INSIDE.search(joined)
         if inside:
             texts = [guard(t) if t[:1] in suspects or RISKY_INSIDE.search(t) else t for t in texts]
         elif suspects:

@@ -43,12 +43,12 @@ def workshop(data: Path, purpose: str) -> Iterator[Path]:
 
 
 @contextmanager
-def database(folder: Path) -> Iterator[DuckDBPyConnection]:
+def database(folder: Path, memory: str = MEMORY) -> Iterator[DuckDBPyConnection]:
     """DuckDB on disk in that folder, its clock UTC; it neither installs nor loads what did not come with it."""
     import duckdb
 
     settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": MEMORY,
+        "memory_limit": memory,
         "threads": THREADS,
         "temp_directory": str(folder / "temp"),
         "extension_directory": str(folder / "none"),
@@ -60,7 +60,7 @@ def database(folder: Path) -> Iterator[DuckDBPyConnection]:
     with duckdb.connect(":memory:", config=settings) as db:
         # Rows are held in memory until a group is whole, and a row with its streams can have some kilobytes.
         db.execute(f"ATTACH {quoted(str(folder / 'history.duckdb'))} AS history (ROW_GROUP_SIZE {GROUP}); USE history")
-        db.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+        db.execute("SET GLOBAL TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false")
         db.execute("SET lock_configuration = true")
         yield db
 

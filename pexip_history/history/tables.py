@@ -101,7 +101,7 @@ def load(
     found = find(data, resource)
     aggregate = [found.aggregate] if found.aggregate else []
     table = Table(resource, known=known, remarks=found.remarks)
-    _create(db, table, columns or _all([*aggregate, *found.dated]))
+    create(db, table, columns or _all([*aggregate, *found.dated]))
     if aggregate:
         table.source = found.aggregate.name if found.aggregate else ""
         add(db, table, aggregate, folder, progress)
@@ -110,7 +110,7 @@ def load(
         dated = f"{len(found.dated):,} dated file{'' if len(found.dated) == 1 else 's'}"
         table.source = f"{table.source} and {dated}" if table.source else dated
         add(db, table, found.dated, folder, progress)
-    table.remarks += _unread(db, table)
+    table.remarks += unread_cells(db, table)
     return table
 
 
@@ -148,7 +148,7 @@ def _all(files: Sequence[File]) -> dict[str, Take]:
     return found
 
 
-def _create(db: DuckDBPyConnection, table: Table, columns: Mapping[str, Take]) -> None:
+def create(db: DuckDBPyConnection, table: Table, columns: Mapping[str, Take]) -> None:
     table.columns = dict(columns)
     own = [f"{named(name)} {take.type}" for name, take in columns.items()]
     db.execute(f"CREATE TABLE {table.resource} ({', '.join([*own, '_file INTEGER, _key UBIGINT, _unread BIGINT'])})")
@@ -282,7 +282,7 @@ def _select(table: Table, header: Sequence[str], paths: Sequence[str], place: in
     there = " AND ".join(f"{cell} <> ''" for cell in key)
     file = f"{place}" if len(paths) == 1 else f"{place - 1} + list_position([{_texts(paths)}], filename)"
     values += [file, f"CASE WHEN {there} THEN hash({', '.join(key)}) END", " + ".join(bits) or "0"]
-    options = _options(len(header), tolerant) + (", filename = true" if len(paths) > 1 else "")
+    options = csv_options(len(header), tolerant) + (", filename = true" if len(paths) > 1 else "")
     reading = f"SELECT {', '.join(values)} FROM read_csv([{_texts(paths)}], {options})"
     if tolerant:
         reading += f" WHERE concat({', '.join(f'c{number}' for number in range(len(header)))}) <> ''"
@@ -293,7 +293,7 @@ def _texts(paths: Sequence[str]) -> str:
     return ", ".join(map(quoted, paths))
 
 
-def _options(width: int, tolerant: bool) -> str:
+def csv_options(width: int, tolerant: bool) -> str:
     """Of read_csv: every cell as text."""
     columns = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(width + (SPARE if tolerant else 0)))
     options = (
@@ -318,7 +318,7 @@ def _once(db: DuckDBPyConnection, table: Table, first: int) -> int:
     return int(every - distinct)
 
 
-def _unread(db: DuckDBPyConnection, table: Table) -> list[Remark]:
+def unread_cells(db: DuckDBPyConnection, table: Table) -> list[Remark]:
     """Cells that hold what is no value of their column's type, by file and column."""
     found = []
     if not (typed := table.typed):

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from pexip_history.ledger.schema import SCHEMA_VERSION
 from pexip_history.ledger.spans import Span, merge, without
-from pexip_history.ledger.staged import Staged
+from pexip_history.ledger.staged import Known, Staged
 from pexip_history.resources import RESOURCES
 from pexip_history.values import format_time, parse_time
 
@@ -170,24 +170,25 @@ class Ledger:
                 where = (size, file.pair, file.resource)
                 db.execute("UPDATE staged SET size = ? WHERE pair = ? AND resource = ?", where)
 
-    def published(self, files: Sequence[Staged], names: Sequence[str], sizes: Mapping[str, int]) -> None:
-        """Forget files that are in place now: their names, and the aggregates' sizes by resource."""
+    def published(self, files: Sequence[Staged], names: Sequence[str], aggregates: Mapping[str, Known]) -> None:
+        """Forget files that are in place now: their names, and the aggregates by resource."""
         with self.transaction() as db:
             for file in files:
                 db.execute("DELETE FROM staged WHERE pair = ? AND resource = ?", (file.pair, file.resource))
                 db.execute("UPDATE resource SET rows = rows + ? WHERE name = ?", (file.rows, file.resource))
             self.know_files(names)
-            self.know_sizes(sizes)
+            self.know_aggregates(aggregates)
 
-    def size(self, resource: str) -> int | None:
-        """Bytes of the aggregate when it was last published to: up to there it was whole."""
-        row = self.db.execute("SELECT bytes FROM resource WHERE name = ?", (resource,)).fetchone()
-        return row[0] if row else None
+    def aggregate(self, resource: str) -> Known | None:
+        """The aggregate when it was last written to: up to there it was whole. None where that is not known."""
+        row = self.db.execute("SELECT bytes, tail FROM resource WHERE name = ?", (resource,)).fetchone()
+        return Known(*row) if row and row[0] is not None and row[1] is not None else None
 
-    def know_sizes(self, sizes: Mapping[str, int]) -> None:
-        """Note aggregates' sizes (bytes), by resource."""
+    def know_aggregates(self, known: Mapping[str, Known]) -> None:
+        """Note what aggregates are now, by resource."""
         with self.transaction() as db:
-            db.executemany("UPDATE resource SET bytes = ? WHERE name = ?", ((s, name) for name, s in sizes.items()))
+            for name, each in known.items():
+                db.execute("UPDATE resource SET bytes = ?, tail = ? WHERE name = ?", (each.size, each.tail, name))
 
     def files(self) -> set[str]:
         """The names of the dated files that are known."""

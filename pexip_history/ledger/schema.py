@@ -28,9 +28,10 @@ PRAGMA user_version = {SCHEMA_VERSION};
 -- before is not wanted (as version 1.1 left it); unknown_before: gaps before that day are not known, the ledger was
 -- lost; kept_from: what is older was removed (DATA_KEEP_HISTORY_DAYS).
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) STRICT, WITHOUT ROWID;
--- rows: published; bytes: the aggregate's size after that; oldest: the earliest time of a record that was exported.
+-- rows: published; bytes, tail: the aggregate's size after that, and what it ended with (a hash); oldest: the earliest
+-- time of a record that was exported.
 CREATE TABLE resource (
-    name TEXT PRIMARY KEY, rows INTEGER NOT NULL DEFAULT 0, bytes INTEGER, oldest TEXT
+    name TEXT PRIMARY KEY, rows INTEGER NOT NULL DEFAULT 0, bytes INTEGER, tail TEXT, oldest TEXT
 ) STRICT, WITHOUT ROWID;
 INSERT INTO resource (name) VALUES {", ".join(f"('{resource.name}')" for resource in FILES)};
 -- Coverage: merged half-open spans. kind: covered; gap, asked for when the node had forgotten it; before, asked for

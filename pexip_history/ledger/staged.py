@@ -1,8 +1,16 @@
-"""Files that wait to be published."""
+"""Files that wait to be published, and what is known of an aggregate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Known:
+    """An aggregate as it was when it was last written: its size in bytes, and a hash of what it ended with."""
+
+    size: int
+    tail: str
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,24 @@
-"""The way to the node: TLS, certificates, one bounded answer; what to say when there is no way."""
+"""The way to the node: TLS, one bounded answer; what to say when there is no way."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import re
 import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pexip_history import __version__
-from pexip_history.errors import QUOTED, NodeError, Passing, TooLarge, printable
+from pexip_history.errors import NodeError, Passing, TooLarge, printable
 from pexip_history.node.answers import UNCOUNTED, too_many_values
-from pexip_history.settings.environment import Settings
+from pexip_history.node.certificates import Trust, certificate_error, tls_context, unverified
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -72,6 +71,10 @@ BROKEN: tuple[tuple[set[str], type[NodeError], str], ...] = (
     (set(), Passing, "the connection broke ({detail}); check whether the node is restarting"),
 )
 
+OLD_TLS = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "WRONG_SSL_VERSION", "NO_PROTOCOLS_AVAILABLE"}
+NO_CIPHER = {"SSLV3_ALERT_HANDSHAKE_FAILURE", "NO_SHARED_CIPHER", "DH_KEY_TOO_SMALL"}
+"""OpenSSL's reasons for a handshake that fails."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -88,7 +91,7 @@ class Connection:
     Not certifi's authorities, not the environment's, no proxy, no .netrc, no redirect.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, trust: Trust) -> None:
         import http.cookiejar
 
         import requests
@@ -108,7 +111,7 @@ class Connection:
         class Pool(HTTPSConnectionPool):
             ConnectionCls = Watched
 
-        tls: dict[str, Any] = {"ssl_context": tls_context(settings), "assert_fingerprint": settings.fingerprint}
+        tls: dict[str, Any] = {"ssl_context": tls_context(trust), "assert_fingerprint": trust.fingerprint}
 
         class Adapter(HTTPAdapter):
             def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: object) -> None:
@@ -125,9 +128,9 @@ class Connection:
             def get_redirect_target(self, resp: object) -> None:
                 """None is followed; requests would read the body of one whole, and its address by its own rules."""
 
-        if not settings.tls_verify:  # said once a run, not once a request
+        if not trust.tls_verify:  # said once a run, not once a request
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        self._settings = settings
+        self._trust = trust
         self._session = Session()
         self._session.trust_env = False
         self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
@@ -153,20 +156,20 @@ class Connection:
                 body = _read(answer.raw, MOST_IN_SMALLEST if form else MOST_BYTES)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, http.client.HTTPException) as error:
             if not self._watch.ended:
-                raise connection_error(error, self._settings) from None
+                raise connection_error(error, self._trust) from None
         if self._watch.ended:  # what then ends without an error may be cut all the same
             raise Passing(
-                f"{self._settings.address}: no whole answer within {LONGEST_ANSWER:.0f} s; is the node"
+                f"{self._trust.address}: no whole answer within {LONGEST_ANSWER:.0f} s; is the node"
                 " overloaded, or a slow line on the way?"
             )
         if len(body) > (MOST_IN_SMALLEST if form else MOST_BYTES):
             raise (NodeError if form else TooLarge)(
-                f"{self._settings.address} answered more than {len(body) - 1:,} bytes at once, which a Management Node"
+                f"{self._trust.address} answered more than {len(body) - 1:,} bytes at once, which a Management Node"
                 " never does; is DEFAULT_MGR_ADDRESS one?"
             )
         if len(body) > UNCOUNTED and too_many_values(body):
             raise TooLarge(
-                f"{self._settings.address} answered more values at once than the History API ever does; is"
+                f"{self._trust.address} answered more values at once than the History API ever does; is"
                 " DEFAULT_MGR_ADDRESS a Management Node?"
             )
         return Answer(answer.status_code, answer.headers, body)
@@ -228,75 +231,40 @@ class Watch:
                 self._twin.shutdown(socket.SHUT_RDWR)
 
 
-def tls_context(settings: Settings) -> ssl.SSLContext:
-    """The settings and the system's authorities; not what SSL_CERT_FILE and SSL_CERT_DIR name."""
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
-        os.environ.pop(name, None)
-    context = ssl.create_default_context(cadata=settings.ca_pem)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # As Python 3.13 has it: a CA_FILE may hold the node's own certificate. But not its strictness
-    # about extensions that older company CAs lack.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if not settings.tls_verify or (settings.fingerprint and not settings.ca_pem):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def connection_error(error: Exception, settings: Settings) -> NodeError:
+def connection_error(error: Exception, trust: Trust) -> NodeError:
     """The sentence for what kept us from an answer, by the causes within the exception."""
-    causes, address = list(_causes(error)), settings.address
+    causes, address = list(_causes(error)), trust.address
     last = causes[-1]
     if isinstance(last, ssl.SSLCertVerificationError) or "Fingerprints did not match" in str(last):
-        return certificate_error(last, settings)
-    if any(isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER" for cause in causes):
+        shown = None
+        with suppress(NodeError):
+            shown = peer_certificate(trust, verify=False)
+        return certificate_error(last, address, shown)
+    reasons = {str(cause.reason) for cause in causes if isinstance(cause, ssl.SSLError)}
+    if reasons & {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
         return NodeError(f"{address}: no TLS is spoken on that port; check the port in DEFAULT_MGR_ADDRESS")
+    if reasons & OLD_TLS:
+        return NodeError(
+            f"{address}: only TLS older than 1.2 is offered, which is not safe and not used; is"
+            " DEFAULT_MGR_ADDRESS a Management Node? A proxy in between may need an update"
+        )
+    if reasons & NO_CIPHER:
+        return NodeError(
+            f"{address}: no cipher that both sides take; is DEFAULT_MGR_ADDRESS a Management Node, or a proxy"
+            " in between that needs an update?"
+        )
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     detail = printable((str(last) or type(last).__name__)[:300])
     kind, sentence = next((kind, text) for among, kind, text in BROKEN if not among or among & names)
     return kind(f"{address}: {sentence.format(detail=detail, connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)}")
 
 
-def certificate_error(error: BaseException, settings: Settings) -> NodeError:
-    """What is wrong with the certificate, which one it is, and how to fix it, safest first."""
-    from cryptography.x509 import DNSName, IPAddress, SubjectAlternativeName
-
-    shown, listed = "it could not be read", ["none"]
-    # Whatever cryptography makes of a certificate that a stranger wrote: the sentence has to come.
-    with suppress(Exception):
-        certificate = peer_certificate(settings, verify=False)
-        shown = describe(certificate)
-        names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
-        listed = [*names.get_values_for_type(DNSName), *map(str, names.get_values_for_type(IPAddress))]
-    pin = "DEFAULT_MGR_TLS_FINGERPRINT=that fingerprint, after you have compared it with the node's own"
-    off = "DEFAULT_MGR_TLS_VERIFY=false, which lets anyone between here and the node read the password"
-    if not isinstance(error, ssl.SSLCertVerificationError):
-        return NodeError(
-            f"{settings.address}: the certificate is not the one that DEFAULT_MGR_TLS_FINGERPRINT names."
-            f" Presented: {shown}. If the node's certificate was renewed, compare and set the new fingerprint;"
-            " if it was not, someone may be intercepting the connection"
-        )
-    reason, ca = error.verify_message.rstrip("."), "DEFAULT_MGR_CA_FILE=a PEM file with the CA that signed it"
-    name = f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({printable(', '.join(listed), 1000)})"
-    first = {
-        18: "DEFAULT_MGR_CA_FILE=a PEM file with that certificate, after you have compared it with the node's own",
-        10: "renew the node's certificate, it has expired",
-        62: name,
-        64: name,
-    }.get(error.verify_code, ca)
-    return NodeError(
-        f"{settings.address}: the certificate does not verify ({reason}). Presented: {shown}."
-        f" To fix it, safest first: (1) {first}; (2) {pin}; (3) {off}"
-    )
-
-
-def peer_certificate(settings: Settings, verify: bool) -> Certificate:
+def peer_certificate(trust: Trust, verify: bool) -> Certificate:
     """The node's certificate, by a handshake alone: no request, no password. Raises NodeError."""
     from cryptography.x509 import load_der_x509_certificate
 
-    context = tls_context(settings if verify else replace(settings, ca_pem=None, fingerprint=None, tls_verify=False))
-    split = urlsplit(f"https://{settings.address}")
+    context = tls_context(trust) if verify else unverified()
+    split = urlsplit(f"https://{trust.address}")
     host, watch = split.hostname or "", Watch()
     try:
         with (
@@ -306,28 +274,17 @@ def peer_certificate(settings: Settings, verify: bool) -> Certificate:
         ):
             shown = tls.getpeercert(binary_form=True) or b""
     except OSError as error:
-        raise connection_error(error, settings) from None
-    if verify and settings.fingerprint and hashlib.sha256(shown).hexdigest() != settings.fingerprint:
-        raise certificate_error(NodeError("pinned"), settings)
+        raise connection_error(error, trust) from None
     try:
-        return load_der_x509_certificate(shown)
+        certificate = load_der_x509_certificate(shown)
     except ValueError as error:
         raise NodeError(
-            f"{settings.address}: the certificate cannot be read ({printable(str(error)[:200])}); is"
+            f"{trust.address}: the certificate cannot be read ({printable(str(error)[:200])}); is"
             " DEFAULT_MGR_ADDRESS a Management Node?"
         ) from None
-
-
-def describe(certificate: Certificate) -> str:
-    """Subject, issuer, expiry (UTC) and SHA-256 fingerprint."""
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    fingerprint = certificate.fingerprint(SHA256()).hex(":").upper()
-    subject, issuer = (printable(name.rfc4514_string(), QUOTED) for name in (certificate.subject, certificate.issuer))
-    return (
-        f"subject {subject!r}, issuer {issuer!r},"
-        f" valid until {certificate.not_valid_after_utc:%Y-%m-%d}, SHA-256 {fingerprint}"
-    )
+    if verify and trust.fingerprint and hashlib.sha256(shown).hexdigest() != trust.fingerprint:
+        raise certificate_error(NodeError("pinned"), trust.address, certificate)
+    return certificate
 
 
 def seconds_ahead(header: str | None) -> float | None:

@@ -4,61 +4,139 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TextIO
 from urllib.parse import urlsplit
 
+from pexip_history import __version__
 from pexip_history.errors import DONE, FAILED, QUOTED, CollectorError, Refused, TooLarge, explain, printable
+from pexip_history.folder.mounts import is_mount
 from pexip_history.folder.opening import own, own_folder
 from pexip_history.node.answers import PageReader, decode
 from pexip_history.node.api import Node
-from pexip_history.node.connection import describe, peer_certificate
+from pexip_history.node.certificates import describe
+from pexip_history.node.connection import peer_certificate
+from pexip_history.operate import running
 from pexip_history.operate.notify import described, try_all
-from pexip_history.settings.environment import IMAGE_DATA, Settings
+from pexip_history.operate.status import say
+from pexip_history.settings.environment import Settings
+
+PROBE = 1 << 16
+"""Bytes that are written to see whether the data folder takes any."""
+LEAST_FREE, LITTLE_FREE = 100_000_000, 1_000_000_000  # bytes: a run may need the first
+
+
+class Said(str):
+    """What was found and is neither right nor wrong; `ok` is for what was tried and found so."""
+
+    mark = "info"
+
+
+class Warned(Said):
+    """What the runs can do with, and a person should know of."""
+
+    mark = "warn"
+
+
+COLOURS = {"ok": 32, "info": 36, "warn": 33, "FAIL": 31}
+OF_THE_NODE = ("name", "TLS", "credentials", "history", "clock")
+Row = tuple[str, str, str]  # label, mark, sentence
 
 
 def check(settings: Settings, notify: bool = False) -> int:
     """One line for each thing that must hold: ok, or how to fix it."""
+    failed = False
+    for label, mark, sentence in rows(settings, notify):
+        failed = failed or mark == "FAIL"
+        _say(label, mark, sentence)
+    return FAILED if failed else DONE
+
+
+def at_start(settings: Settings) -> int:
+    """The same in short, for the log of a container that begins: what is so, and what the first run will do.
+
+    What it finds stops nothing. The settings are left in the data folder for a later `check`.
+    """
+    try:
+        running.note(settings.data_dir, os.environ)
+    except (CollectorError, OSError) as error:
+        _say("container", "warn", explain(error, settings.data_dir), sys.stderr)
+    say(f"Version {__version__} of the collector, for {settings.address}", sys.stderr)
+    failed, history = "", ""
+    for label, mark, sentence in rows(settings, notify=False):
+        history = sentence if (label, mark) == ("history", "ok") else history
+        failed = failed or (f"{label}: {sentence}" if mark == "FAIL" else "")
+        if mark in ("warn", "FAIL"):
+            _say(label, mark, sentence, sys.stderr)
+    with suppress(CollectorError, OSError):  # said above
+        running.note_failure(settings.data_dir, failed)
+    if failed:
+        say("The container goes on, and its runs will try.", sys.stderr)
+    else:
+        say(f"There are {history}" if history[:1].isdigit() else history.capitalize(), sys.stderr)
+        say(_next_run(settings), sys.stderr)
+    return DONE
+
+
+def _next_run(settings: Settings) -> str:
+    from pexip_history.operate.status import peek
+
+    try:
+        ledger = peek(settings)
+    except (CollectorError, OSError, sqlite3.Error) as error:
+        return f"What the next run collects is not known: {explain(error, settings.data_dir)}"
+    if covered := ledger.get("coverage"):
+        return f"The next run collects what is new since {covered[-1][1]} UTC, and what is missing before that"
+    if ledger["runs"]:
+        return "The next run collects what is new, and what is missing before that"
+    return (
+        "The first run collects the day before it as a pair of files of its own, then what the node still has of the"
+        " time before that"
+    )
+
+
+def rows(settings: Settings, notify: bool) -> Iterator[Row]:
+    """What is looked at, one thing after another; where the node does not answer, what depends on it is left out."""
     node = Node(settings)
-    checks: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("settings", lambda: "all valid"),
+    checks: tuple[tuple[str, Callable[[], str | None]], ...] = (
+        ("settings", lambda: _check_settings(settings)),
         ("name", lambda: _check_name(settings)),
-        ("TLS", lambda: describe(peer_certificate(settings, verify=True))),
+        ("TLS", lambda: _check_tls(settings)),
         ("credentials", lambda: _check_credentials(settings, node)),
         ("history", lambda: _check_history(node)),
         ("clock", lambda: _check_clock(node)),
         ("data folder", lambda: _check_folder(settings)),
         ("schedule", lambda: _check_schedule(settings)),
-        *((("told of failures", lambda: described(settings)),) if notify or _tells(settings) else ()),
+        ("container", lambda: _check_container(settings)),
+        ("told of failures", lambda: _check_told(settings, notify)),
     )
-    failed, node_fails = False, False
+    node_fails = False
     for label, look in checks:
-        if node_fails and label in ("TLS", "credentials", "history", "clock"):
+        if node_fails and label in OF_THE_NODE:
             continue
         try:
-            _say(label, True, look())
+            if (found := look()) is not None:
+                yield label, getattr(found, "mark", "ok"), found
         except Exception as error:  # noqa: BLE001 - whatever a stranger's answer brings, the other lines come too
-            failed = True
             node_fails = node_fails or label in ("name", "TLS", "credentials")
-            _say(label, False, explain(error, settings.data_dir))
+            yield label, "FAIL", explain(error, settings.data_dir)
     for label, taken, sentence in try_all(settings) if notify else ():
-        failed = failed or not taken
-        _say(label, taken, sentence)
-    return FAILED if failed else DONE
+        yield label, "ok" if taken else "FAIL", sentence
 
 
-def _tells(settings: Settings) -> bool:
-    return bool(settings.ping_url or settings.notify_urls)
+def _say(label: str, mark: str, text: str, where: TextIO | None = None) -> None:
+    shown = f"{mark:<4}"
+    if (where or sys.stdout).isatty():
+        shown = f"\033[{COLOURS[mark]}m{shown}\033[0m"
+    print(f"{shown} {label}: {printable(text)}", file=where)
 
 
-def _say(label: str, good: bool, text: str) -> None:
-    mark = "ok  " if good else "FAIL"
-    if sys.stdout.isatty():
-        mark = f"\033[{32 if good else 31}m{mark}\033[0m"
-    print(f"{mark} {label}: {printable(text)}")
+def _check_settings(settings: Settings) -> str:
+    return Warned(f"valid, but {'; '.join(settings.unknown)}") if settings.unknown else "all valid"
 
 
 def _check_name(settings: Settings) -> str:
@@ -70,6 +148,13 @@ def _check_name(settings: Settings) -> str:
     except OSError:
         raise CollectorError("the name is not known; check DEFAULT_MGR_ADDRESS and the container's DNS") from None
     return f"{host} is {', '.join(sorted(found))}"
+
+
+def _check_tls(settings: Settings) -> str:
+    shown = describe(peer_certificate(settings, verify=True))
+    if settings.tls_verify:
+        return shown
+    return Warned(f"not verified (DEFAULT_MGR_TLS_VERIFY=false): anyone in between can read the password; {shown}")
 
 
 def _check_credentials(settings: Settings, node: Node) -> str:
@@ -98,7 +183,7 @@ def _check_history(node: Node) -> str:
 def _check_clock(node: Node) -> str:
     skew = node.clock_skew
     if skew is None:
-        return "the node does not tell its time"
+        return Said("the node does not tell its time")
     seconds = round(skew.total_seconds())
     if not node.clocks_agree:
         raise CollectorError(f"the node's clock is {seconds} s off this machine's; set them alike (NTP)")
@@ -109,29 +194,54 @@ def _check_folder(settings: Settings) -> str:
     folder = settings.data_dir
     probe = folder / ".collector" / "probe"
     own_folder(probe.parent)
-    open(probe, "wb", opener=own).close()
-    probe.unlink()
-    stat, usage = folder.stat(), shutil.disk_usage(folder)
-    mount = "" if is_mount(folder) else "; NOT a mount: the files are deleted with the container"
-    return f"{folder}, owner {stat.st_uid}:{stat.st_gid}, {usage.free / 1e9:.1f} GB free{mount}"
-
-
-def is_mount(folder: Path) -> bool:
-    """False where it is the image's folder and nothing is mounted there."""
-    folder = Path(os.path.realpath(folder))
-    if folder != IMAGE_DATA:
-        return True
-    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        points = {line.split()[4] for line in mounts}
-        return any(str(parent) in points for parent in (folder, *folder.parents) if str(parent) != "/")
-    return True
+    with open(probe, "wb", opener=own) as file:
+        try:
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+        finally:
+            probe.unlink()
+    stat, free = folder.stat(), shutil.disk_usage(folder).free
+    whose, room = f"{folder}, owner {stat.st_uid}:{stat.st_gid}", f"{free / 1e9:.1f} GB free"
+    if free < LEAST_FREE:
+        raise CollectorError(f"{whose}, only {free / 1e6:.0f} MB free; free some space")
+    if not is_mount(folder):
+        return Warned(f"{whose}, {room}; NOT a mount: the files are deleted with the container")
+    if free < LITTLE_FREE:
+        return Warned(f"{whose}, only {free / 1e6:.0f} MB free; free some space before it is needed")
+    return f"{whose}, {room}"
 
 
 def _check_schedule(settings: Settings) -> str:
     if settings.schedule is None:
-        return "none (DATA_CRON_TIME is not set), which is right if another scheduler starts the runs"
+        return Said("none (DATA_CRON_TIME is not set), which is right if another scheduler starts the runs")
     times, moment = [], datetime.now(UTC)
     for _ in range(3):
         moment = settings.schedule.next(moment)
         times.append(f"{moment.astimezone(settings.zone):%Y-%m-%d %H:%M}")
     return f"{settings.schedule.in_words()}; next {', '.join(times)} ({settings.zone})"
+
+
+def _check_container(settings: Settings) -> str | None:
+    if (found := running.differences(settings.data_dir, os.environ)) is None:
+        return None
+    since, others, hidden = found
+    if others:
+        return Warned(
+            f"the one that was started {since} runs with other settings: {'; '.join(others)}."
+            " docker compose up -d gives it these"
+        )
+    if hidden:
+        return Said(
+            f"the one that was started {since} has these settings; whether that goes for {' and '.join(hidden)} cannot"
+            " be seen from here, and docker compose up -d sees to it"
+        )
+    return f"the one that was started {since} has these settings"
+
+
+def _check_told(settings: Settings, notify: bool) -> str | None:
+    if settings.ping_url or settings.notify_urls:
+        return None if notify else Said(f"{described(settings)}; not tried, check --notify sends a test")
+    if notify:
+        raise CollectorError("nobody; set DATA_PING_URL or DATA_NOTIFY_URLS, or a failure tells nobody")
+    return None

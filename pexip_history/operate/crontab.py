@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 from pexip_history.errors import DONE, CollectorError
-from pexip_history.operate.check import is_mount
+from pexip_history.folder.mounts import is_mount
 from pexip_history.settings.environment import Settings
 
 CRON_COMMAND = "/app/entrypoint.sh scheduled >&3 2>&1"

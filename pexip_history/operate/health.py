@@ -5,16 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import DONE, FAILED, CollectorError
+from pexip_history.folder.mounts import CRON_PID
+from pexip_history.operate.running import failure
 from pexip_history.operate.status import Writing, peek, say
 from pexip_history.settings.environment import Settings
 from pexip_history.values import parse_time
-
-CRON_PID = Path("/run/crond.pid")
-
 
 GRACE, TOO_LONG = timedelta(minutes=2), timedelta(hours=6)
 LEAST_FREE = 20_000_000
@@ -44,6 +42,9 @@ def _health(settings: Settings) -> tuple[bool, str]:
         if now - (parse_time(str(last["started"])) or now) > TOO_LONG:
             return False, f"{since} has not ended; restart the container, no data is lost"
         return True, f"a run is under way since {last['started']} UTC"
+    found = failure(settings.data_dir)
+    if found and (not last or (parse_time(str(last["started"])) or now) < found[0]):
+        return False, f"the check at the container's start failed: {found[1]}"
     if last and last["outcome"] != "done":
         return False, f"the run of {last['started']} UTC failed: {last['message']}"
     if (free := shutil.disk_usage(settings.data_dir).free) < LEAST_FREE:
@@ -58,7 +59,7 @@ def _health(settings: Settings) -> tuple[bool, str]:
             False,
             f"the last run was at {last['started']} UTC, which is ahead of now; set this machine's clock (NTP)",
         )
-    return True, f"{last['message']} at {last['started']} UTC" if last else "no run was due yet, and nothing was tried"
+    return True, f"{last['message']} at {last['started']} UTC" if last else "no run was due yet"
 
 
 def _serves(run: Mapping[str, object], due: datetime, now: datetime) -> bool:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pexip_history.errors import printable
 from pexip_history.operate.message import Message, Row, due, was_stopped
+from pexip_history.operate.plain import plain
 
 if TYPE_CHECKING:
     from apprise import Apprise
@@ -67,11 +68,11 @@ def tell(settings: Settings, pings: Pings, runs: Sequence[Row], lost: int = 0) -
     if not runs or was_stopped(runs[0]):
         return
     until, jobs = _deadline(), list[Job]()
-    good, text = runs[0]["outcome"] == "done", str(runs[0]["message"] or "")
+    good, text = runs[0]["outcome"] == "done", plain(str(runs[0]["message"] or ""), host_of(settings))
     if pings.url:
         jobs.append((_ping_label(pings.url), lambda: pings.end(good, text)))
     if settings.notify_urls and (message := due(runs, settings.address, settings.zone, lost)):
-        jobs += _messages(settings.notify_urls, message, good and not lost)
+        jobs += _messages(settings, message, good and not lost)
     _warn(jobs, until)
 
 
@@ -88,7 +89,7 @@ def try_all(settings: Settings) -> list[tuple[str, bool, str]]:
     if url := settings.ping_url:
         jobs.append((_ping_label(url), lambda: _poster(url)("/log", "a test of collector.py check --notify", None)))
     text = "This is a test of collector.py check --notify. Nothing is wrong."
-    jobs += _messages(settings.notify_urls, Message(f"{printable(settings.address)}: a test", text), True)
+    jobs += _messages(settings, Message(f"{settings.address}: a test", text), True)
     return [(label, why is None, why or "the test was taken") for label, why in _all(jobs, until)]
 
 
@@ -188,11 +189,18 @@ def _poster(url: str) -> Callable[..., str | None]:
     return post
 
 
-def _messages(urls: Sequence[str], message: Message, good: bool) -> list[Job]:
+def _messages(settings: Settings, message: Message, good: bool) -> list[Job]:
+    urls, shown = settings.notify_urls, Message(*(plain(text, host_of(settings)) for text in message))
+
     def job(place: int, service: Apprise | None) -> Job:
-        return _label(place, service), lambda: _notify(service, message, good)
+        return _label(place, service), lambda: _notify(service, shown, good)
 
     return [job(place, service) for place, service in enumerate(_services(urls) if urls else (), 1)]
+
+
+def host_of(settings: Settings) -> str:
+    """The node's name, the one host that a message may name as it is."""
+    return urlsplit(f"https://{settings.address}").hostname or ""
 
 
 def _services(urls: Sequence[str]) -> list[Apprise | None]:

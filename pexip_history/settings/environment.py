@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pexip_history.errors import SettingsError
-from pexip_history.settings.files import read_file
-from pexip_history.settings.oauth2_client import KEY_FILE, read_client
+from pexip_history.settings.columns import omitted
+from pexip_history.settings.files import as_utf8, read_file
+from pexip_history.settings.oauth2_client import AUDIENCE, ID, KEY_FILE, read_client
 from pexip_history.settings.schedule import Schedule, five_fields
 from pexip_history.settings.values import (
     address,
@@ -27,9 +29,9 @@ from pexip_history.settings.values import (
     ping_url,
     since,
     unquoted,
-    user_number,
+    urls,
+    user_id,
     username,
-    words,
     zone,
 )
 
@@ -65,12 +67,17 @@ class Settings:
     media_streams: bool
     events: bool
     keep_days: int
+    keep_history_days: int
+    omit_columns: frozenset[str]
+    parquet: bool
     report: bool
     ping_url: str | None = field(repr=False)
     notify_urls: tuple[str, ...] = field(repr=False)
     log_level: str
     umask: int
     zone: ZoneInfo
+    unknown: tuple[str, ...] = ()
+    """What to warn of: variables that look like settings, each with the nearest (see `unknown_variables`)."""
 
 
 @dataclass(frozen=True)
@@ -106,17 +113,22 @@ VARIABLES = (
     Variable("DATA_MEDIA_STREAMS", "media_streams", flag, False),
     Variable("DATA_EVENTS", "events", flag, False),
     Variable("DATA_KEEP_DAYS", "keep_days", days, 0),
+    Variable("DATA_KEEP_HISTORY_DAYS", "keep_history_days", days, 0),
+    Variable("DATA_OMIT_COLUMNS", "omit_columns", omitted, frozenset()),
+    Variable("DATA_PARQUET", "parquet", flag, False),
     Variable("DATA_REPORT", "report", flag, False),
     Variable("DATA_PING_URL", "ping_url", ping_url, in_file=True),
-    Variable("DATA_NOTIFY_URLS", "notify_urls", words, (), in_file=True),
+    Variable("DATA_NOTIFY_URLS", "notify_urls", urls, (), in_file=True),
     Variable("DATA_LOG_LEVEL", "log_level", level, "INFO"),
-    Variable("PUID", "PUID", user_number),
-    Variable("PGID", "PGID", user_number),
+    Variable("PUID", "PUID", user_id),
+    Variable("PGID", "PGID", user_id),
     Variable("UMASK", "umask", mask, 0o027),
     Variable("TZ", "zone", zone, ZoneInfo("UTC")),
 )
 SECRETS = (*(name for v in VARIABLES if v.in_file for name in (v.name, f"{v.name}_FILE")), KEY_FILE)
 """The variables that hold a secret, or name a file that does."""
+NAMES = (*dict.fromkeys([*(variable.name for variable in VARIABLES), *SECRETS, ID, KEY_FILE, AUDIENCE]),)
+"""Of all variables that are read."""
 BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
@@ -159,7 +171,23 @@ def read_settings(
     if isinstance(start := values["since"], datetime):
         values["since"] = (start if start.tzinfo else start.replace(tzinfo=values["zone"])).astimezone(UTC)  # type: ignore[arg-type]
     values |= {"client_id": client.id, "client_key": client.key, "token_audience": client.audience}
-    return Settings(**values, schedule=when)  # type: ignore[arg-type]
+    return Settings(**values, schedule=when, unknown=tuple(unknown_variables(environ)))  # type: ignore[arg-type]
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A line for each variable that begins as ours do and is none of them, with the nearest that is. No values.
+
+    It is for a warning: another program may share the environment.
+    """
+    found = []
+    for name in sorted(environ):
+        if name.startswith(("DATA_", "DEFAULT_")) and name not in NAMES:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name.upper(), sorted(NAMES), 1, 0.75)
+            hint = f"did you mean {near[0]}?" if near else "remove it, unless another program reads it"
+            found.append(f"{name}: the collector has no setting of this name; {hint}")
+    return found
 
 
 class Reader:
@@ -172,8 +200,12 @@ class Reader:
         return unquoted(self.environ.get(name, "")) or default
 
     def file(self, name: str, path: str) -> bytes:
-        """What the file that this variable names holds. Raises OSError, ValueError."""
-        return self.files[name] if name in self.files else read_file(Path(path))
+        """What the file that this variable names holds. Raises OSError."""
+        if name in self.files:
+            return self.files[name]
+        if "\0" in path:
+            raise OSError(errno.ENOENT, "no file has such a name", path)
+        return read_file(Path(path))
 
     def problem(self, name: str, text: str) -> None:
         if not any(problem.startswith(f"{name}: ") for problem in self.problems):
@@ -191,10 +223,12 @@ def _value(read: Reader, variable: Variable) -> object:
             return variable.default
         name = f"{name}_FILE"
         try:
-            held = read.file(name, path).removesuffix(b"\n").removesuffix(b"\r")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "no file has such a name"
-            read.problem(name, f"{path!r} cannot be read ({reason}); give a file that the container can read")
+            held = as_utf8(read.file(name, path)).removesuffix(b"\n").removesuffix(b"\r")
+        except OSError as error:
+            read.problem(name, f"{path!r} cannot be read ({error.strerror}); give a file that the container can read")
+            return variable.default
+        except ValueError as error:
+            read.problem(name, f"{path!r} {error}")
             return variable.default
         if not held:
             read.problem(name, f"{path!r} is empty; put the {SECRET_IN[variable.name]} in it")

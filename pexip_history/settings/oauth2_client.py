@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from pexip_history.settings.files import as_utf8
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
@@ -52,7 +54,7 @@ def read_client(read: Reader, needed: bool) -> Client:
         read.problem(
             ours[0],
             f"an OAuth2 client has no user name and no password; remove {' and '.join(given)},"
-            f" or, to go in with the password, {' and '.join(ours)}",
+            f" or, to log in with the password, {' and '.join(ours)}",
         )
     if not name:
         read.problem(ID, f"is missing, {KEY_FILE} is set; give the id that the node shows beside the client")
@@ -79,12 +81,13 @@ def read_key(pem: bytes) -> EllipticCurvePrivateKey:
     if b"-----BEGIN " not in pem:
         raise ValueError(f"is not PEM; it should hold {whole}")
     if b"PRIVATE KEY-----" not in pem:
-        raise ValueError(f"holds no private key, but something that may be shown; it should hold {whole}")
+        raise ValueError(f"holds no private key but something public; it should hold {whole}")
     try:
-        key = load_pem_private_key(pem.removeprefix(b"\xef\xbb\xbf"), None)
+        key = load_pem_private_key(pem, None)
     except TypeError:
         raise ValueError(
-            "is encrypted, and nobody types its passphrase here; save it without one (openssl pkey -in OLD -out NEW)"
+            "is encrypted, and its passphrase cannot be entered here; save it without one"
+            " (openssl pkey -in OLD -out NEW)"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError(f"is damaged or not a key for this; it should hold {whole}") from None
@@ -106,7 +109,7 @@ def _read_file(read: Reader, path: str) -> bytes:
         read.problem(KEY_FILE, "is the key itself; save the key in a file and give the file's name here")
         return b""
     try:
-        pem = read.file(KEY_FILE, path)
+        pem = as_utf8(read.file(KEY_FILE, path))
         read_key(pem)
     except OSError as error:
         read.problem(KEY_FILE, f"{path!r} cannot be read ({error.strerror}); give a file that the container can read")

@@ -18,6 +18,11 @@ ALIASES = {
 }
 FIELDS = {"minute": 59, "hour": 23, "day-of-month": 31, "month": 12, "day-of-week": 7}
 """Each with the largest number in it."""
+WORDS = {
+    "month": ["-", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
+    "day-of-week": ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"],
+}
+"""Each at the place of its number."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,28 @@ def five_fields(value: str) -> str:
         steps = map(int, re.findall(r"/(\d+)", given))
         if re.search(r"#|(^|[,/\d])L|LW|(^|,)\d+/", given.upper()) or any(step > most for step in steps):
             raise ValueError(f"{value!r}: {given!r} in the field {title} is not known to Debian's cron")
+        if hint := _upwards(title, given):
+            raise ValueError(f"{value!r}: {given!r} in the field {title} ends before it begins; write {hint}")
     try:
         CronSim(" ".join(fields), datetime(2026, 1, 1))
     except CronSimError as error:
         wrong = str(error).removeprefix("Bad ")
         raise ValueError(f"{value!r}: the field {wrong} is not valid; give five fields such as '5 0 * * *'") from None
     return " ".join(fields)
+
+
+def _upwards(title: str, given: str) -> str:
+    """For a range that goes over the end of its field, as in sat-sun, what cron takes for it; else nothing."""
+    words, least = WORDS.get(title, []), 1 if title in ("day-of-month", "month") else 0
+    for first, last in re.findall(r"(?<![^,])(\w+)-(\w+)(?![^,])", given.upper()):
+        try:
+            begin, end = (words.index(text) if text in words else int(text) for text in (first, last))
+        except ValueError:
+            continue  # said below
+        most = 6 if title == "day-of-week" else FIELDS[title]
+        if least <= end < begin <= most:
+            spans = ((begin, most), (least, end))
+            return given.upper().replace(
+                f"{first}-{last}", ",".join(f"{low}-{high}" if low < high else str(low) for low, high in spans)
+            )
+    return ""

@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from pexip_history.settings.files import read_certificates
+
 LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 YEARS = range(1970, 3000)
 HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*\.?")
@@ -76,10 +78,12 @@ def days(text: str) -> int:
     return count(text)
 
 
-def user_number(text: str) -> int:
+def user_id(text: str) -> int:
     """What the kernel takes, written as it writes it: -1 or another zero would be another user."""
     if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > LARGEST_ID:
-        raise ValueError(f"{text!r} is not a number of a user; give one from 0 to {LARGEST_ID} without zeros before it")
+        raise ValueError(
+            f"{text!r} is not a user or group ID; give a number from 0 to {LARGEST_ID}, with no zero before it"
+        )
     return int(text)
 
 
@@ -114,26 +118,21 @@ def fingerprint(text: str) -> str:
 def folder(text: str) -> Path:
     path = PurePosixPath(re.sub("^//+", "/", text))
     if not path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{text!r} is not a whole path; give one such as /app/data")
+        raise ValueError(f"{text!r} is not an absolute path; give one such as /app/data")
     if str(path) in NO_DATA_FOLDER or any(str(parent) in SYSTEM_FOLDERS for parent in (path, *path.parents)):
         raise ValueError(f"{text!r} is a folder of the system; give one of its own, such as /app/data")
     return Path(path)
 
 
 def certificates(text: str) -> str:
-    """The PEM file's text."""
-    import ssl
-
+    """The file's certificates, as PEM in ASCII."""
     try:
-        pem = Path(text).read_text(encoding="ascii", errors="replace")
-        ssl.create_default_context(cadata=pem)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        strerror = None if isinstance(error, (ssl.SSLError, ValueError)) else getattr(error, "strerror", None)
+        return read_certificates(Path(text))
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"{text!r} cannot be used ({strerror or 'no certificate in it'});"
-            " give a PEM file that the container can read"
+            f"{text!r} cannot be used ({getattr(error, 'strerror', None) or error}); give a PEM file that the container"
+            " can read"
         ) from None
-    return pem
 
 
 def ping_url(text: str) -> str:
@@ -144,13 +143,18 @@ def ping_url(text: str) -> str:
         valid = False
     if not valid or re.search(r"[\s\0-\x1f]", text):
         raise ValueError(
-            "is no http or https address; give the check's whole URL, as in https://healthchecks.example.com/ping/UUID"
+            "is not an http or https URL; give the check's whole URL, as in https://healthchecks.example.com/ping/UUID"
         )
     return text
 
 
-def words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
+def urls(text: str) -> tuple[str, ...]:
+    """Apprise URLs, separated by white space, or by a comma or semicolon before the next one's scheme.
+
+    Another semicolon is a part of a password: Apprise would end it there, unless it is written as %3B.
+    """
+    text = re.sub(r"[,;]\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)", " ", text)
+    return tuple(re.sub(r";(?![\w+-]+=)", "%3B", text).split())
 
 
 def as_bytes(text: str) -> bytes:

@@ -86,6 +86,11 @@ class Container:
     def wait(self) -> int:
         return int(docker("wait", self.id))
 
+    def scheduling(self, times: int = 1) -> bool:
+        """Whether it began to schedule so many times: the last line of each start's own check is there."""
+        last = ("The first run collects", "The next run collects", "What the next run", "The container goes on")
+        return sum(self.logs.count(words) for words in last) >= times
+
     def ran(self, times: int = 1) -> bool:
         """Whether cron started that many runs and they ended."""
         log = self.logs
@@ -215,6 +220,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         docker("image", "rm", name, check=False)
 
 
+def load_two_days(node: ManagementNode) -> None:
+    today = datetime.now(UTC).date()
+    for day in (today - timedelta(days=1), today):
+        node.load(calls(1, day, 60))
+
+
 def _node(host: str) -> ManagementNode:
     from tests.management_node import certificates
 
@@ -223,9 +234,7 @@ def _node(host: str) -> ManagementNode:
 
     def start() -> ManagementNode:
         original()
-        today = datetime.now(UTC).date()
-        for day in (today - timedelta(days=1), today):
-            node.load(calls(1, day, 60))
+        load_two_days(node)
         return node
 
     node.start = start  # type: ignore[method-assign]

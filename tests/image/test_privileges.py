@@ -20,7 +20,8 @@ def running(engine: Engine, flags: tuple[str, ...], **settings: str) -> Containe
     engine.node.faults.add(faults.hang(30), when=lambda request: _is(request, user), times=None)
     env = engine.settings(DEFAULT_MGR_USERNAME=user, DATA_CRON_TIME=NEVER, DATA_RUN_ON_START="true", **settings)
     container = engine.start(env=env, flags=flags)
-    until(lambda: engine.asked_by(user) or not container.state["Running"], 60, "a request")
+    asked = "a request of the run's, besides that of the start's own check"
+    until(lambda: len(engine.asked_by(user)) > 1 or not container.state["Running"], 60, asked)
     assert container.state["Running"], container.logs
     return container
 

@@ -32,7 +32,7 @@ def test_a_stop_in_the_middle_of_crons_run_rolls_it_back_in_time_and_says_so(
     engine: Engine, fleet: SimpleNamespace, way: str
 ) -> None:
     container = getattr(fleet, f"stop_{way}")
-    until(lambda: engine.asked_by(USERS[way]), 60, "a request")
+    until(lambda: len(engine.asked_by(USERS[way])) > 1, 60, "a request of cron's run")
     assert container.stop() < 5
     assert container.state["ExitCode"] == 0
     assert "stopped on request" in container.logs
@@ -57,7 +57,7 @@ def test_a_stop_of_an_idle_container_takes_less_than_a_second(engine: Engine, fl
     ours, engines = [], []
     for starts in (1, 2, 3):
         docker("start", container.id, sleeping.id)
-        until(lambda starts=starts: container.logs.count("@reboot") == starts, 60, "cron")
+        until(lambda starts=starts: container.scheduling(starts), 60, "cron")
         ours.append(container.stop())
         engines.append(sleeping.stop())
         assert container.state["ExitCode"] == 0
@@ -78,7 +78,7 @@ def test_after_a_stop_in_the_middle_of_a_run_the_next_one_brings_its_window(engi
     container = running(engine, HARDENED)
     container.stop()
     docker("start", container.id)
-    until(lambda: container.logs.count("@reboot") == 2, 60, "cron")
+    until(lambda: container.logs.count(", next ") == 2, 60, "the second start")
     container.stop()
     code, logs = engine.run("collect", env=engine.settings(), data=container.data, flags=HARDENED)
     assert code == 0, logs
@@ -88,7 +88,7 @@ def test_after_a_stop_in_the_middle_of_a_run_the_next_one_brings_its_window(engi
 
 def test_when_cron_dies_the_container_stops_with_an_error(engine: Engine) -> None:
     container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER))
-    until(lambda: "@reboot" in container.logs, 60, "cron")
+    until(container.scheduling, 60, "cron")
     container.exec("sh", "-c", "kill -9 $(cat /run/crond.pid)")
     assert container.wait() == 1
     assert "cron ended unexpectedly" in container.logs
@@ -96,7 +96,7 @@ def test_when_cron_dies_the_container_stops_with_an_error(engine: Engine) -> Non
 
 def test_init_reaps_what_lost_its_parent(engine: Engine) -> None:
     container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER))
-    until(lambda: "@reboot" in container.logs, 60, "cron")
+    until(container.scheduling, 60, "cron")
     container.exec("bash", "-c", "(sleep 0.2 &) ; sleep 0.5")
     assert " Z" not in container.exec("sh", "-c", "cat /proc/[0-9]*/stat")
     container.stop()

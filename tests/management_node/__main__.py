@@ -50,7 +50,9 @@ def main() -> None:
             node.load(weeks(options.seed, options.weeks))
         if options.tls:
             options.tls.mkdir(parents=True, exist_ok=True)
-            (options.tls / "ca.pem").write_bytes(node.ca_file.read_bytes())
+            whole = options.tls / "ca.pem.new"
+            whole.write_bytes(node.ca_file.read_bytes())
+            whole.replace(options.tls / "ca.pem")
         print(node.address, flush=True)
         rng = random.Random(options.seed)
         while not stopped.wait(options.live):

@@ -24,11 +24,12 @@ pytestmark = pytest.mark.skipif(OFFICE is None, reason="LibreOffice is not here 
 MIDNIGHT = datetime(2026, 11, 24, 0, 0, 20)
 FORMULAS = ["=1+1", '=HYPERLINK("http://example.com/?"&A1,"click")', "=cmd|' /C calc'!A0", "@SUM(A1:A9)", "+1+1",
             "-2+3", "\t=1+1", "\r=1+1", "=WEBSERVICE(A1)", "a\n=1+1", "x\r\n=1,=2", '"=1+1', '",=1+1,"', ";=1+1",
-            ";=cmd|'/c calc'!A0;", "a; @SUM(A1:A9)", "a;\u200b=1+1", "\uff1d1+1"]  # fmt: skip
+            ";=cmd|'/c calc'!A0;", "a; @SUM(A1:A9)", "|=1+1", "a|+1+1|b",
+            "a| @SUM(A1:A9)", "a;\u200b=1+1", "\uff1d1+1"]  # fmt: skip
 SCRIPTS = ["山田 太郎", "محمد بن سلمان", "प्रिया शर्मा", "Łukasz Żółć", "👩‍💻 Dev Room 🚀", "🇳🇴 Oslo", "Cafe\u0301"]
 PHONES = ["+4722334455", "+47 22 33 44 55", "-"]
 # tokens of the CSV filter: separator (44 is a comma, 59 a semicolon), quote ("), character set (76 is UTF-8)
-COMMA, SEMICOLON = "CSV:44,34,76", "CSV:59,34,76"
+COMMA, SEMICOLON, BAR = "CSV:44,34,76", "CSV:59,34,76", "CSV:124,34,76"
 
 OFFICE_NS, TABLE, TEXT = (f"{{urn:oasis:names:tc:opendocument:xmlns:{n}:1.0}}" for n in ("office", "table", "text"))
 
@@ -146,7 +147,10 @@ def test_read_by_semicolons_the_columns_run_together_which_is_why_the_page_says_
     assert found[0][0].text.count(",") > 5
 
 
-def test_no_formula_runs_either_where_a_double_click_reads_by_semicolons(collected: Collector, tmp_path: Path) -> None:
+@pytest.mark.parametrize("separator", [SEMICOLON, BAR])
+def test_no_formula_runs_either_where_another_sign_separates_cells(
+    collected: Collector, tmp_path: Path, separator: str
+) -> None:
     for kind in ("Conf", "Part"):
-        found = shown(collected.data / f"pexHistory{kind}.csv", SEMICOLON, tmp_path)
+        found = shown(collected.data / f"pexHistory{kind}.csv", separator, tmp_path)
         assert [cell.formula for row in found for cell in row if cell.formula] == []

@@ -1,0 +1,105 @@
+"""Which certificates are trusted, and what to say of one that is not."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from pexip_history.errors import QUOTED, NodeError, printable
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+
+class Trust(Protocol):
+    """Of the settings, where the node is and what it is known by."""
+
+    @property
+    def address(self) -> str:
+        """HOST or HOST:PORT."""
+
+    @property
+    def ca_pem(self) -> str | None:
+        """Certificates in PEM, ASCII."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256, 64 hexadecimal digits."""
+
+    @property
+    def tls_verify(self) -> bool:
+        """False: whoever answers is believed."""
+
+
+def tls_context(trust: Trust) -> ssl.SSLContext:
+    """The setting's or the system's authorities; not what SSL_CERT_FILE and SSL_CERT_DIR name.
+
+    A fingerprint names the certificate itself: whoever asks compares it, and the name in it may be any.
+    """
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
+        os.environ.pop(name, None)
+    context = ssl.create_default_context(cadata=trust.ca_pem)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # As Python 3.13 has it: a CA_FILE may hold the node's own certificate. But not its strictness
+    # about extensions that older company CAs lack.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if trust.fingerprint or not trust.tls_verify:
+        context.check_hostname = False
+    if not trust.tls_verify or (trust.fingerprint and not trust.ca_pem):
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def unverified() -> ssl.SSLContext:
+    """To look at a certificate that is not trusted, without a request."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def certificate_error(error: BaseException, address: str, certificate: Certificate | None) -> NodeError:
+    """What is wrong with the certificate, which one it is, and how to fix it, safest first."""
+    from cryptography.x509 import DNSName, IPAddress, SubjectAlternativeName
+
+    shown, listed = "it could not be read", ["none"]
+    # Whatever cryptography makes of a certificate that a stranger wrote: the sentence has to come.
+    with suppress(Exception):
+        assert certificate
+        shown = describe(certificate)
+        names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+        listed = [*names.get_values_for_type(DNSName), *map(str, names.get_values_for_type(IPAddress))]
+    pin = "DEFAULT_MGR_TLS_FINGERPRINT=that fingerprint, after you have compared it with the node's own"
+    off = "DEFAULT_MGR_TLS_VERIFY=false, which lets anyone between here and the node read the password"
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return NodeError(
+            f"{address}: the certificate is not the one that DEFAULT_MGR_TLS_FINGERPRINT names."
+            f" Presented: {shown}. If the node's certificate was renewed, compare and set the new fingerprint;"
+            " if it was not, someone may be intercepting the connection"
+        )
+    reason, ca = error.verify_message.rstrip("."), "DEFAULT_MGR_CA_FILE=a PEM file with the CA that signed it"
+    name = f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({printable(', '.join(listed), 1000)})"
+    first = {
+        18: "DEFAULT_MGR_CA_FILE=a PEM file with that certificate, after you have compared it with the node's own",
+        10: "renew the node's certificate, it has expired",
+        62: name,
+        64: name,
+    }.get(error.verify_code, ca)
+    return NodeError(
+        f"{address}: the certificate does not verify ({reason}). Presented: {shown}."
+        f" To fix it, safest first: (1) {first}; (2) {pin}; (3) {off}"
+    )
+
+
+def describe(certificate: Certificate) -> str:
+    """Subject, issuer, expiry (UTC) and SHA-256 fingerprint."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    fingerprint = certificate.fingerprint(SHA256()).hex(":").upper()
+    subject, issuer = (printable(name.rfc4514_string(), QUOTED) for name in (certificate.subject, certificate.issuer))
+    return (
+        f"subject {subject!r}, issuer {issuer!r},"
+        f" valid until {certificate.not_valid_after_utc:%Y-%m-%d}, SHA-256 {fingerprint}"
+    )

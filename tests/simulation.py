@@ -1,0 +1,486 @@
+"""Weeks of a deployment, turn by turn, judged by the node's own record of what it offered.
+
+`Site` is a node, a data folder and runs at moments of its time. `World` is a site that judges each run: no row lost or
+doubled, each aggregate the rows of the dated files in order, and true what `status --json` says. It knows the contract
+and the files, nothing of how the collector does it. tests/test_simulation.py has what goes wrong in those weeks.
+Times are naive and UTC.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from copy import deepcopy
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from .conftest import environment_for
+from .forked_collector import Fault, ForkedCollector, Outcome
+from .management_node.calls import stamp
+from .scripted_node import BEGINNING, DAY, HOUR, MINUTE, Known, ScriptedNode
+
+FILES = {
+    "conference": "pexHistoryConf.csv",
+    "participant": "pexHistoryPart.csv",
+    "stream": "pexHistoryStream.csv",
+    "alarm": "pexHistoryAlarm.csv",
+    "workervm_status_event": "pexHistoryNode.csv",
+}
+CONF, PART = FILES["conference"], FILES["participant"]
+NOW = timedelta(0)
+
+Row = dict[str, str]
+Spans = list[tuple[datetime, datetime]]
+
+
+# Files
+
+
+def is_ours(path: Path) -> bool:
+    return path.exists() and b";" not in path.read_bytes().partition(b"\n")[0]
+
+
+def rows_of(path: Path, *, torn: bool = False) -> list[Row]:
+    """By name, without empty cells; none where the file is not one of ours. `torn`: its last row is unfinished."""
+    if not is_ours(path):
+        return []
+    text = path.read_bytes().decode("utf-8-sig")
+    text = text.rpartition("\r\n")[0] if torn else text
+    try:
+        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except csv.Error as error:
+        raise AssertionError(f"{path.name}: {error}: {text}") from None
+    assert all(len(row) == len(header) for row in rows), f"{path.name} has part of a row: {rows}"
+    return [{k: v for k, v in zip(header, row, strict=True) if v} for row in rows]
+
+
+def key_of(row: Row) -> str:
+    """What is there once: a record's id, a stream's with its participant's."""
+    return row.get("participant_id", "") + " " * ("participant_id" in row) + row.get("id", "")
+
+
+def id_of(uri: str) -> str:
+    return uri.rstrip("/").rpartition("/")[2]
+
+
+# Spans
+
+
+def spans_of(told: Iterable[Iterable[str]]) -> Spans:
+    return [(datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in told]
+
+
+def within(moment: datetime | None, spans: Spans) -> bool:
+    return moment is not None and any(start <= moment < end for start, end in spans)
+
+
+def without(spans: Spans, others: Spans) -> Spans:
+    """What of the spans is in none of the others."""
+    for low, high in others:
+        spans = [
+            (start, end)
+            for first, last in spans
+            for start, end in ((first, min(last, low)), (max(first, high), last))
+            if start < end
+        ]
+    return spans
+
+
+# Runs
+
+
+class Site:
+    """A node, a data folder, the collector's runs at moments of the node's time, and what came of them."""
+
+    def __init__(self, data: Path, node: ScriptedNode, forked: ForkedCollector) -> None:
+        self.data, self.node, self.forked = data, node, forked
+        data.mkdir(exist_ok=True)
+        self.env = environment_for(node, data) | {"DATA_CRON_TIME": "5 0 * * *"}  # type: ignore[arg-type]
+        self.said = ""
+
+    def collect(
+        self, *arguments: str, ahead: timedelta = NOW, fault: Fault | None = None, at: int | str = 0, **env: str
+    ) -> Outcome:
+        """One run, this machine's clock being so much ahead of the true time."""
+        moment = self.node.now + ahead
+        outcome = self.forked(list(arguments), self.env | env, moment, fault, at, fork=bool(fault))
+        self.said = outcome.output
+        assert not re.search("Traceback|unexpected", outcome.output), outcome.output
+        return outcome
+
+    def good(self, *arguments: str, ahead: timedelta = NOW, **env: str) -> str:
+        """What a run said that had to end well."""
+        outcome = self.collect(*arguments, ahead=ahead, **env)
+        assert outcome.code == 0, outcome.output
+        return outcome.output
+
+    def by_hand(self, start: datetime, end: datetime | None = None, **named: Any) -> Outcome:
+        to = ["--to", stamp(end) or ""] if end else []
+        return self.collect("--from", stamp(start) or "", *to, **named)
+
+    def status(self) -> dict[str, Any]:
+        """What `status --json` says. Raises ValueError where it cannot be read now."""
+        outcome = self.forked(["status", "--json"], self.env, self.node.now, fork=False)
+        if outcome.code:
+            raise ValueError(outcome.output)
+        told: dict[str, Any] = json.loads(outcome.output[outcome.output.index("{\n") :])
+        return told
+
+    def ids(self, resource: str = "conference") -> list[str]:
+        """Of the aggregate, in order."""
+        return [row["id"] for row in rows_of(self.data / FILES[resource])]
+
+    def dated(self, resource: str = "conference") -> list[Path]:
+        return sorted(self.data.glob(f"????-??-??_??-??-??_{FILES[resource]}"))
+
+    def dated_ids(self, resource: str = "conference") -> list[str]:
+        return [row["id"] for path in self.dated(resource) for row in rows_of(path)]
+
+    @property
+    def ledger(self) -> Path:
+        return self.data / ".collector" / "ledger.sqlite"
+
+
+class World(Site):
+    """A site whose every run is judged. What the user does to files between runs is told to it."""
+
+    def __init__(self, data: Path, node: ScriptedNode, forked: ForkedCollector) -> None:
+        super().__init__(data, node, forked)
+        self.since: datetime | None = None
+        self.earliest: datetime | None = None  # that DATA_SINCE ever was
+        self.begun: datetime | None = None  # the first good run since DATA_SINCE or the ledger changed
+        self.windows: Spans = []  # asked for by hand
+        self.first_good: dict[int, datetime] = {}  # by id(): the first good run that could see the record
+        self.first_null: dict[int, datetime] = {}  # the same, when it had no end
+        self.owed: set[int] = set()
+        self.corrected: set[int] = set()  # their ends were changed: they may be in no window, and are only never twice
+        self.seen: set[int] | None = None  # shown when the first run began since coverage was last read
+        self.covered: Spans = []
+        self.gaps: Spans = []
+        self.kept: dict[str, list[Row]] = {name: [] for name in FILES}  # rows of the aggregate as the user left it
+        self.written: dict[str, list[Row]] = {name: [] for name in FILES}  # of dated files since, in order
+        self.new: dict[str, list[list[Row]]] = {name: [] for name in FILES}  # of dated files not yet judged
+        self.files: dict[str, set[str]] = {name: set() for name in FILES}  # dated files that were read here
+        self.count: dict[str, Counter[str]] = {name: Counter() for name in FILES}  # keys in dated files, ever
+        self.clocks_were_right = True
+        self.memory_was_lost = False  # a ledger was, or another was put there
+        self.torn: set[str] = set()  # aggregates whose last row is unfinished
+        self.settled = True  # all is published
+        self.turns, self.broken = 0, False
+        self.story: list[str] = []
+
+    @property
+    def limits(self) -> bool:
+        return any(self.env.get(f"DEFAULT_{name}_LIMIT", "0") != "0" for name in ("CONF", "PART"))
+
+    @property
+    def records(self) -> list[Known]:
+        """Of every resource that is collected."""
+        events = self.env.get("DATA_EVENTS") == "true"
+        names = list(self.node.known) if events else ["conference", "participant"]
+        return [one for name in names for one in self.node.known[name].values()]
+
+    def held(self, one: Known) -> list[Known]:
+        """The conferences that list a participant; a conference itself."""
+        conferences = self.node.known["conference"]
+        return [conferences[id] for id in one.listed_by] if one.resource == "participant" else [one]
+
+    # A turn
+
+    def turn(self, *arguments: str, **named: Any) -> None:
+        """One run, and what must be true after it. An AssertionError tells the story so far."""
+        self.turns += 1
+        try:
+            self._turn(*arguments, **named)
+        except AssertionError as error:
+            self.broken = True
+            raise AssertionError("\n".join([str(error), *self.story[-40:]])) from None
+
+    def _turn(
+        self,
+        *arguments: str,
+        ahead: timedelta = NOW,
+        fault: tuple[Fault, int | str] | None = None,
+        spoilt: bool = False,
+    ) -> None:
+        """`spoilt`: the node fails in it."""
+        if arguments:
+            self._note_window(arguments)
+        told = self.node.tells_time or not (ahead or self.node.ahead)  # what time it is, as the node has it
+        self.clocks_were_right = self.clocks_were_right and not ahead and not self.node.ahead
+        shown = {id(one) for one in self.records if one.shown <= self.node.now}
+        self.seen = shown if self.seen is None else self.seen
+        before = {path.name: path.read_bytes() for path in self.data.glob("*.csv")}
+        outcome = self.collect(*arguments, ahead=ahead, fault=fault[0] if fault else None, at=fault[1] if fault else 0)
+        last = (outcome.output.strip().splitlines() or [""])[-1][20:150]
+        self.tell(f"run {' '.join(arguments)} ahead {ahead} {fault or ''}{' spoilt' * spoilt}: {outcome.code} {last}")
+        allowed = (0, 1, -9) if fault else (0, 1) if spoilt or ahead or self.node.ahead else (0,)
+        assert outcome.code in allowed, outcome.output
+        if outcome.code == 1 and self.settled and not fault:
+            after = {path.name: path.read_bytes() for path in self.data.glob("*.csv")}
+            assert before == after, f"a run that failed changed {before.keys() ^ after.keys() or 'a file'}"
+        self.torn = {file for file in self.torn if (self.data / file).read_bytes() == before[file]}
+        self._read_dated()
+        removed = before.keys() - {path.name for path in self.data.glob("*.csv")}
+        agree = not self.node.tells_time or abs(ahead - self.node.ahead) <= 15 * MINUTE
+        assert not removed or (agree and self.env.get("DATA_KEEP_DAYS", "0") != "0"), f"removed: {removed}"
+        try:
+            status = self.status()
+        except ValueError:
+            if not fault:
+                raise
+            self.settled = False  # killed in mid-commit: the next run repairs it
+            return
+        self.settled = (self.settled and not fault) or self._nothing_waits(status)
+        good = outcome.code == 0 and not (fault or spoilt)
+        self._judge_spans(status, good and told)
+        self._note_owed(status, good and not arguments and told, not told)
+        self.begun = self.begun or (self.node.now if good and not arguments and told else None)
+        if outcome.code == 0:
+            assert status["staged"] == 0 or fault, status
+            assert status["runs"][0]["by_hand"] == bool(arguments), status["runs"][0]
+        if self.settled:
+            self._judge_files(self.clocks_were_right)
+            self._judge_owed()
+            self._judge_counts(status, good and not arguments)
+
+    def _nothing_waits(self, status: dict[str, Any]) -> bool:
+        return status["staged"] == 0 and not any((self.data / ".collector").glob("*.csv*"))
+
+    def tell(self, text: str) -> None:
+        self.story.append(f"{self.node.now:%m-%d %H:%M} {text}")
+
+    def _note_window(self, arguments: tuple[str, ...]) -> None:
+        asked = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        start, end = asked["--from"], asked.get("--to", stamp(self.node.now) or "")
+        self.windows += spans_of([(start, end)])
+
+    # What is owed
+
+    def _note_owed(self, status: dict[str, Any], good: bool, blind: bool) -> None:
+        """From now on this must be in the files.
+
+        What was shown when its time came to be covered; what was shown late, a good run a day after another that could
+        see it; what has no end, two days after.
+        """
+        covered = spans_of(status["coverage"])
+        new = without(covered, self.covered)
+        settled = good and not self.limits and not status["runs"][0]["waiting"]
+        if settled and new:  # a query reaches back an hour
+            new = [(start - HOUR, end) for start, end in new]
+        unknown = status["gaps_unknown_before"]
+        unknown = datetime.fromisoformat(unknown) if unknown else datetime.min
+        now = self.node.now
+        for one in self.records:
+            seen, gone = self.seen is not None and id(one) in self.seen, one.forgotten is not None
+            known = not gone or (one.end or now) >= unknown
+            covers = one.resource in ("conference", "participant") and within(one.end, new)
+            if id(one) in self.corrected:
+                continue
+            if seen and covers and known and within(one.end, covered) and not blind:
+                self.owed.add(id(one))
+            if not good or not self.node.shows(one) or (one.end or now) > now or one.stands:
+                continue
+            if not all(held.shown <= now for held in self.held(one)):
+                continue
+            ended = one.end and any(held.end for held in self.held(one))
+            first = (self.first_good if ended else self.first_null).setdefault(id(one), now)
+            late = now - first > (DAY + HOUR if ended else 2 * DAY + HOUR)
+            if late and settled and self._in_scope(one, covered):
+                self.owed.add(id(one))
+        self.seen = None
+        right = now + min(self.node.ahead, NOW)
+        self.covered = [(start, min(end, right)) for start, end in covered if start < right]
+
+    def _in_scope(self, one: Known, covered: Spans) -> bool:
+        """Whether it ended in covered time, or the node would not say; a participant belongs with its conference."""
+        if one.resource not in ("conference", "participant"):
+            return self.since is None or one.end is None or one.end >= self.since
+        if one.end and within(one.end, covered):
+            return True
+        return any(held.end is None or within(held.end, covered) for held in self.held(one))
+
+    def _may_come(self, one: Known) -> bool:
+        """Whether it was asked for: since DATA_SINCE or by hand; a participant also with its conference."""
+        for each in (one, *self.held(one)):
+            end = each.end
+            if end is None or self.earliest is None or end >= self.earliest or within(end, self.windows):
+                return True
+        return False
+
+    # What must be true
+
+    def _judge_files(self, in_order: bool) -> None:
+        for name, file in FILES.items():
+            found, groups = rows_of(self.data / file, torn=file in self.torn), self.new[name]
+            if not in_order:  # names tell no order where clocks were wrong
+                places = {key_of(row): place for place, row in enumerate(found)}
+                groups.sort(key=lambda rows: places.get(key_of(rows[0]), 0))
+            self.new[name] = []
+            self.written[name] += [row for rows in groups for row in rows]
+            self.count[name].update(key_of(row) for rows in groups for row in rows)
+            twice = sorted(key for key, count in self.count[name].items() if count > 1)
+            assert not twice, f"{file}: twice in dated files: {twice}"
+            twice = sorted(key for key, count in Counter(map(key_of, found)).items() if count > 1)
+            assert not twice, f"{file}: twice: {twice}"
+            assert found == self.kept[name] + self.written[name], f"{file} is not the dated files in order"
+            known = self.node.known.get(name, {})
+            strange = [key for key in self.count[name] if key in known and not self._may_come(known[key])]
+            assert not strange, f"{file}: not asked for: {strange}"
+
+    def _read_dated(self) -> None:
+        """Those that are new, before DATA_KEEP_DAYS removes them."""
+        for name in FILES:
+            for path in self.dated(name):
+                if path.name not in self.files[name]:
+                    self.files[name].add(path.name)
+                    rows = rows_of(path)
+                    self.new[name] += [rows] if rows else []
+                    if rows and name != "stream":
+                        self.tell(f"    {path.name}: {' '.join(map(key_of, rows))}")
+
+    def _judge_owed(self) -> None:
+        lost = [one for one in self.records if id(one) in self.owed and not self.count[one.resource][one.id]]
+        assert not lost, "lost: " + ", ".join(
+            f"{one.id} (ended {one.end}, shown {one.shown}, forgotten {one.forgotten})" for one in lost
+        )
+
+    def _judge_spans(self, status: dict[str, Any], good: bool) -> None:
+        covered, gaps = spans_of(status["coverage"]), spans_of(status["gaps"])
+        for what, spans in (("coverage", covered), ("gaps", gaps)):
+            assert all(start < end for start, end in spans), f"{what}: {spans}"
+            assert all(a[1] < b[0] for a, b in pairwise(spans)), f"{what} is not merged: {spans}"
+        assert without(gaps, covered) == gaps, f"a gap is covered: {gaps}, {covered}"
+        if not good:
+            return
+        now = self.node.now + self.node.ahead
+        if not any(one.end for one in self.node.has("conference")):  # history begins with the node's oldest record
+            return
+        assert covered or self.limits, "a good run covered nothing"
+        assert status["runs"][0]["by_hand"] or not covered or covered[-1][1] <= now + MINUTE, (
+            f"covered ahead of now: {covered}"
+        )
+        if not self.limits and not status["runs"][0]["waiting"] and not self.memory_was_lost and self.clocks_were_right:
+            self._judge_gaps(status, covered, gaps)
+
+    def _judge_gaps(self, status: dict[str, Any], covered: Spans, gaps: Spans) -> None:
+        """A gap is what the node had forgotten; what is called complete has none."""
+        oldest = min((one.end for one in self.node.has("conference") if one.end), default=self.node.now)
+        for start, end in without(gaps, self.gaps):
+            before = self.since is not None and start < self.since
+            assert end <= oldest or before, f"no gap: {start} to {end}, the node lists what ended {oldest}"
+        self.gaps = gaps
+        if not status["runs"][0]["by_hand"]:
+            since = status["complete_since"]
+            assert since, "a good run, and complete since never"
+            start = datetime.fromisoformat(since)
+            assert all(end <= start for _, end in gaps), f"complete since {start}, with gaps {gaps}"
+            assert covered[-1][0] <= start <= covered[-1][1], f"complete since {start}, covered {covered}"
+
+    def _judge_counts(self, status: dict[str, Any], good: bool) -> None:
+        """Who is missing and who is lost: of those whom collected conferences list, and never more."""
+        conferences = self.node.known["conference"].values()
+        collected = [one for one in conferences if self.count["conference"][one.id]]
+        listed = {id_of(uri) for one in collected for uri in one.record["participants"]}
+        missing = {id for id in listed if not self.count["participant"][id]}
+        told = status["lost"] + status["expected"]
+        assert told <= len(missing), f"{status['lost']} lost, {status['expected']} expected, missing: {sorted(missing)}"
+        ended = [one for one in collected if within(one.end, self.covered)]
+        uris = {
+            one.record["resource_uri"] for one in ended if not one.forgotten or one.forgotten > self.node.now - 29 * DAY
+        }
+        people = self.node.known["participant"].values()
+        due = {one.id for one in people if one.record["conference"] in uris} & missing
+        if good and not self.memory_was_lost and not self.limits and not status["runs"][0]["waiting"]:
+            assert told >= len(due), f"{status['lost']} lost, {status['expected']} expected, missing: {sorted(due)}"
+        null = [one for name in ("conference", "participant") for one in self.node.known[name].values() if not one.end]
+        null = [one for one in null if not self.count[one.resource][one.id]]
+        assert status["without_end"] <= len(null), f"{status['without_end']} without an end, not {len(null)}"
+
+    # What the user did
+
+    def set_since(self, since: datetime | None) -> None:
+        first = not self.turns
+        self.earliest = since if first else self.earliest and since and min(self.earliest, since)
+        self.since, self.begun = since, None
+        self.env["DATA_SINCE"] = stamp(since) or ""
+
+    def correct(self, one: Known, end: datetime) -> None:
+        """The node changes an end."""
+        one.record["end_time"] = stamp(end)
+        self.corrected |= {id(one), *(id(other) for other in self.records if one.id in other.listed_by)}
+
+    def files_changed(self) -> None:
+        """The aggregates are as the user left them: what is appended from now on comes behind that."""
+        for name, file in FILES.items():
+            self.kept[name], self.written[name] = rows_of(self.data / file, torn=file in self.torn), []
+
+    def ledger_changed(self) -> None:
+        """It was lost, or an older one was put there: what no file tells may come once more."""
+        self.memory_was_lost, self.covered, self.seen, self.begun = True, [], None, None
+        self.first_good, self.first_null = {}, {}
+        for name, file in FILES.items():
+            files = (*self.dated(name), self.data / file)
+            there = {key_of(row) for path in files for row in rows_of(path, torn=path.name in self.torn)}
+            for key in self.count[name].keys() - there:
+                del self.count[name][key]
+        self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
+
+    HELD = "kept", "written", "files", "count"
+
+    def back_up(self, folder: Path) -> None:
+        """The whole data folder."""
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.data, folder)
+        self.backup = deepcopy({name: getattr(self, name) for name in self.HELD})
+
+    def restore(self, folder: Path) -> None:
+        """The whole data folder is as it was."""
+        shutil.rmtree(self.data)
+        shutil.copytree(folder, self.data)
+        for name, value in deepcopy(self.backup).items():
+            setattr(self, name, value)
+        self.covered, self.seen, self.first_good, self.first_null, self.begun, self.gaps = [], None, {}, {}, None, []
+        self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
+
+    # The end
+
+    def settle(self) -> None:
+        """All is well for some days: what the node still shows is there, and nothing waits or is missing."""
+        self.node.ahead, self.node.tells_time, self.node.twice = NOW, True, set()
+        self.env |= {"DEFAULT_CONF_LIMIT": "0", "DEFAULT_PART_LIMIT": "0"}
+        for _ in range(5):
+            self.node.wait(13 * HOUR)
+            self.turn()
+        status = self.status()
+        assert status["runs"][0]["waiting"] == 0, status["runs"][0]
+        assert status["expected"] == 0, status["expected"]
+        covered = spans_of(status["coverage"])
+        if not any(one.end for one in self.node.has("conference")):
+            return
+        assert covered, "nothing is covered"
+        assert covered[-1][1] > self.node.now - 2 * MINUTE, covered
+        for one in self.records:
+            if not self.node.shows(one) or self.node.now - one.shown < 2 * DAY or id(one) in self.corrected:
+                continue
+            first = covered[0][0] if not self.begun or one.shown > self.begun else self.since or datetime.min
+            if one.stands:
+                continue
+            if (one.end is None or first <= one.end < self.node.now - MINUTE) and self._due(one, status):
+                self.owed.add(id(one))
+        self._judge_owed()
+
+    def _due(self, one: Known, status: dict[str, Any]) -> bool:
+        if one.resource == "participant" and not any(self.count["conference"][held.id] for held in self.held(one)):
+            return False
+        return self._may_come(one) and not within(one.end, spans_of(status["gaps"]))
+
+
+__all__ = ["BEGINNING", "CONF", "FILES", "PART", "Site", "World", "rows_of"]

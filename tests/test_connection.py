@@ -1,0 +1,112 @@
+"""TLS to the node: who is trusted, that check and collect agree on it, and why a handshake failed."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from pexip_history.errors import NodeError, Passing
+from pexip_history.node.certificates import describe
+from pexip_history.node.connection import Connection, peer_certificate
+from tests.management_node import certificates
+from tests.raw_node import RawNode, Send
+
+
+@dataclass(frozen=True)
+class Known:
+    """By what the node is known."""
+
+    address: str
+    ca_pem: str | None = None
+    fingerprint: str | None = None
+    tls_verify: bool = True
+
+
+def talk(_target: str, send: Send) -> None:
+    send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+
+def pin(certificate: certificates.Certificate) -> str:
+    return certificate.fingerprint.replace(":", "").lower()
+
+
+CA = certificates.issued().ca.decode()
+RIGHT, WRONG_NAME, SELF_SIGNED = certificates.issued(), certificates.wrong_name(), certificates.self_signed()
+
+
+@pytest.mark.parametrize(
+    ("certificate", "ca", "pinned", "verify", "trusted"),
+    [
+        (RIGHT, CA, None, True, True),
+        (RIGHT, None, None, True, False),
+        (RIGHT, CA, RIGHT, True, True),
+        (RIGHT, CA, SELF_SIGNED, True, False),
+        (RIGHT, None, RIGHT, True, True),
+        (WRONG_NAME, CA, None, True, False),
+        (WRONG_NAME, CA, WRONG_NAME, True, True),
+        (WRONG_NAME, CA, RIGHT, True, False),
+        (WRONG_NAME, None, WRONG_NAME, True, True),
+        (SELF_SIGNED, CA, SELF_SIGNED, True, False),
+        (SELF_SIGNED, None, SELF_SIGNED, True, True),
+        (SELF_SIGNED, None, None, False, True),
+    ],
+)
+def test_check_and_collect_trust_the_same_nodes(
+    certificate: certificates.Certificate,
+    ca: str | None,
+    pinned: certificates.Certificate | None,
+    verify: bool,
+    trusted: bool,
+) -> None:
+    with RawNode(talk, certificate=certificate) as node:
+        known = Known(node.address, ca, pin(pinned) if pinned else None, verify)
+        ways: tuple[Callable[[], object], ...] = (
+            lambda: peer_certificate(known, verify=True),
+            lambda: Connection(known).ask(f"https://{known.address}/", {}),
+        )
+        said = []
+        for way in ways:
+            try:
+                way()
+                said.append("")
+            except NodeError as error:
+                said.append(str(error))
+    assert said[0] == said[1]
+    assert (said[0] == "") is trusted
+    assert trusted or certificate.fingerprint in said[0], "which one was presented"
+    assert bool(node.targets) is trusted, "no request before trust"
+
+
+def old(context: ssl.SSLContext) -> None:
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+
+
+def odd(context: ssl.SSLContext) -> None:
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-ECDSA-AES128-CCM")
+
+
+@pytest.mark.filterwarnings("ignore:.*TLSv1 is deprecated")
+@pytest.mark.parametrize(
+    ("change", "says"), [(old, "only TLS older than 1.2 is offered"), (odd, "no cipher that both sides take")]
+)
+def test_a_handshake_that_cannot_succeed_is_named_for_what_it_is(
+    change: Callable[[ssl.SSLContext], None], says: str
+) -> None:
+    with RawNode(talk) as node:
+        change(node.context)
+        for verify in (True, False):
+            with pytest.raises(NodeError, match=says) as caught:
+                Connection(Known(node.address, CA, tls_verify=verify)).ask(f"https://{node.address}/", {})
+            assert not isinstance(caught.value, Passing), "repeating it would not help"
+
+
+def test_a_certificate_is_described_by_what_an_administrator_compares() -> None:
+    with RawNode(talk, certificate=SELF_SIGNED) as node:
+        shown = describe(peer_certificate(Known(node.address), verify=False))
+    assert SELF_SIGNED.fingerprint in shown
+    assert "valid until 20" in shown

@@ -1,0 +1,112 @@
+"""Whatever is opened in the data folder is opened through pexip_history/folder: no link, FIFO or device, bounded.
+
+This reads the program: every other way to open, list, copy or hand on a path is found here, and stands below with the
+reason why it is none of the data folder's, or cannot do harm.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "pexip_history"
+OPENS = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "touch", "fdopen", "FileIO"}
+LISTS = {"glob", "rglob", "iterdir", "scandir", "listdir", "walk", "fwalk"}
+COPIES = {"copy", "copy2", "copyfile", "copytree", "move", "symlink_to", "hardlink_to", "link", "symlink"}
+LIBRARIES = {"connect", "Workbook", "load_verify_locations", "load_cert_chain", "TemporaryDirectory", "mkstemp"}
+MODULES = {"os", "io", "shutil", "sqlite3", "duckdb", "tempfile", "Path", "path"}
+SQL = re.compile(r"\b(read_csv|read_csv_auto|read_parquet|read_json|ATTACH|COPY)\b")
+
+NAMES_ALONE = "lists names; what it finds is opened through the door"
+ALLOWED: dict[tuple[str, str], str] = {
+    ("folder/opening.py", "os.open"): "the door itself",
+    ("folder/mounts.py", "open"): "/proc/self/mountinfo",
+    ("folder/rewriting.py", "os.open"): "the folder, with O_DIRECTORY, to sync it",
+    ("settings/files.py", "os.open"): "files that settings name, where links are followed, FIFOs are not",
+    ("settings/files.py", "open"): "what was opened there",
+    ("settings/files.py", "load_verify_locations"): "certificates from memory",
+    ("container/errands.py", "os.open"): "with O_PATH, or O_DIRECTORY",
+    ("container/errands.py", "os.scandir"): "of what was opened as a folder",
+    ("container/errands.py", "os.fwalk"): "which follows no link",
+    ("container/errands.py", "read_bytes"): "/proc/PID/cmdline",
+    ("operate/log.py", "open"): "/proc/1/fd/2, the container's own log",
+    ("operate/running.py", "os.open"): "with O_PATH",
+    ("report/page.py", "read_text"): "the program's own style",
+}
+
+
+def dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def through_the_door(call: ast.Call) -> bool:
+    return any(word.arg == "opener" and dotted(word.value).split(".")[-1] == "own" for word in call.keywords)
+
+
+def ways(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Each other way to a file in a module: what is called, and the line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (found := SQL.search(node.value)):
+            yield f"SQL {found[0]}", node.lineno
+        if isinstance(node, ast.ClassDef) and any("FileHandler" in dotted(base) for base in node.bases):
+            yield "FileHandler", node.lineno
+        if not isinstance(node, ast.Call):
+            continue
+        whole = dotted(node.func)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else whole
+        if name in OPENS | LISTS | LIBRARIES and not through_the_door(node):
+            owner = whole.rpartition(".")[0]
+            yield f"{owner}.{name}" if owner in MODULES else name, node.lineno
+        if (name in COPIES and whole.startswith(("shutil.", "os."))) or name in ("symlink_to", "hardlink_to"):
+            yield whole, node.lineno
+
+
+@pytest.mark.parametrize(
+    "room", sorted([*PACKAGE.rglob("*.py"), ROOT / "collector.py"]), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_what_is_opened_is_opened_through_the_one_door(room: Path) -> None:
+    place = str(room.relative_to(PACKAGE)) if room.is_relative_to(PACKAGE) else room.name
+    found = dict(ways(ast.parse(room.read_text(encoding="utf-8"))))
+    others = [f"{place}:{line} {way}" for way, line in found.items() if (place, way) not in ALLOWED]
+    assert others == [], "open it with opener=own, or with open_rows, or say in ALLOWED why not"
+
+
+def test_what_is_allowed_is_still_there() -> None:
+    found = {
+        (str(room.relative_to(PACKAGE)), way)
+        for room in PACKAGE.rglob("*.py")
+        for way, _ in ways(ast.parse(room.read_text(encoding="utf-8")))
+    }
+    assert set(ALLOWED) <= found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open(path)",
+        "open(path, opener=other)",
+        "path.open('rb')",
+        "path.read_text()",
+        "os.open(path, 0)",
+        "data.glob('*')",
+        "list(data.iterdir())",
+        "sqlite3.connect(path)",
+        "shutil.copy2(a, b)",
+        "db.execute('SELECT * FROM read_csv(?)')",
+        "class A(logging.handlers.RotatingFileHandler): pass",
+    ],
+)
+def test_other_ways_are_found(line: str) -> None:
+    assert list(ways(ast.parse(line)))
+
+
+def test_the_door_is_no_other_way() -> None:
+    assert not list(ways(ast.parse("open(path, 'rb', opener=own); open(p, opener=files.own); open_rows(path)")))
