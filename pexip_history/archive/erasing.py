@@ -223,7 +223,7 @@ def _empty_parquet(holding: Holding, journal: Journal) -> int:
 
 
 def resume(archive: Archive, ledger: Ledger) -> Emptied | None:
-    """Go on with an erasure that was cut, and say so in the log; None where there is none.
+    """Go on with an erasure that was cut, and say so in the log; None where there is none, or what there is is no use.
 
     For a run, behind publishing. Raises OSError, sqlite3.Error.
     """
@@ -231,9 +231,13 @@ def resume(archive: Archive, ledger: Ledger) -> Emptied | None:
     settle_rewriting(ledger, archive.aggregate)
     if not exists(archive.folder):
         return None
-    with open_journal(archive.folder) as journal:
-        pending = journal.rows()
-        done = go_on(archive, ledger, journal)
+    try:
+        with open_journal(archive.folder) as journal:
+            pending = journal.rows()
+            done = go_on(archive, ledger, journal)
+    except CollectorError as error:  # something else has its name
+        log.warning("an erasure that was cut cannot go on: %s", error)
+        return None
     for reason in done.waits:
         log.warning("an erasure waits for a file: %s; the next run or `erase` goes on", reason)
     if pending and not done.waits:
