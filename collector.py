@@ -41,7 +41,7 @@ from pexip_history.folder.opening import own_folder
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.arguments import parse
-from pexip_history.operate.log import open_log
+from pexip_history.operate.log import find_container_log, open_log
 from pexip_history.operate.message import STOPPED
 from pexip_history.operate.telling import Telling
 from pexip_history.run.progress import Progress
@@ -124,7 +124,22 @@ def _collect_locked(
                 archive.discard(ledger)
                 ledger.note_run(run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
         telling.ended(ledger, run.lost, brought=run.brought)
-        return DONE if outcome == "done" else FAILED
+    if settings.parquet and outcome == "done":
+        _make_parquet(settings)
+    return DONE if outcome == "done" else FAILED
+
+
+def _make_parquet(settings: Settings) -> None:
+    """Make the Parquet files that are missing; one that cannot be made now is made by a later run."""
+    import duckdb
+
+    from pexip_history.export.parquet import make_missing
+
+    try:
+        make_missing(settings.data_dir)
+    except (CollectorError, OSError, duckdb.Error) as error:
+        why = str(error).partition("\n")[0] if isinstance(error, duckdb.Error) else explain(error, settings.data_dir)
+        log.warning("%s. The rows are collected; a later run makes the Parquet files", why)
 
 
 def _why_failed(error: Exception, settings: Settings, archive: Archive, ledger: Ledger) -> str:
@@ -165,6 +180,8 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     except SettingsError:  # said below, with all the others
         zone = ZoneInfo("UTC")
     asked = parse(arguments, zone)  # type: ignore[arg-type]
+    if asked.command == "collect":
+        find_container_log()
     try:
         files = become_owner(environ)
     except (CollectorError, OSError) as error:

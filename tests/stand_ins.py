@@ -130,12 +130,16 @@ def docker(words: list[str]) -> int:
             del known[name]
             CONTAINERS.write_text(json.dumps(known))
             return 0
-        case ["secret", "create", _, file]:
+        case _:
+            return swarm(words)
+
+
+def swarm(words: list[str]) -> int:
+    match words:
+        case ["secret", "create", _, file] | ["stack", "deploy", "-c", file, _]:
             return 0 if Path(file).exists() else refuse(words)
         case ["node", "update", "--label-add", _, _]:
             return 0
-        case ["stack", "deploy", "-c", file, _]:
-            return 0 if Path(file).exists() else refuse(words)
         case _:
             refuse(words)
 

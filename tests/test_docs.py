@@ -64,8 +64,19 @@ class Block:
 
 
 def blocks(page: Path, *kinds: str) -> list[Block]:
+    return blocks_of(page.read_text(encoding="utf-8"), *kinds)
+
+
+def section(page: Path, title: str) -> list[str]:
+    """The commands under a heading of a page, in blocks."""
+    parts = re.split(r"^#{1,3} (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    [text] = [body for heading, body in zip(parts[1::2], parts[2::2], strict=True) if heading == title]
+    return [block.text for block in blocks_of(text, "sh")]
+
+
+def blocks_of(text: str, *kinds: str) -> list[Block]:
     found = []
-    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
+    for match in BLOCK.finditer(text):
         text = re.sub(f"^{match['indent']}", "", match["text"], flags=re.MULTILINE)
         found.append(Block(match["kind"], match["note"].strip(), text))
     return [block for block in found if not kinds or block.kind in kinds]
@@ -397,7 +408,7 @@ def test_links_between_the_pages_lead_somewhere() -> None:
 
 def test_the_readme_begins_with_the_usual_case_in_one_screen_and_links_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(readme.splitlines()) <= 120
+    assert len(readme.splitlines()) <= 150  # with every setting
     usual = readme.partition("![")[0]
     assert len(usual.splitlines()) <= 50
     for word in ("cp -i .env.example .env", "collector check", "up -d", "collector.py status", "collector.py collect"):
@@ -416,10 +427,17 @@ def test_the_example_has_every_setting_of_the_program_with_its_default() -> None
     names |= {oauth2_settings.ID, oauth2_settings.KEY_FILE, oauth2_settings.AUDIENCE}
     names |= {f"{variable.name}_FILE" for variable in VARIABLES if variable.in_file}
     assert set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == names | {"COLLECTOR_IMAGE"}
-    defaults = {v.name: str(v.default) for v in VARIABLES if v.default not in (None, "", b"", ())}
+    defaults = {v.name: str(v.default) for v in VARIABLES if v.default not in (None, "", b"", (), frozenset())}
     defaults = {name: text.lower() if text in ("True", "False") else text for name, text in defaults.items()}
     defaults["UMASK"] = "027"
     assert dict(re.findall(r"^#([A-Z_]+)=(.+)$", example, re.MULTILINE)) == defaults
+
+
+def test_the_readme_has_every_setting() -> None:
+    from pexip_history.settings.environment import NAMES
+
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Settings")[2].partition("\n## ")[0]
+    assert [name for name in NAMES if f"`{name}`" not in table and not name.endswith("_FILE")] == []
 
 
 def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
@@ -427,7 +445,7 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
     from pexip_history.node import answers as records
     from pexip_history.node import api as node
     from pexip_history.node import connection
-    from pexip_history.run import sweep
+    from pexip_history.run import query
 
     design = " ".join((DOCS / "design.md").read_text(encoding="utf-8").split())
     for said in (
@@ -439,7 +457,7 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
         f"is forgotten {ledger.KEPT.days} days after",
         f"the last {ledger.RUNS_KEPT:,} runs",
         f"without it {node.BUSY_WAIT:.0f} seconds",
-        {3: "three times in all"}[sweep.SWEEPS],
+        {3: "three times in all"}[query.READINGS],
         {4: "A run ends after four hours"}[node.LONGEST_RUN / 3600],
         {15: "differ by more than 15 minutes"}[node.CLOCKS_AGREE.total_seconds() / 60],
     ):

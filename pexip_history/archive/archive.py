@@ -225,14 +225,17 @@ class Archive:
 
     # Keeping
 
-    def expire(self, now: datetime) -> None:
-        """Remove dated files older than DATA_KEEP_DAYS."""
+    def expire(self, now: datetime) -> list[str]:
+        """Remove dated files older than DATA_KEEP_DAYS; their names."""
+        gone: list[str] = []
         if not self.settings.keep_days:
-            return
+            return gone
         oldest = format_stem((now - timedelta(days=self.settings.keep_days)).astimezone(self.zone))
         for name in sorted(self.dated_files()):
             if name < oldest:
                 try:
                     (self.data / name).unlink(missing_ok=True)
+                    gone.append(name)
                 except OSError as error:
                     log.warning("%s cannot be removed (%s); DATA_KEEP_DAYS asks for it", name, error.strerror)
+        return gone

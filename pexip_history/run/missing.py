@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from pexip_history.errors import NotFound, Passing, Refused, TooLarge, printable
+from pexip_history.errors import NodeError, NotFound, Refused, TooLarge, printable
 from pexip_history.ledger.spans import Span, Times
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
@@ -52,7 +52,7 @@ class Missing:
                 if self.room.left(PARTICIPANT.name) == 0:
                     break
                 self._by_conference(conference)
-        except Passing as error:
+        except NodeError as error:
             log.warning("%s; what came is kept, and who is missing is asked for in the next run", error)
         self.seen.drop_found()
 
@@ -109,6 +109,7 @@ class Missing:
             self.lost += first
             self.newly = self.newly or first
             return first
-        self.taker.take(PARTICIPANT.name, page, range(len(page.ids)))
+        if page.ids == [participant]:
+            self.taker.take(PARTICIPANT.name, page, [0])
         self.seen.asked(participant, self.now, gone=False)
         return False

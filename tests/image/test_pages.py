@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.management_node import ManagementNode, certificates
-from tests.test_docs import ADDRESS, DOCS, blocks, terminal
+from tests.test_docs import ADDRESS, DOCS, section, terminal
 
 from .conftest import ROOT, Engine, docker, load_two_days
 
@@ -54,6 +54,7 @@ class Person:
         ):
             script = script.replace(words, ours)
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder.parent), "COLLECTOR_IMAGE": self.engine.image}
+        env["COMPOSE_PROJECT_NAME"] = self.folder.parent.name  # the folder's name may be that of a project of yours
         socket = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
         become = () if self.uid == os.geteuid() else ("setpriv", f"--reuid={self.uid}", f"--regid={self.uid}")
         become += (f"--groups={socket.stat().st_gid}",) if become else ()
@@ -70,14 +71,6 @@ class Person:
         said = f"{script}\n{done.stdout}{done.stderr}"
         assert done.returncode == expected, f"ended with {done.returncode}:\n{said}"
         return said
-
-    def page(self, name: str, section: str) -> Iterator[str]:
-        """The commands under a heading of a page; `#` alone is what stands before the first one."""
-        text = (ROOT / name).read_text(encoding="utf-8") if name == "README.md" else (DOCS / name).read_text("utf-8")
-        [part] = [p for p in re.split(r"^(?=#{1,3} )", text, flags=re.MULTILINE) if p.lstrip("# ").startswith(section)]
-        for block in blocks(DOCS / name if name != "README.md" else ROOT / name, "sh"):
-            if block.text in part or all(line.strip() in part for line in block.text.splitlines()):
-                yield block.text
 
 
 def git(folder: Path, *words: str) -> str:
@@ -116,28 +109,37 @@ def upstream(engine: Engine) -> Path:
     return folder
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Not below pytest's own folder, which only its owner may enter."""
+    with tempfile.TemporaryDirectory(prefix="pexip-history-pages-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.fixture(params=["root", "another user"])
-def person(request: pytest.FixtureRequest, engine: Engine, node: ManagementNode, upstream: Path) -> Iterator[Person]:
+def person(
+    request: pytest.FixtureRequest, engine: Engine, node: ManagementNode, upstream: Path, home: Path
+) -> Iterator[Person]:
     if request.param == "root" and os.geteuid():
         pytest.skip("only root can be root")
     uid = 0 if request.param == "root" else 4321 if os.geteuid() == 0 else os.geteuid()
-    place = engine.folder / f"person-{secrets.token_hex(4)}"
-    place.mkdir()
-    folder = place / IMAGE
-    git(place, "clone", "-q", str(upstream), IMAGE)
+    folder = home / IMAGE
+    shutil.copytree(upstream, home / "upstream")
+    git(home, "clone", "-q", "upstream", IMAGE)
+    (home / ".gitconfig").write_text("[user]\n\tname = t\n\temail = t@example.com\n")
     if os.geteuid() == 0:
-        subprocess.run(["chown", "-R", f"{uid}:{uid}", place], check=True)
-    (place / ".gitconfig").write_text("[safe]\n\tdirectory = *\n")
+        subprocess.run(["chown", "-R", f"{uid}:{uid}", home], check=True)
     node.secret = PASSWORD
     person = Person(uid, engine, node, folder)
     yield person
-    docker("compose", "--project-directory", str(folder), "down", "--volumes", check=False)
-    docker("rm", "--force", place.name, check=False)
+    docker("compose", "--project-name", home.name, "down", "--volumes", check=False)
+    docker("rm", "--force", home.name, check=False)
 
 
 def set_up(person: Person, ca: bool = True) -> list[str]:
     """The README's first block as far as `check`, the address written into .env, and the other page's CA file."""
-    [first] = person.page("README.md", "Set it up")
+    first, *_ = section(ROOT / "README.md", "Set it up")
     lines = first.splitlines(keepends=True)
     person("".join(line for line in lines if not line.startswith("docker ")))
     env = person.folder / ".env"
@@ -145,17 +147,17 @@ def set_up(person: Person, ca: bool = True) -> list[str]:
     assert stat.S_IMODE((person.folder / "secrets" / "mgr_secret").stat().st_mode) == 0o600
     person(f"sed -i 's/^DEFAULT_MGR_ADDRESS=$/DEFAULT_MGR_ADDRESS={person.node.address}/' .env")
     if ca:
-        for block in person.page("self-signed-certificates.md", "A CA file"):
+        for block in section(DOCS / "self-signed-certificates.md", "A CA file"):
             person(block)
     return [line for line in lines if line.startswith("docker ")]
 
 
-def test_from_clone_to_the_third_month_as_written(person: Person, upstream: Path) -> None:
+def test_from_clone_to_the_third_month_as_written(person: Person) -> None:
     rest = set_up(person)
     said = person("".join(rest))
     assert "FAIL" not in said
     assert "warn" not in said
-    [works] = person.page("README.md", "Set it up")[1:] if False else list(person.page("README.md", "Set it up"))[1:2]
+    _, works = section(ROOT / "README.md", "Set it up")
     said = person(works)
     assert re.search(r"\d+ conferences, \d+ participants", said)
     assert "report.html" in said
@@ -164,7 +166,7 @@ def test_from_clone_to_the_third_month_as_written(person: Person, upstream: Path
     assert {file.stat().st_uid for file in (person.folder / "data").iterdir()} == {owner}
     assert "id," in person("head -n 1 data/pexHistoryConf.csv"), "whoever set it up can read what is collected"
 
-    [schedule] = person.page("day-two.md", "Another schedule")
+    [schedule] = section(DOCS / "day-two.md", "Another schedule")
     person(schedule.splitlines()[0])
     check = "docker compose run --rm collector check"
     assert "warn container: the one that was started" in (said := person(check))
@@ -174,29 +176,32 @@ def test_from_clone_to_the_third_month_as_written(person: Person, upstream: Path
 
     person.node.secret = f"{PASSWORD}2"
     assert "FAIL credentials" in person(check, expected=1)
-    [another] = person.page("day-two.md", "Another password")
+    [another] = section(DOCS / "day-two.md", "Another password")
     assert "ok   credentials" in person(another)
     assert " done" in person(
         "docker compose exec collector collector.py collect && docker compose exec collector collector.py status"
     )
 
-    (upstream / "compose.yaml").write_text((upstream / "compose.yaml").read_text() + "# a later version\n")
-    git(upstream, "commit", "-qam", f"Later {secrets.token_hex(4)}")
-    [upgrade, *_] = person.page("upgrading.md", "The collector")
+    person(
+        "echo '# a later version' >>compose.yaml; git commit -qam 'A later version'",
+        folder=person.folder.parent / "upstream",
+    )
+    [upgrade] = section(DOCS / "upgrading.md", "The collector")
     assert "ok   container" in person(upgrade)
     assert "# a later version" in (person.folder / "compose.yaml").read_text()
     assert git(person.folder, "status", "--porcelain") == "", (
         "nothing tracked is edited, and nothing of the user's is shown"
     )
 
-    backup, restore = (next(person.page("backup-and-moving.md", name)) for name in ("Back up\n", "Restore"))
+    moving = DOCS / "backup-and-moving.md"
+    [backup], [restore] = section(moving, "Back up"), section(moving, "Restore")
     before = (person.folder / "data" / "pexHistoryConf.csv").read_bytes()
     person(backup)
     person(restore)
     assert (person.folder / "data" / "pexHistoryConf.csv").read_bytes() == before
 
     there = person.folder.parent / "there"
-    [pack, unpack] = person.page("backup-and-moving.md", "Move to another machine")
+    [pack, unpack] = section(moving, "Move to another machine")
     person(f"{pack}mkdir ../there\nmv ../*move.tar.gz ../there/")
     said = person(unpack, folder=there)
     assert "FAIL" not in said
@@ -208,7 +213,7 @@ def test_from_clone_to_the_third_month_as_written(person: Person, upstream: Path
 
 def test_with_docker_run_as_written(person: Person) -> None:
     set_up(person)
-    [start, remove] = person.page("other-schedulers.md", "docker run")
+    [start, remove] = section(DOCS / "other-schedulers.md", "docker run")
     said = person(start)
     assert "FAIL" not in said
     assert re.search(r"\d+ conferences, \d+ participants", said)

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from .conftest import EVERY_MINUTE, Container, Engine, docker, until
+from .conftest import EVERY_MINUTE, HARDENED, Container, Engine, docker, until
+from .test_privileges import NEVER
 
 
 def start(engine: Engine) -> dict[str, Container]:
@@ -43,6 +44,16 @@ def test_a_runs_lines_reach_docker_logs_once_and_crons_own_do_not(fleet: SimpleN
     assert logs.count(" INFO collecting ") == logs.count(" waiting, ") >= 1
     assert "scheduled" not in logs
     assert "cron" not in logs.lower()
+
+
+@pytest.mark.parametrize("flags", [(), HARDENED], ids=["plain", "hardened"])
+def test_a_run_by_hand_is_in_docker_logs_too(engine: Engine, flags: tuple[str, ...]) -> None:
+    container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER), flags=flags)
+    until(container.scheduling, 60, "the start")
+    said = [line for line in container.exec("collector.py", "collect").splitlines() if " INFO " in line]
+    assert said
+    assert set(said) <= set(container.logs.splitlines())
+    container.stop()
 
 
 def test_a_run_that_fails_says_so_itself_and_cron_does_not_say_it_again(fleet: SimpleNamespace) -> None:
