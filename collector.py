@@ -124,7 +124,22 @@ def _collect_locked(
                 archive.discard(ledger)
                 ledger.note_run(run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
         telling.ended(ledger, run.lost, brought=run.brought)
-        return DONE if outcome == "done" else FAILED
+    if settings.parquet and outcome == "done":
+        _make_parquet(settings)
+    return DONE if outcome == "done" else FAILED
+
+
+def _make_parquet(settings: Settings) -> None:
+    """Make the Parquet files that are missing; one that cannot be made now is made by a later run."""
+    import duckdb
+
+    from pexip_history.export.parquet import make_missing
+
+    try:
+        make_missing(settings.data_dir)
+    except (CollectorError, OSError, duckdb.Error) as error:
+        why = str(error).partition("\n")[0] if isinstance(error, duckdb.Error) else explain(error, settings.data_dir)
+        log.warning("%s. The rows are collected; a later run makes the Parquet files", why)
 
 
 def _why_failed(error: Exception, settings: Settings, archive: Archive, ledger: Ledger) -> str:

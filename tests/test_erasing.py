@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -255,11 +256,15 @@ def test_the_log_gets_one_line_without_a_name(folder: Folder) -> None:
 def test_what_cannot_be_reached_is_named(folder: Folder) -> None:
     (folder.data / "copy of mia.xlsx").write_bytes(b"PK")
     (folder.data / f"{PART}.set-aside-2026-11-21_00-00-00").write_text(f"{NAME},without a header\n")
+    os.mkfifo(folder.data / f"{PART}.set-aside-2026-11-22_00-00-00")
+    (folder.data / "parquet" / "participants" / "2026-11-22_00-00-00.parquet").write_bytes(b"PAR1")
     (folder.data / "report.html").write_text(f"<p>Room of {ALIAS}</p>")
     (folder.data / "report-2026-10.html").write_text("<p>Weekly</p>")
     said = folder.erase().output
     assert "copy of mia.xlsx" in said
     assert f"{PART}.set-aside-2026-11-21_00-00-00: it has no header" in said
+    assert f"{PART}.set-aside-2026-11-22_00-00-00: " in said
+    assert "parquet/participants/2026-11-22_00-00-00.parquet: " in said
     assert "report.html still shows" in said
     assert "report-2026-10.html" not in said
     assert "backups" in said

@@ -191,10 +191,11 @@ def _columns(resource: str, file: File) -> dict[str, Take]:
     known = COLUMNS[resource]
     seen = {name.casefold() for name in (*known, *OWN, "")}
     more = {name.casefold(): name for name in reversed(file.header) if name.casefold() not in seen}
-    return {name: _take(name) for name in (*known, *sorted(more.values(), key=file.header.index))}
+    return {name: typed_column(name) for name in (*known, *sorted(more.values(), key=file.header.index))}
 
 
-def _take(name: str) -> Take:
+def typed_column(name: str) -> Take:
+    """The column as Parquet has it: streams nested."""
     if name != "media_streams":
         return Take(name)
     fields = {field: "TIMESTAMPTZ" if (kind := type_of(field)) == TIME else kind for field in STREAM_FIELDS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 ROWS = 1_048_575
 """Of a sheet, below its header."""
@@ -19,7 +20,7 @@ WIDTHS = {"time": 19, "date": 11, "number": 12, "truth": 7, "text": 24}
 
 
 def write_workbook(
-    path: Path, scratch: Path, name: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[object]]
+    file: IO[bytes], scratch: Path, name: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[object]]
 ) -> int:
     """Write the rows, and return how many texts had to be cut to what a cell holds.
 
@@ -29,7 +30,7 @@ def write_workbook(
     """
     from xlsxwriter.exceptions import FileCreateError
 
-    sheets = _Sheets(path, scratch, name, columns)
+    sheets = _Sheets(file, scratch, name, columns)
     try:
         for row in rows:
             sheets.write(row)
@@ -42,11 +43,11 @@ def write_workbook(
 class _Sheets:
     """The workbook in the making."""
 
-    def __init__(self, path: Path, scratch: Path, name: str, columns: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, file: IO[bytes], scratch: Path, name: str, columns: Sequence[tuple[str, str]]) -> None:
         from xlsxwriter import Workbook
 
         options = {"constant_memory": True, "tmpdir": str(scratch), "use_zip64": True}
-        self.book = Workbook(str(path), options)
+        self.book = Workbook(file, options)
         self.name, self.columns, self.cut = name, columns, 0
         self.head = self.book.add_format({"bold": True})
         self.formats = {

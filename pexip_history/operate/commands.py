@@ -28,6 +28,15 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
             from pexip_history.operate.erase import erase
 
             return erase(settings, asked.person, asked.yes)
+        case "export":
+            from pexip_history.operate.export_command import export_table
+
+            os.umask(settings.umask)
+            return export_table(settings, asked)
+        case "verify":
+            from pexip_history.operate.verify import verify
+
+            return verify(settings)
         case "check":
             from pexip_history.operate.check import at_start, check
 

@@ -69,6 +69,7 @@ class Settings:
     keep_days: int
     keep_history_days: int
     omit_columns: frozenset[str]
+    parquet: bool
     report: bool
     ping_url: str | None = field(repr=False)
     notify_urls: tuple[str, ...] = field(repr=False)
@@ -114,6 +115,7 @@ VARIABLES = (
     Variable("DATA_KEEP_DAYS", "keep_days", days, 0),
     Variable("DATA_KEEP_HISTORY_DAYS", "keep_history_days", days, 0),
     Variable("DATA_OMIT_COLUMNS", "omit_columns", omitted, frozenset()),
+    Variable("DATA_PARQUET", "parquet", flag, False),
     Variable("DATA_REPORT", "report", flag, False),
     Variable("DATA_PING_URL", "ping_url", ping_url, in_file=True),
     Variable("DATA_NOTIFY_URLS", "notify_urls", urls, (), in_file=True),
