@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pexip_history import __version__
+from pexip_history.export.choices import FORMATS, QUALITIES, TABLES
+from pexip_history.folder.people import ADDRESS, ALIAS, NAME, Person
 from pexip_history.settings.values import since
 
 DESCRIPTION = "Collect Pexip Infinity's call detail records into CSV files, each record exactly once."
@@ -17,6 +19,9 @@ COMMANDS = {
     "check": "show for each requirement whether it is met, or how to fix it",
     "status": "say what the last runs did, when the next one is, and how complete the history is",
     "report": "write report.html: when you are busiest, how many licenses you need, which rooms have bad calls",
+    "erase": "find a person's rows in every file and, with --yes, empty what says whose they were",
+    "export": "write a table of the history for a person or a program: " + ", ".join(TABLES),
+    "verify": "compare the files with the manifest, with each other and with the ledger: what was changed since",
     "health": "say in one line whether collection works; exit 1 where it does not (for HEALTHCHECK)",
     "crontab": "print the crontab that DATA_CRON_TIME stands for",
 }
@@ -25,6 +30,8 @@ EXAMPLES = """\
 Without a command: collect. More about one: collector.py COMMAND --help. Examples:
   collector.py collect --from 2026-11-01 --to 2026-11-08T12:00+01:00
   collector.py status --json
+  collector.py export usage --month 2026-11
+  collector.py export calls --quality bad --room "Board*" --from 2026-11-16 --to 2026-11-20
 The settings are environment variables; README.md lists them."""
 
 
@@ -44,25 +51,84 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
         name: commands.add_parser(name, help=text, description=text.capitalize() + ".")
         for name, text in COMMANDS.items()
     }
-    of["collect"].add_argument(
-        "--from", dest="start", type=_moment(zone), metavar="T", help="collect what ended at or after this date or time"
-    )
-    of["collect"].add_argument(
-        "--to", dest="end", type=_moment(zone), metavar="T", help="collect what ended before this date or time (in TZ)"
-    )
-    of["collect"].add_argument(
-        "--if-due", action="store_true", help="collect only if the last scheduled time was missed"
-    )
+    _collect(of["collect"], zone)
     of["check"].add_argument("--notify", action="store_true", help="also send a test to those who are told of failures")
     of["check"].add_argument("--at-start", action="store_true", help=argparse.SUPPRESS)  # entrypoint.sh
-    for name, word in (("--from", "first"), ("--to", "last")):
-        of["report"].add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, in TZ")
-    of["report"].add_argument(
-        "--output", type=Path, metavar="FILE", help="elsewhere than report.html in the data folder"
-    )
-    of["report"].add_argument("--hide-names", action="store_true", help="number the rooms instead of naming them")
     of["status"].add_argument("--json", action="store_true", help="for a program to read")
+    _report(of["report"])
+    _export(of["export"])
+    _add_person(of["erase"], required=True, text="whose rows: the whole {}, in any case; * stands for any text")
+    of["erase"].add_argument("--yes", action="store_true", help="do it; without it the rows are only counted")
     return parser.parse_args(arguments)
+
+
+def _collect(parser: argparse.ArgumentParser, zone: ZoneInfo) -> None:
+    since_help = "collect what ended at or after this date or time, and no more than that"
+    parser.add_argument("--from", dest="start", type=_moment(zone), metavar="T", help=since_help)
+    until_help = "collect what ended before this date or time (in TZ; the time itself is not included)"
+    parser.add_argument("--to", dest="end", type=_moment(zone), metavar="T", help=until_help)
+    due_help = "collect only if the last scheduled time was missed"
+    parser.add_argument("--if-due", action="store_true", help=due_help)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    for name, word in (("--from", "first"), ("--to", "last")):
+        parser.add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, included, in TZ")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="elsewhere than report.html in the data folder")
+    parser.add_argument("--hide-names", action="store_true", help="number the rooms instead of naming them")
+
+
+def _add_person(parser: argparse.ArgumentParser, *, required: bool, text: str) -> None:
+    whose = parser.add_mutually_exclusive_group(required=required)
+    for option, column in ((NAME, "display_name"), (ALIAS, "remote_alias"), (ADDRESS, "remote_address")):
+        help_text = text.format(column)
+        whose.add_argument(f"--{option}", dest="person", type=_person(option), metavar="TEXT", help=help_text)
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    width = max(map(len, TABLES)) + 2
+    parser.epilog = "tables:\n" + "\n".join(f"  {name:{width}}{what}" for name, what in TABLES.items())
+    add = parser.add_argument
+    add("table", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
+    for name, word in (("--from", "first"), ("--to", "last")):
+        add(name, dest=word, type=_day, metavar="D", help=f"{word} day, included, in TZ: what began on it")
+    add("--month", type=_month, metavar="YYYY-MM", help="the days of one month")
+    add("--format", choices=FORMATS, help="xlsx where --output does not say another")
+    add("--columns", type=_names, default=(), metavar="A,B", help="these columns, in this order")
+    for name, what in (("tag", "service tag"), ("room", "room"), ("location", "location")):
+        add(f"--{name}", metavar="TEXT", help=f"of this {what} alone; * stands for any text, '' for none")
+    add("--quality", choices=QUALITIES, help="of this call quality alone; bad includes terrible")
+    _add_person(parser, required=False, text="what erase would find: the whole {}, in any case; * stands for any text")
+    add(
+        "--delimiter", type=_delimiter, metavar="C", help="of csv: a character, or tab; with ; Excel finds UTF-8 itself"
+    )
+    add("--round-up", action="store_true", help="usage: the minutes of each connection rounded up to whole ones")
+    add("--hide-names", action="store_true", help="keyed pseudonyms in place of names, aliases, rooms and tags")
+    add("--partial", action="store_true", help="usage: also of a period that is not wholly covered")
+    add("--output", type=Path, metavar="FILE", help="elsewhere than in the data folder")
+
+
+def _month(text: str) -> tuple[date, date]:
+    """Its first and last day."""
+    try:
+        first = date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a month; give one such as 2026-11") from None
+    return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _delimiter(text: str) -> str:
+    sign = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(sign) != 1 or sign in '"\r\n' or ord(sign) > 127:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot separate cells; give one character such as ; or the word tab"
+        )
+    return sign
 
 
 def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
@@ -72,6 +138,16 @@ def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+
+    return parse
+
+
+def _person(option: str) -> Callable[[str], Person]:
+    def parse(text: str) -> Person:
+        try:
+            return Person(option, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
 

@@ -24,6 +24,19 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
             os.umask(settings.umask)
             print(report(settings, asked.first, asked.last, asked.output, asked.hide_names, progress))
             return DONE
+        case "erase":
+            from pexip_history.operate.erase import erase
+
+            return erase(settings, asked.person, asked.yes)
+        case "export":
+            from pexip_history.operate.export_command import export_table
+
+            os.umask(settings.umask)
+            return export_table(settings, asked)
+        case "verify":
+            from pexip_history.operate.verify import verify
+
+            return verify(settings)
         case "check":
             from pexip_history.operate.check import at_start, check
 

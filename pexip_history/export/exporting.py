@@ -1,0 +1,135 @@
+"""An export, from the files to a file: rows selected, perhaps under pseudonyms, and written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from pexip_history.errors import CollectorError, printable
+from pexip_history.export import formats
+from pexip_history.export.output import draft, refuse
+from pexip_history.export.pseudonyms import KINDS, key, pseudonym
+from pexip_history.export.tables import Selected, Tables
+from pexip_history.export.wanted import Wanted
+from pexip_history.history.database import database, workshop
+from pexip_history.history.schema import named
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MEMORY = "192MB"
+"""For DuckDB; the rest of what an export takes is Python's."""
+
+
+@dataclass
+class Exported:
+    """How many rows were written, what a person should know of them, and for usage the sums."""
+
+    rows: int = 0
+    remarks: list[str] = field(default_factory=list)
+    sums: dict[str, int] = field(default_factory=dict)
+
+
+def export(
+    data: Path,
+    output: Path,
+    wanted: Wanted,
+    *,
+    zone: ZoneInfo,
+    escape: bool = True,
+    known: dict[str, int] | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Exported:
+    """Write what is wanted to `output`. `known` are the ledger's rows by resource; `progress` is told each step.
+
+    Raises Misused where what is wanted cannot be, CollectorError where there is nothing, or the disk or a file fails.
+    """
+    import duckdb
+
+    try:
+        refuse(data, output)
+        with workshop(data, "export") as folder, database(folder, MEMORY) as db:
+            tables = Tables(db, data, folder, wanted, zone, known or {}, progress)
+            selected = tables.select()
+            done = Exported(remarks=[str(remark) for table in tables.loaded for remark in table.remarks])
+            done.remarks += [
+                f"{table.resource}: {table.missing:,} row(s) that the ledger knows are in no file"
+                for table in tables.loaded
+                if table.missing
+            ]
+            sql = _final(selected, wanted, data)
+            if not db.execute(f"SELECT 1 FROM ({selected.sql}) LIMIT 1").fetchone():
+                raise CollectorError(_nothing(db, tables, wanted))
+            progress(f"writing {output}")
+            with draft(data, output) as file:
+                _write(db, file, sql, wanted, folder, escape, done)
+            if wanted.table == "usage":
+                done.sums = _sums(db, selected)
+        return done
+    except duckdb.Error as error:
+        said = printable(str(error).partition("\n")[0], 300)
+        if "space" in said:
+            raise CollectorError(f"{output}: the disk is full; free some space") from None
+        raise CollectorError(f"{output} cannot be made: {said}") from None
+    except OSError as error:
+        where = error.filename or output
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise CollectorError(f"{where}: the disk is full; free some space") from None
+        raise CollectorError(
+            f"{output} cannot be made: {where}: {error.strerror}; make it readable and writable, or name another place"
+            " with --output"
+        ) from None
+
+
+def _final(selected: Selected, wanted: Wanted, data: Path) -> str:
+    """The SQL for the columns that are wanted, under pseudonyms where they are."""
+    secret = key(data) if wanted.hide_names else b""
+    columns = [
+        f"{pseudonym(named(name), KINDS[name], secret)} AS {named(name)}" if secret and name in KINDS else named(name)
+        for name in selected.columns
+    ]
+    return f"SELECT {', '.join(columns)} FROM ({selected.sql}) ORDER BY {selected.order}"
+
+
+def _nothing(db: DuckDBPyConnection, tables: Tables, wanted: Wanted) -> str:
+    """Why there is no row, and what there is."""
+    spans = " UNION ALL ".join(f"SELECT start_time AS t FROM {table.resource}" for table in tables.loaded)
+    low, high = db.execute(f"SELECT local(min(t))::DATE, local(max(t))::DATE FROM ({spans})").fetchone() or (None, None)
+    period = f" of {wanted.period}" if wanted.period else ""
+    held = f"the files have what began from {low} to {high}" if low else "the data folder holds no rows"
+    return f"no row of {wanted.table}{period} is as asked for; {held}"
+
+
+def _write(
+    db: DuckDBPyConnection, file: IO[bytes], sql: str, wanted: Wanted, folder: Path, escape: bool, done: Exported
+) -> None:
+    columns = formats.columns_of(db, sql)
+    rows = _counted(formats.rows_of(db, sql), done)
+    match wanted.format:
+        case "csv":
+            formats.write_csv(file, columns, rows, wanted.delimiter, escape)
+        case "jsonl":
+            formats.write_jsonl(file, columns, rows)
+        case "parquet":
+            done.rows = formats.write_parquet(db, file, sql, columns, folder)
+        case _:
+            if cut := formats.write_xlsx(file, columns, rows, wanted.table, folder):
+                done.remarks.append(
+                    f"{cut:,} text(s) were cut to the 32,767 characters of a cell; the other formats have them whole"
+                )
+
+
+def _counted(rows: Iterator[tuple[object, ...]], done: Exported) -> Iterator[Sequence[object]]:
+    for row in rows:
+        done.rows += 1
+        yield row
+
+
+def _sums(db: DuckDBPyConnection, selected: Selected) -> dict[str, int]:
+    names = ("participants", "seconds", "minutes")
+    found = db.execute(f"SELECT {', '.join(f'sum({name})' for name in names)} FROM ({selected.sql})").fetchone() or ()
+    return {name: int(value) for name, value in zip(names, found, strict=True)}

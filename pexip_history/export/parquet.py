@@ -1,0 +1,221 @@
+"""`parquet/<conferences|participants|streams>/<date_time>.parquet`: each dated file typed, for any engine to read.
+
+Every file of a folder has all columns that the History API is known to have, so that engines which take the columns of
+one file for all find them. Of a column that the dated file lacks the values are null; others of its own come last.
+Times are timestamps in UTC. The streams within a participant are a list of structures; the files of streams, which
+DATA_MEDIA_STREAMS=true writes, are a table of their own beside.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pexip_history.errors import CollectorError
+from pexip_history.folder.cells import UNGUARDED
+from pexip_history.folder.names import AGGREGATES, DATED
+from pexip_history.folder.opening import NotAFile, other_kind, own_folder
+from pexip_history.folder.rewriting import sync_folder
+from pexip_history.history.database import THREADS, database, workshop
+from pexip_history.history.files import File, find, opened
+from pexip_history.history.schema import TEXT, TIME, named, quoted, type_of, value
+from pexip_history.history.tables import OWN, Table, Take, add, create, csv_options, unread_cells
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+FOLDER = "parquet"
+TABLES = {"conference": "conferences", "participant": "participants", "stream": "streams"}
+"""By resource the folder of its files."""
+A_RUN = 1 << 30
+"""Bytes of dated files that one call takes: those of years get theirs over some runs."""
+ROWS = 122_880
+"""Of a row group."""
+GUARDED, SEPARATORS = "guarded column ", ("';'", "chr(9)", "chr(10)", "chr(13)")
+
+_STREAM = (
+    "id stream_id stream_type node participant start_time end_time rx_bitrate rx_codec rx_fps rx_packet_loss"
+    " rx_packets_lost rx_packets_received rx_resolution tx_bitrate tx_codec tx_fps tx_packet_loss tx_packets_lost"
+    " tx_packets_sent tx_resolution"
+)
+_COLUMNS = {
+    "conference": "direct_media_available duration end_time id instant_message_count name participant_count"
+    " participants resource_uri service_type start_time tag",
+    "participant": "av_id bandwidth call_direction call_quality call_tag call_uuid conference conference_name"
+    " conversation_id disconnect_reason display_name duration encryption end_time has_media id idp_uuid is_direct"
+    " is_idp_authenticated is_streaming license_count license_type local_alias media_node media_streams parent_id"
+    " presentation_id protocol proxy_node remote_address remote_alias remote_port resource_uri role rx_bandwidth"
+    " service_tag service_type signalling_node start_time system_location transcoding_enabled tx_bandwidth vendor",
+    "stream": f"participant_id {_STREAM}",
+}
+STREAM_FIELDS = _STREAM.split()
+COLUMNS = {resource: names.split() for resource, names in _COLUMNS.items()}
+"""What every file has, in the node's order."""
+
+log = logging.getLogger("collector")
+
+
+def make_missing(
+    data: Path, most: int = A_RUN, progress: Callable[[str, int, int], None] = lambda what, done, every: None
+) -> int:
+    """Make the Parquet files that are missing, oldest first, and return how many were made.
+
+    Of the dated files as many as have `most` bytes together, and at least one. Each is made whole or not at all; one
+    that cannot be is named in the log, and the others are made. `progress` is told what is counted, how many are done,
+    and how many this call makes. For whoever holds the lock.
+    Raises CollectorError, OSError, duckdb.Error where the folder, the disk or the memory fails.
+    """
+    chosen: list[tuple[str, File]] = []
+    for resource, file in _missing(data):
+        most -= file.path.stat().st_size
+        if most < 0 and chosen:
+            break
+        chosen.append((resource, file))
+    made = 0
+    if chosen:
+        with workshop(data, "parquet") as folder, database(folder) as db, ThreadPoolExecutor(THREADS) as pool:
+            maker = Maker(db, data, folder)
+            try:
+                for number, done in enumerate(pool.map(maker.make, *zip(*chosen, strict=True))):
+                    made += done
+                    progress("Parquet files", number + 1, len(chosen))
+            finally:
+                pool.shutdown(cancel_futures=True)
+    return made
+
+
+def _missing(data: Path) -> list[tuple[str, File]]:
+    """The dated files that have no Parquet file, oldest first. What is none of the history's is named in the log."""
+    lacking = []
+    for resource, folder in TABLES.items():
+        stems = {path.stem for path in (data / FOLDER / folder).glob("*.parquet")}
+        names = [path.name for path in data.glob(f"*_{AGGREGATES[resource]}") if DATED.fullmatch(path.name)]
+        if any(stem_of(name) not in stems for name in names):
+            found = find(data, resource)
+            lacking += [(resource, file) for file in found.dated if stem_of(file.name) not in stems]
+            for remark in found.remarks:
+                if remark.file in names:
+                    log.warning("%s", remark)
+    return sorted(lacking, key=lambda each: each[1].name)
+
+
+def stem_of(name: str) -> str:
+    """A dated file's `<date_time>`."""
+    return name.partition("_pexHistory")[0]
+
+
+class Maker:
+    """Makes Parquet of dated files, some at the same time."""
+
+    def __init__(self, db: DuckDBPyConnection, data: Path, folder: Path) -> None:
+        self.db, self.data, self.folder = db, data, folder
+        self.guarded: set[str] = set()
+        """The columns in which the formula guard was seen: to take it away from each would take as long as the rest."""
+        self.alone = threading.Lock()
+
+    def make(self, resource: str, file: File) -> bool:
+        """Make the file's own; False where it cannot be read. Raises as `make_missing`."""
+        draft = self.folder / f"{stem_of(file.name)}-{resource}.parquet"
+        with self.db.cursor() as db:
+            if not self._as_written(db, resource, file, draft) and not self._edited(db, resource, file, draft):
+                return False
+        _place(draft, self.data, TABLES[resource], stem_of(file.name))
+        return True
+
+    def _as_written(self, db: DuckDBPyConnection, resource: str, file: File, draft: Path) -> bool:
+        """Make the draft straight from the file; False where it is not, to the cell, as the collector writes it."""
+        from duckdb import DataError, InvalidInputException
+
+        columns = _columns(resource, file)
+        while True:
+            guarded = set(self.guarded)
+            try:
+                with opened([file]) as paths:
+                    rows = f"FROM read_csv({quoted(paths[0])}, {csv_options(len(file.header), False)})"
+                    values = [_value(name, take, file.header, guarded) for name, take in columns.items()]
+                    _copy(db, values, rows, draft)
+                return True
+            except InvalidInputException as error:
+                new = {name for place, name in enumerate(file.header) if f"{GUARDED}{place}." in str(error)} - guarded
+                if not new:
+                    return False
+                self.guarded |= new
+            except (DataError, NotAFile, FileNotFoundError):
+                return False
+
+    def _edited(self, db: DuckDBPyConnection, resource: str, file: File, draft: Path) -> bool:
+        """Make the draft of what can be read, and say in the log what cannot; False where that is nothing."""
+        with self.alone:
+            db.execute(f"DROP TABLE IF EXISTS {resource}")
+            table = Table(resource, source=file.name)
+            create(db, table, _columns(resource, file))
+            add(db, table, [file], self.folder)
+            for remark in (*table.remarks, *unread_cells(db, table)):
+                log.warning("%s", remark)
+            if table.files:
+                _copy(db, [named(name) for name in table.columns], f"FROM {resource}", draft)
+            return bool(table.files)
+
+
+def _value(name: str, take: Take, header: Sequence[str], guarded: set[str]) -> str:
+    """The SQL for a column of the file that Parquet will have; it fails at a cell that is not as it should be."""
+    if name not in header:
+        return f"NULL::{take.type} AS {named(name)}"
+    place = header.index(name)
+    cell, found = f"c{place}", take.around.format(value(name, f"c{place}"))
+    if take.type != TEXT:
+        found = f"CASE WHEN {found} IS NULL AND trim({cell}) <> '' THEN error('a cell') ELSE {found} END"
+    elif name not in guarded and name not in UNGUARDED:
+        places = [f"starts_with({cell}, '''')", *(f"contains({cell}, {sign} || '''')" for sign in SEPARATORS)]
+        could_be = f"contains({cell}, '''') AND ({' OR '.join(places)})"
+        found = f"CASE WHEN {could_be} THEN error('{GUARDED}{place}.') ELSE nullif({cell}, '') END"
+    return f"{found} AS {named(name)}"
+
+
+def _copy(db: DuckDBPyConnection, values: Sequence[str], rows: str, draft: Path) -> None:
+    """Write the draft. A time becomes an instant, so that engines show it in their own zone."""
+    instants = ", ".join(f"{time} AT TIME ZONE 'UTC' AS {time}" for time in ("start_time", "end_time"))
+    options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS}, USE_TMP_FILE false"
+    select = f"SELECT * REPLACE ({instants}) FROM (SELECT {', '.join(values)} {rows})"
+    db.execute(f"COPY ({select}) TO {quoted(str(draft))} ({options})")
+
+
+def _columns(resource: str, file: File) -> dict[str, Take]:
+    """The known ones, and those of the file's own."""
+    known = COLUMNS[resource]
+    seen = {name.casefold() for name in (*known, *OWN, "")}
+    more = {name.casefold(): name for name in reversed(file.header) if name.casefold() not in seen}
+    return {name: typed_column(name) for name in (*known, *sorted(more.values(), key=file.header.index))}
+
+
+def typed_column(name: str) -> Take:
+    """The column as Parquet has it: streams nested."""
+    if name != "media_streams":
+        return Take(name)
+    fields = {field: "TIMESTAMPTZ" if (kind := type_of(field)) == TIME else kind for field in STREAM_FIELDS}
+    shape = json.dumps([fields]).replace("{", "{{").replace("}", "}}")
+    columns = ", ".join(f"{named(field)} {kind}" for field, kind in fields.items())
+    return Take(name, f"TRY(from_json({{}}, '{shape}'))", f"STRUCT({columns})[]")
+
+
+def _place(draft: Path, data: Path, table: str, stem: str) -> None:
+    """Sync the draft, and give it its name."""
+    folder = data / FOLDER / table
+    own_folder(data / FOLDER)
+    own_folder(folder)
+    descriptor = os.open(draft, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    place = folder / f"{stem}.parquet"
+    if other_kind(place):
+        raise CollectorError(f"{place} is no file; remove it, and the next run makes it")
+    draft.replace(place)
+    sync_folder(folder)

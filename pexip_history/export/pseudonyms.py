@@ -1,0 +1,77 @@
+"""Keyed pseudonyms for --hide-names: the same for the same person each time, and nobody's name without the key.
+
+HMAC-SHA-256 (RFC 2104) of the kind of value and the value, in SQL, so that a million rows take a second.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from pexip_history.errors import CollectorError
+from pexip_history.folder.opening import own, own_folder
+from pexip_history.folder.rewriting import sync_folder
+
+KINDS = {
+    "display_name": "name",
+    "remote_alias": "alias",
+    "local_alias": "alias",
+    "remote_address": "address",
+    "idp_uuid": "identity",
+    "call_tag": "calltag",
+    "conference_name": "room",
+    "name": "room",
+    "room": "room",
+    "tag": "tag",
+    "service_tag": "tag",
+    "vendor": "client",
+    "disconnect_reason": "reason",
+}
+"""By column the kind: names, aliases, and every other text that a stranger can set, as on the page."""
+ANY_CASE = ("name", "alias", "address")
+SIZE, BLOCK = 32, 64
+DIGITS = 16
+
+
+def key(data: Path) -> bytes:
+    """The folder's key; a new one where there is none. Raises CollectorError, OSError."""
+    folder = data / ".collector" / "export"
+    own_folder(data / ".collector")
+    own_folder(folder)
+    path = folder / "pseudonyms.key"
+    try:
+        with open(path, "rb", opener=own) as file:
+            found = file.read(SIZE + 1)
+    except FileNotFoundError:
+        draft = folder / "pseudonyms.key.new"
+        draft.unlink(missing_ok=True)
+        found = secrets.token_bytes(SIZE)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(found)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+        sync_folder(folder)
+    if len(found) != SIZE:
+        raise CollectorError(
+            f"{path} is not a key of {SIZE} bytes; restore it, or remove it: then the pseudonyms are others from now on"
+        )
+    return found
+
+
+def pseudonym(column: str, kind: str, secret: bytes) -> str:
+    """The SQL for a column's pseudonym of that kind, such as `name-3f9ac2d41b7e0856`.
+
+    Blanks around the value do not matter, nor does the case of a name, an alias or an address.
+    """
+    padded = secret.ljust(BLOCK, b"\0")
+    inner, outer = (bytes(byte ^ pad for byte in padded) for pad in (0x36, 0x5C))
+    text = f"nfc_normalize(trim({column}))"
+    value = f"'{kind}:' || {f'lower({text})' if kind in ANY_CASE else text}"
+    digest = f"sha256({_blob(outer)} || unhex(sha256({_blob(inner)} || encode({value}))))"
+    return f"CASE WHEN trim({column}) <> '' THEN '{kind}-' || left({digest}, {DIGITS}) END"
+
+
+def _blob(value: bytes) -> str:
+    return "'" + "".join(f"\\x{byte:02X}" for byte in value) + "'::BLOB"

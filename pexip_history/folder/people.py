@@ -1,0 +1,117 @@
+"""Whose rows are meant: a person by display name, alias or address. What `erase` empties, `export` finds."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from pexip_history.folder.cells import RISKY
+
+NAME, ALIAS, ADDRESS = "name", "alias", "address"
+FIELD = {NAME: "display_name", ALIAS: "remote_alias", ADDRESS: "remote_address"}
+"""By option, the column that says whose row it is."""
+LOCAL = "local_alias"
+"""The alias that was called, or that called: another person's where a call went through a gateway."""
+PERSONAL = ("display_name", "remote_alias", "remote_address", LOCAL, "call_tag", "idp_uuid")
+"""The columns that erasing empties."""
+OWN, CALLED = 1, 2
+"""What of a row is the person's: all of PERSONAL but local_alias; local_alias."""
+
+GUARD = re.compile(f"(^|[;\\t\\r\\n])'+(?={RISKY.pattern}|[\\t\\r\\n])")
+"""The formula guard's apostrophes."""
+UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+"""Characters without a width, which come along when a name is copied."""
+
+
+def canonical(text: str) -> str:
+    """The text as it is compared: without outer blanks and the formula guard's apostrophes, in one case and one form.
+
+    `É` as one character or as two is the same.
+    """
+    before = ""
+    while text != before:  # taking one away can bring the other to the end
+        before = text
+        if "'" in text:
+            text = GUARD.sub(r"\1", text)
+        text = text.strip().strip(UNSEEN)
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFC", _folded(text))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is meant: `option` is name, alias or address, `text` the whole value, in which `*` stands for any text."""
+
+    option: str
+    text: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a text that would mean everybody without a value."""
+        if not canonical(self.text):
+            raise ValueError("give a name, an alias or an address; * stands for any text")
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        return canonical(self.text).split("*")
+
+    @property
+    def field(self) -> str:
+        """The column that says whose row it is."""
+        return FIELD[self.option]
+
+    def is_value(self, value: str | None) -> bool:
+        """Whether the value, as a cell holds it, is the person's. An empty one is nobody's."""
+        text = canonical(value) if value else ""
+        first, *rest = self._pieces
+        if not text or not rest:
+            return bool(text) and text == first
+        *between, last = rest
+        place, end = len(first), len(text) - len(last)
+        if place > end or not text.startswith(first) or not text.endswith(last):
+            return False
+        for piece in between:  # the first place is the best; a pattern would try them all
+            found = text.find(piece, place, end)
+            if found < 0:
+                return False
+            place = found + len(piece)
+        return True
+
+    def is_in(self, text: str | None) -> bool:
+        """Whether a longer text, such as a room's name, holds what is looked for."""
+        return bool(text and self._longest) and self._longest in canonical(text or "")
+
+    @cached_property
+    def _longest(self) -> str:
+        return max(self._pieces, key=len)
+
+    def finder(self, columns: Sequence[str]) -> Callable[[Sequence[str]], int]:
+        """For rows under these columns: what of a row is the person's, OWN and CALLED added up; 0: nothing.
+
+        Rows may be shorter than their header.
+        """
+        places = {name: place for place, name in enumerate(columns)}
+        field = places.get(self.field, -1)
+        called, alias = places.get(LOCAL, -1), places.get(FIELD[ALIAS], -1)
+
+        def find(row: Sequence[str]) -> int:
+            width = len(row)
+            is_own = 0 <= field < width and self.is_value(row[field])
+            local = row[called] if 0 <= called < width else ""
+            if not local:
+                return OWN * is_own
+            is_called = self.option == ALIAS and self.is_value(local)
+            if is_own and not is_called and 0 <= alias < width:
+                is_called = bool(row[alias]) and canonical(row[alias]) == canonical(local)
+            return OWN * is_own + CALLED * is_called
+
+        return find
+
+    def is_of(self, row: Mapping[str, str]) -> bool:
+        """Whether anything of the row is the person's."""
+        return bool(self.finder(list(row))(list(row.values())))

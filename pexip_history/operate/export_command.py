@@ -1,0 +1,118 @@
+"""`export TABLE`: what the options mean, what the ledger says of the period, and what is told at the end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pexip_history.errors import DONE, MISUSED, printable
+from pexip_history.export.choices import FORMATS
+from pexip_history.export.wanted import Misused, Wanted, uncovered
+from pexip_history.operate.status import peek
+from pexip_history.settings.environment import Settings
+from pexip_history.values import format_time
+
+FEW = 3
+"""Spans that a sentence names."""
+
+
+def export_table(settings: Settings, asked: argparse.Namespace) -> int:
+    """Write the table, and say where it is; exit 2 where what is asked for cannot be. Raises CollectorError."""
+    try:
+        return _export(settings, asked)
+    except Misused as error:
+        print(printable(str(error)), file=sys.stderr)
+        return MISUSED
+
+
+def _export(settings: Settings, asked: argparse.Namespace) -> int:
+    from pexip_history.export.exporting import export
+
+    wanted, told = read_wanted(asked), peek(settings)
+    output = asked.output or settings.data_dir / f"{default_name(wanted)}.{wanted.format}"
+    lacking = _uncovered(settings, wanted, told, asked.partial)
+    done = export(
+        settings.data_dir,
+        output,
+        wanted,
+        zone=settings.zone,
+        escape=settings.escape_formulas,
+        known={name: rows for name, rows, *_ in told.get("resources", ())},
+        progress=_progress(),
+    )
+    waiting = f"{told['staged']:,} row(s) wait to be written by the next run, and are not in it"
+    for remark in (*done.remarks, *([lacking] if lacking else []), *([waiting] if told["staged"] else [])):
+        print(printable(remark), file=sys.stderr)
+    print(f"{output}: {done.rows:,} row{'' if done.rows == 1 else 's'}{_sums(wanted, done.sums)}")
+    return DONE
+
+
+def read_wanted(asked: argparse.Namespace) -> Wanted:
+    """What the options mean together. Raises Misused."""
+    first, last = asked.first, asked.last
+    if asked.month:
+        if first or last:
+            raise Misused("--month says the whole period; leave out --from and --to")
+        first, last = asked.month
+    named = asked.output.suffix.lower().lstrip(".") if asked.output else ""
+    form = asked.format or (named if named in FORMATS else "csv" if asked.delimiter else FORMATS[0])
+    if asked.delimiter and form != "csv":
+        raise Misused(f"--delimiter is for csv, not for {form}; add --format csv")
+    if (asked.round_up or asked.partial) and asked.table != "usage":
+        raise Misused(f"--{'round-up' if asked.round_up else 'partial'} is for usage, not for {asked.table}")
+    if asked.table == "usage" and not (first and last) and not asked.partial:
+        raise Misused("usage needs a period: give --month 2026-11, or --from and --to")
+    return Wanted(
+        table=asked.table,
+        format=form,
+        first=first,
+        last=last,
+        columns=asked.columns,
+        tag=asked.tag,
+        room=asked.room,
+        location=asked.location,
+        quality=asked.quality,
+        person=asked.person,
+        delimiter=asked.delimiter or ",",
+        hide_names=asked.hide_names,
+        round_up=asked.round_up,
+    )
+
+
+def default_name(wanted: Wanted) -> str:
+    """`usage-2026-11`, `calls-2026-11-16-to-2026-11-20`, `rooms`."""
+    first, last = wanted.first, wanted.last
+    if first and last and first.day == 1 and last == (first + timedelta(days=31)).replace(day=1) - timedelta(days=1):
+        return f"{wanted.table}-{first:%Y-%m}"
+    return f"{wanted.table}-{wanted.period}".replace(" ", "-").removesuffix("-")
+
+
+def _uncovered(settings: Settings, wanted: Wanted, told: dict[str, Any], partial: bool) -> str:
+    """What of the period is not covered, in words. Raises Misused for usage that was not asked for as partial."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    spans = uncovered(told.get("coverage") or [], wanted, settings.zone, now)
+    if not spans or not (wanted.period or told.get("coverage")):
+        return ""
+    texts = [f"{format_time(a.replace(tzinfo=UTC))} to {format_time(b.replace(tzinfo=UTC))}" for a, b in spans]
+    more = f" and {len(texts) - FEW} more" if len(texts) > FEW else ""
+    said = f"not wholly covered: no run asked for {', '.join(texts[:FEW])}{more} (UTC), or the node had forgotten it"
+    if wanted.table == "usage" and not partial:
+        raise Misused(f"the period is {said}; collect it first, or add --partial for what there is")
+    return f"the period is {said}"
+
+
+def _progress() -> Callable[[str], None]:
+    if not sys.stderr.isatty():
+        return lambda text: None
+    return lambda text: print(printable(text), file=sys.stderr)
+
+
+def _sums(wanted: Wanted, sums: dict[str, int]) -> str:
+    if not sums:
+        return ""
+    minutes, seconds = divmod(sums["seconds"], 60)
+    lasted = f"{sums['minutes']:,} whole minutes" if wanted.round_up else f"{minutes:,} min {seconds} s"
+    return f", {sums['participants']:,} participant{'' if sums['participants'] == 1 else 's'}, {lasted}"
