@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
+from pexip_history.archive.erasing import resume
 from pexip_history.container.privileges import become_owner, protect_memory
 from pexip_history.errors import (
     BUSY,
@@ -40,7 +41,8 @@ from pexip_history.folder.opening import own_folder
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.arguments import parse
-from pexip_history.operate.log import open_log
+from pexip_history.operate.log import find_container_log, open_log
+from pexip_history.operate.message import STOPPED
 from pexip_history.operate.telling import Telling
 from pexip_history.run.progress import Progress
 from pexip_history.run.run import Run, this_minute
@@ -49,7 +51,6 @@ from pexip_history.values import format_time, parse_time
 
 log = logging.getLogger("collector")
 
-STOPPED = "stopped on request"
 TOO_EARLY = f"{STOPPED}; no data file was changed, the next run covers this window"
 
 
@@ -104,7 +105,9 @@ def _collect_locked(
         try:
             archive.discard(ledger)
             with suppress(OSError):
+                archive.follow_omitted(ledger)
                 archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
+            resume(archive, ledger)
             run.collect(window)
             outcome, message = "done", run.summary()
             log.info("%s", message)
@@ -121,7 +124,22 @@ def _collect_locked(
                 archive.discard(ledger)
                 ledger.note_run(run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
         telling.ended(ledger, run.lost, brought=run.brought)
-        return DONE if outcome == "done" else FAILED
+    if settings.parquet and outcome == "done":
+        _make_parquet(settings)
+    return DONE if outcome == "done" else FAILED
+
+
+def _make_parquet(settings: Settings) -> None:
+    """Make the Parquet files that are missing; one that cannot be made now is made by a later run."""
+    import duckdb
+
+    from pexip_history.export.parquet import make_missing
+
+    try:
+        make_missing(settings.data_dir)
+    except (CollectorError, OSError, duckdb.Error) as error:
+        why = str(error).partition("\n")[0] if isinstance(error, duckdb.Error) else explain(error, settings.data_dir)
+        log.warning("%s. The rows are collected; a later run makes the Parquet files", why)
 
 
 def _why_failed(error: Exception, settings: Settings, archive: Archive, ledger: Ledger) -> str:
@@ -162,6 +180,8 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     except SettingsError:  # said below, with all the others
         zone = ZoneInfo("UTC")
     asked = parse(arguments, zone)  # type: ignore[arg-type]
+    if asked.command == "collect":
+        find_container_log()
     try:
         files = become_owner(environ)
     except (CollectorError, OSError) as error:

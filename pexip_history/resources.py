@@ -31,6 +31,9 @@ RESOURCES = (CONFERENCE, PARTICIPANT, ALARM, NODE_EVENT)
 
 STREAM = Resource("stream", "pexHistoryStream", "end_time", key=("participant_id", "id"), optional=True)
 """No resource of its own to ask for: what participants bring, with DATA_MEDIA_STREAMS=true."""
-FILES = (*RESOURCES[:2], STREAM, *RESOURCES[2:])
+QUALITY = Resource("quality", "pexHistoryQuality", "start_time", key=("participant_id",), optional=True)
+"""How good a bad call was every 20 seconds, from the participant's own address, with DATA_MEDIA_STREAMS=true."""
+OF_PARTICIPANTS = (STREAM, QUALITY)
+FILES = (*RESOURCES[:2], *OF_PARTICIPANTS, *RESOURCES[2:])
 """What has files."""
 BY_NAME = {resource.name: resource for resource in FILES}

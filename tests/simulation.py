@@ -290,9 +290,9 @@ class World(Site):
                 continue
             if not all(held.shown <= now for held in self.held(one)):
                 continue
-            where = self.first_good if one.end else self.first_null
-            first = where.setdefault(id(one), now)
-            late = now - first > (DAY + HOUR if one.end else 2 * DAY + HOUR)
+            ended = one.end and any(held.end for held in self.held(one))
+            first = (self.first_good if ended else self.first_null).setdefault(id(one), now)
+            late = now - first > (DAY + HOUR if ended else 2 * DAY + HOUR)
             if late and settled and self._in_scope(one, covered):
                 self.owed.add(id(one))
         self.seen = None

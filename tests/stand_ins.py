@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "pexip-history-collector"
-WITH_VALUE = {"-v", "-e", "--env-file", "--name", "--user", "--cap-drop", "--cap-add"}
+WITH_VALUE = {"-v", "-e", "--env-file", "--name", "--user", "--cap-drop", "--cap-add", "--restart"}
 FLAGS = {"-d", "--rm", "--read-only"}
 SANDBOX = Path(os.environ.get("SANDBOX", "/nowhere"))
 CONTAINERS = SANDBOX / ".containers.json"
@@ -130,12 +130,16 @@ def docker(words: list[str]) -> int:
             del known[name]
             CONTAINERS.write_text(json.dumps(known))
             return 0
-        case ["secret", "create", _, file]:
+        case _:
+            return swarm(words)
+
+
+def swarm(words: list[str]) -> int:
+    match words:
+        case ["secret", "create", _, file] | ["stack", "deploy", "-c", file, _]:
             return 0 if Path(file).exists() else refuse(words)
         case ["node", "update", "--label-add", _, _]:
             return 0
-        case ["stack", "deploy", "-c", file, _]:
-            return 0 if Path(file).exists() else refuse(words)
         case _:
             refuse(words)
 
@@ -160,7 +164,7 @@ def compose(words: list[str]) -> int:
             return max(service(files, name).run([]) for name in services(files))
         case ["up"] if files == ["compose.demo.yaml"]:  # tests/image has it
             return 0 if services(files) else 1
-        case ["build", "--pull"] | ["stop"] | ["start"] | ["down"] | ["ps"]:
+        case ["build", "--pull"] | ["stop"] | ["start"] | ["down"] | ["ps"] | ["ls"]:
             return 0 if services(files) else 1
         case ["logs", "--tail", _, name]:
             return 0 if name in services(files) else 1
@@ -250,7 +254,12 @@ def systemctl(words: list[str]) -> int:
 
 
 def git(words: list[str]) -> int:
-    return 0 if words == ["pull"] else refuse(words)
+    """git; a pull has nowhere to pull from, and is refused where a tracked file was edited, as git may do."""
+    if words == ["pull"]:
+        return subprocess.run([_real("git"), "diff", "--exit-code", "--stat", "HEAD"]).returncode
+    if words[0] not in ("clone", "checkout"):
+        refuse(words)
+    return subprocess.run([_real("git"), *words]).returncode
 
 
 def make(words: list[str]) -> int:
@@ -262,8 +271,8 @@ def make(words: list[str]) -> int:
 def cp(words: list[str]) -> int:
     """cp; a user who copies .env.example then fills it in."""
     done = subprocess.run([_real("cp"), *words])
-    if words[0] == ".env.example":
-        filled = Path(words[1])
+    if ".env.example" in words:
+        filled = Path(words[-1])
         text = filled.read_text(encoding="utf-8")
         for name, value in json.loads(os.environ["FILLED_IN"]).items():
             text = re.sub(f"^{name}=$", lambda _, pair=f"{name}={value}": pair, text, flags=re.MULTILINE)

@@ -245,7 +245,7 @@ def test_what_a_container_leaves_for_check_tells_nothing_of_a_secret(
     secrets = {"DATA_PING_URL": "http://127.0.0.1:9/ping/s3cret", "DATA_NOTIFY_URLS": "json://127.0.0.1:9/s3cret"}
     collector.env |= secrets
     started(collector)
-    [note] = (collector.data / ".collector").glob("container/*")
+    [note] = (collector.data / ".collector").glob("container/settings.json")
     text = note.read_text()
     assert "s3cret" not in text
     assert node.secret not in text
@@ -271,7 +271,7 @@ def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
     node: ManagementNode, collector: Collector, held: bytes
 ) -> None:
     started(collector)
-    [note] = (collector.data / ".collector").glob("container/*")
+    [note] = (collector.data / ".collector").glob("container/settings.json")
     note.write_bytes(held)
     outcome = collector("check")
     assert lines_of(outcome.stdout)["container"].endswith(
@@ -279,8 +279,8 @@ def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
     )
     note.unlink()
     note.symlink_to("/etc/passwd")
-    assert "is a link" in lines_of(collector("check").stdout)["container"]
-    assert "settings.json is a link" in started(collector)
+    assert "is a symbolic link" in lines_of(collector("check").stdout)["container"]
+    assert "settings.json is a symbolic link" in started(collector)
 
 
 def test_a_container_says_at_its_start_which_node_and_what_the_first_run_will_do(

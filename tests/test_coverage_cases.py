@@ -191,7 +191,7 @@ def test_a_copy_made_in_mid_write_loses_its_unfinished_row_to_a_file_of_its_own(
     if torn == "in the shared case":
         if not CASES.exists():
             pytest.skip("no cases beside this repository")
-        text = (CASES / "torn.csv").read_text(encoding="utf-8", newline="")
+        text = (CASES / "torn.csv").read_bytes().decode()
     (site.data / PART).write_text(text, encoding="utf-8", newline="")
     held = site.node.conference("c1", datetime.fromisoformat("2026-01-01T09:30:00"))
     for id in ("p1", "p9", "p10"):

@@ -1,8 +1,10 @@
 """The commands of README.md and of the how-tos, run as they stand there.
 
 Every `sh` block of a page is run by bash, in order, in a folder with the repository's files. docker and
-other programs that are not to be had here are stand_ins.py; collector.py, openssl, tar and the like are real,
-and so is the node. `yaml` and `ini` blocks that begin with a file's name are written there first.
+other programs that are not to be had here are stand_ins.py; collector.py, git, openssl, tar and the like are real,
+and so is the node. `yaml` and `ini` blocks that begin with a file's name are written there first. A block that is
+`sh exit=1` fails, and `sh at=elsewhere` is for another machine, to which the archives beside the clone were copied.
+What a person types goes in through a terminal. The image, and a real engine, are tests/image/test_pages.py's.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -42,7 +47,7 @@ FILES = (
 )
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>\w+)(?P<note>[^\n]*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 ADDRESS = "mgr.example.com"
-PASSWORD = "the password"
+PASSWORD = "correct horse #1"
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,19 @@ class Block:
 
 
 def blocks(page: Path, *kinds: str) -> list[Block]:
+    return blocks_of(page.read_text(encoding="utf-8"), *kinds)
+
+
+def section(page: Path, title: str) -> list[str]:
+    """The commands under a heading of a page, in blocks."""
+    parts = re.split(r"^#{1,3} (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    [text] = [body for heading, body in zip(parts[1::2], parts[2::2], strict=True) if heading == title]
+    return [block.text for block in blocks_of(text, "sh")]
+
+
+def blocks_of(text: str, *kinds: str) -> list[Block]:
     found = []
-    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
+    for match in BLOCK.finditer(text):
         text = re.sub(f"^{match['indent']}", "", match["text"], flags=re.MULTILINE)
         found.append(Block(match["kind"], match["note"].strip(), text))
     return [block for block in found if not kinds or block.kind in kinds]
@@ -80,6 +96,18 @@ def nodes() -> Iterator[dict[str, ManagementNode]]:
         yield {"": usual, "self-signed-certificates.md": own}
 
 
+@contextmanager
+def terminal(typed: str) -> Iterator[int]:
+    """A terminal on which that was typed, for a program's standard input; Ctrl-D ends what is there."""
+    person, keyboard = os.openpty()
+    try:
+        os.write(person, f"{typed}\x04".encode())
+        yield keyboard
+    finally:
+        os.close(keyboard)
+        os.close(person)
+
+
 @dataclass
 class Sandbox:
     """A folder with the repository's files, in which a page's commands run."""
@@ -94,25 +122,33 @@ class Sandbox:
     def data(self) -> Path:
         return self.folder / "data"
 
-    def sh(self, script: str, expected: int = 0) -> None:
-        done = subprocess.run(
-            [
-                "bash",
-                "-euo",
-                "pipefail",
-                "-c",
-                script.replace(f"{ADDRESS}:443", ADDRESS).replace(ADDRESS, self.node.address),
-            ],
-            cwd=self.folder,
-            env=self.env,
-            input=self.typed,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-        )
+    def sh(self, script: str, expected: int = 0, folder: Path | None = None) -> None:
+        here = script.replace(f"{ADDRESS}:443", ADDRESS).replace(ADDRESS, self.node.address)
+        with terminal(self.typed) as keyboard:
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", here],
+                cwd=folder or self.folder,
+                env=self.env,
+                stdin=keyboard,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=60,
+            )
         said = f"{script}\n{done.stdout}{done.stderr}"
         assert done.returncode == expected, f"ended with {done.returncode}:\n{said}"
         self.output += said
+
+    def elsewhere(self) -> Path:
+        """The folder on another machine into which the archives were copied."""
+        there = self.folder.parent / "elsewhere"
+        there.mkdir()
+        for archive in self.folder.parent.glob("*.tar.gz"):
+            shutil.copy(archive, there)
+        return there
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=self.folder, capture_output=True, encoding="utf-8", check=True)
+        return done.stdout
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / "root" / name[1:] if name.startswith("/") else self.folder / name
@@ -126,11 +162,12 @@ class Sandbox:
 
 def sandbox(page: Path, parent: Path, nodes: dict[str, ManagementNode]) -> Sandbox:
     node = nodes.get(page.name, nodes[""])
-    folder, programs = parent / "here", parent / "bin"
+    folder, programs = parent / "pexip-history-collector", parent / "bin"
     folder.mkdir()
     programs.mkdir()
     for file in FILES:
         (folder / file).symlink_to(ROOT / file)
+    shutil.copy(ROOT / ".gitignore", folder)  # which git reads through no link
     for name in stand_ins.STAND_INS:
         script = programs / name
         script.write_text(
@@ -138,6 +175,12 @@ def sandbox(page: Path, parent: Path, nodes: dict[str, ManagementNode]) -> Sandb
             f"from tests import stand_ins\nsys.exit(stand_ins.STAND_INS[{name!r}](sys.argv[1:]))\n"
         )
         script.chmod(0o755)
+    for words in (
+        ("init", "-q"),
+        ("add", "-A"),
+        ("-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "x"),
+    ):
+        subprocess.run(["git", *words], cwd=folder, check=True)
     trusted = {"DEFAULT_MGR_CA_FILE": str(node.ca_file)} if node is nodes[""] else {}
     return Sandbox(
         folder,
@@ -147,13 +190,7 @@ def sandbox(page: Path, parent: Path, nodes: dict[str, ManagementNode]) -> Sandb
             "HOME": str(parent),
             "SANDBOX": str(folder),
             "TRUSTED": json.dumps(trusted),
-            "FILLED_IN": json.dumps(
-                {
-                    "DEFAULT_MGR_ADDRESS": node.address,
-                    "DEFAULT_MGR_SECRET": PASSWORD,
-                    "DATA_CRON_TIME": "5 0 * * *",
-                }
-            ),
+            "FILLED_IN": json.dumps({"DEFAULT_MGR_ADDRESS": node.address}),
         },
     )
 
@@ -161,27 +198,16 @@ def sandbox(page: Path, parent: Path, nodes: dict[str, ManagementNode]) -> Sandb
 # What a page takes for granted, and what must hold after its commands.
 
 
-def filled_in(here: Sandbox) -> None:
-    here.sh("cp .env.example .env")
-
-
-def password_in_a_file(here: Sandbox) -> None:
-    """What the page asks for between its commands: the # taken out of compose.yaml, no password in .env."""
-    here.env["FILLED_IN"] = json.dumps({**json.loads(here.env["FILLED_IN"]), "DEFAULT_MGR_SECRET": ""})
-    text = (here.folder / "compose.yaml").read_text(encoding="utf-8")
-    (here.folder / "compose.yaml").unlink()
-    here.write("compose.yaml", re.sub(r"^#(?! \S)", "", text, flags=re.MULTILINE))
-
-
-def secret_file(here: Sandbox) -> None:
-    filled_in(here)
-    here.write("mgr_secret.txt", PASSWORD)
+def set_up(here: Sandbox) -> None:
+    """The README's first block, as far as `check`."""
+    [first, *_] = blocks(ROOT / "README.md", "sh")
+    here.sh("".join(line for line in first.text.splitlines(keepends=True) if not line.startswith("docker ")))
 
 
 def new_client(here: Sandbox) -> None:
     """The node showed the key of the client whose id is on the page; a reader who follows it pastes the key."""
-    filled_in(here)
-    [shown] = {re.search("_CLIENT_ID: (.+)", b.text)[1] for b in blocks(DOCS / "oauth2.md", "yaml")}  # type: ignore[index]
+    set_up(here)
+    [shown] = re.findall("_CLIENT_ID=(.+)", (DOCS / "oauth2.md").read_text())
     here.node.oauth2 = OAuth2()
     here.typed = here.node.oauth2.add(shown).decode()
 
@@ -190,12 +216,12 @@ def without_a_password(here: Sandbox) -> None:
     assert here.output.count("ok   credentials: OAuth2 client") == 1
     assert here.node.oauth2
     assert here.node.oauth2.tokens
-    assert (here.folder / "mgr_client_key.pem").stat().st_mode & 0o777 == 0o600
+    assert (here.folder / "secrets" / "mgr_client_key.pem").stat().st_mode & 0o777 == 0o600
 
 
 def measuring(here: Sandbox) -> None:
-    secret_file(here)
-    here.write("ca.pem", here.node.ca_file.read_text())
+    set_up(here)
+    here.write("secrets/ca.pem", here.node.ca_file.read_text())
 
 
 def measured(here: Sandbox) -> None:
@@ -210,9 +236,8 @@ def measured(here: Sandbox) -> None:
 
 
 def running(here: Sandbox) -> None:
-    filled_in(here)
-    here.sh("docker run -d --name collector --env-file .env -v ./data:/app/data pexip-history-collector")
-    here.sh("docker exec collector collector.py collect")
+    set_up(here)
+    here.sh("docker compose up -d; docker compose exec collector collector.py collect")
 
 
 def old_files(here: Sandbox) -> None:
@@ -253,21 +278,14 @@ def verified(here: Sandbox) -> None:
     assert here.output.count(here.node.certificate.fingerprint) >= 3
 
 
-def everything(here: Sandbox) -> None:
-    assert len(here.rows("data/pexHistoryConf.csv")) == 36
-    assert "36 conferences, ended" in here.output
-
-
 def both(here: Sandbox) -> None:
     import duckdb
 
-    for name in ("oslo", "london"):
-        here.sh(f"docker compose -f several.yaml run --rm {name} collect")
+    for folder in (here.folder, here.folder.parent / "pexip-london"):
+        here.sh("docker compose run --rm collector collect", folder=folder)
     [query] = blocks(DOCS / "several-management-nodes.md", "sql")
-    found = duckdb.sql(
-        query.text.replace("data/*/", f"{here.data}/*/").replace("data/([^/]+)/", "data/([^/]+)/")
-    ).fetchall()
-    assert [node for node, _ in found] == ["london", "oslo"]
+    found = duckdb.sql(query.text.replace("'*/data/", f"'{here.folder.parent}/*/data/")).fetchall()
+    assert [node for node, _ in found] == ["pexip-history-collector", "pexip-london"]
     assert all(count > 0 for _, count in found)
 
 
@@ -280,6 +298,21 @@ def scheduled_elsewhere(here: Sandbox) -> None:
     here.sh(line)
     for folder in ("claim", "root/srv/pexip-history", "data"):
         assert here.rows(f"{folder}/pexHistoryConf.csv"), folder
+
+
+def told(here: Sandbox) -> None:
+    """There is a monitor that takes every ping."""
+
+    class Monitor(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.end_headers()
+
+    set_up(here)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Monitor)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    here.sh(f"echo DATA_PING_URL=http://127.0.0.1:{server.server_port}/ping/x >>.env")
 
 
 def reported(here: Sandbox) -> None:
@@ -299,17 +332,17 @@ def once(here: Sandbox) -> None:
 
 Step = Callable[[Sandbox], None]
 AROUND: dict[str, tuple[Step | None, Step | None]] = {
-    "README.md": (password_in_a_file, once),
-    "troubleshooting.md": (filled_in, None),
+    "README.md": (None, once),
+    "day-two.md": (running, once),
+    "troubleshooting.md": (set_up, None),
     "moving-from-the-powershell-script.md": (old_files, moved),
-    "self-signed-certificates.md": (filled_in, verified),
+    "self-signed-certificates.md": (set_up, verified),
     "limits.md": (measuring, measured),
-    "docker-secrets.md": (filled_in, None),
+    "docker-secrets.md": (set_up, None),
     "oauth2.md": (new_client, without_a_password),
-    "getting-told.md": (filled_in, None),
-    "several-management-nodes.md": (None, both),
-    "collecting-everything.md": (filled_in, everything),
-    "other-schedulers.md": (secret_file, scheduled_elsewhere),
+    "getting-told.md": (told, None),
+    "several-management-nodes.md": (set_up, both),
+    "other-schedulers.md": (set_up, scheduled_elsewhere),
     "backup-and-moving.md": (running, once),
     "upgrading.md": (running, once),
     "reading-the-report.md": (running, reported),
@@ -325,20 +358,26 @@ def needs(*programs: str) -> None:
 def carry_out(page: Path, here: Sandbox) -> None:
     before, after = AROUND[page.name]
     for block in blocks(page, "yaml", "ini"):
-        if not block.file.startswith("compose"):
-            here.write(block.file, block.text)
+        here.write(block.file, block.text)
     if before:
         before(here)
-    for block in blocks(page):
-        if block.kind == "yaml" and block.file.startswith("compose"):  # not before the page says so
-            here.write(block.file, block.text)
-        if block.kind != "sh":
-            continue
-        if page.name in ("README.md", "docker-secrets.md") and "--name" in block.text:
-            (here.folder / ".containers.json").unlink(missing_ok=True)  # one way or the other
-        here.sh(block.text, int(block.note.removeprefix("exit=") or 0))
+    for block in blocks(page, "sh"):
+        notes = dict(note.split("=") for note in block.note.split())
+        here.sh(block.text, int(notes.get("exit", 0)), here.elsewhere() if "at" in notes else None)
     if after:
         after(here)
+    no_harm_in_git(here)
+
+
+def no_harm_in_git(here: Sandbox) -> None:
+    """No tracked file was edited or removed, and what git would add holds no secret and nobody's calls."""
+    assert here.git("diff", "--stat", "HEAD") == ""
+    for name in here.git("ls-files", "--others", "--exclude-standard", "-z").split("\0"):
+        if name and not name.startswith(("root/", ".secret/", "claim/", ".containers")):  # other places than the clone
+            text = (here.folder / name).read_bytes()
+            assert PASSWORD.encode() not in text, name
+            assert b"PRIVATE KEY" not in text, name
+            assert b"display_name," not in text, name
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh")], ids=lambda p: p.name)
@@ -367,34 +406,38 @@ def test_links_between_the_pages_lead_somewhere() -> None:
             assert link.startswith("http") or (page.parent / link.partition("#")[0]).exists(), f"{page.name}: {link}"
 
 
-def test_the_readme_is_short_and_links_to_every_page() -> None:
+def test_the_readme_begins_with_the_usual_case_in_one_screen_and_links_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(readme.splitlines()) <= 200
+    assert len(readme.splitlines()) <= 150  # with every setting
+    usual = readme.partition("![")[0]
+    assert len(usual.splitlines()) <= 50
+    for word in ("cp -i .env.example .env", "collector check", "up -d", "collector.py status", "collector.py collect"):
+        assert word in usual
     links = set(re.findall(r"\]\(([^)#]+)\)", readme))
-    others = {"docs/report.png", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "SECURITY.md", "docs/design.md"}
+    others = {"docs/report.png", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "SECURITY.md", ".env.example"}
     assert links >= {f"docs/{page.name}" for page in DOCS.glob("*.md")} | others
 
 
-def test_the_readme_and_the_example_have_every_setting_of_the_program_with_its_default() -> None:
+def test_the_example_has_every_setting_of_the_program_with_its_default() -> None:
     from pexip_history.settings import oauth2_client as oauth2_settings
     from pexip_history.settings.environment import VARIABLES
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    names = {variable.name for variable in VARIABLES} | {
-        oauth2_settings.ID,
-        oauth2_settings.KEY_FILE,
-        oauth2_settings.AUDIENCE,
-    }
+    names = {variable.name for variable in VARIABLES}
+    names |= {oauth2_settings.ID, oauth2_settings.KEY_FILE, oauth2_settings.AUDIENCE}
     names |= {f"{variable.name}_FILE" for variable in VARIABLES if variable.in_file}
-    listed = set(re.findall(r"`([A-Z_]+)`", readme.partition("## Settings")[2].partition("## The files")[0]))
-    assert listed - {"DEBUG", "INFO", "WARNING", "ERROR", "UTC"} == names
-    assert set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == names
-    defaults = {v.name: str(v.default) for v in VARIABLES if v.default not in (None, "", b"", ())}
+    assert set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == names | {"COLLECTOR_IMAGE"}
+    defaults = {v.name: str(v.default) for v in VARIABLES if v.default not in (None, "", b"", (), frozenset())}
     defaults = {name: text.lower() if text in ("True", "False") else text for name, text in defaults.items()}
     defaults["UMASK"] = "027"
-    assert dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \|", readme, re.MULTILINE)) == defaults
     assert dict(re.findall(r"^#([A-Z_]+)=(.+)$", example, re.MULTILINE)) == defaults
+
+
+def test_the_readme_has_every_setting() -> None:
+    from pexip_history.settings.environment import NAMES
+
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Settings")[2].partition("\n## ")[0]
+    assert [name for name in NAMES if f"`{name}`" not in table and not name.endswith("_FILE")] == []
 
 
 def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
@@ -402,7 +445,7 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
     from pexip_history.node import answers as records
     from pexip_history.node import api as node
     from pexip_history.node import connection
-    from pexip_history.run import sweep
+    from pexip_history.run import query
 
     design = " ".join((DOCS / "design.md").read_text(encoding="utf-8").split())
     for said in (
@@ -414,7 +457,7 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
         f"is forgotten {ledger.KEPT.days} days after",
         f"the last {ledger.RUNS_KEPT:,} runs",
         f"without it {node.BUSY_WAIT:.0f} seconds",
-        {3: "three times in all"}[sweep.SWEEPS],
+        {3: "three times in all"}[query.READINGS],
         {4: "A run ends after four hours"}[node.LONGEST_RUN / 3600],
         {15: "differ by more than 15 minutes"}[node.CLOCKS_AGREE.total_seconds() / 60],
     ):
@@ -428,40 +471,47 @@ def test_the_changelog_begins_with_the_version_that_runs() -> None:
     assert re.findall(r"^## (\S+),", changes, re.MULTILINE)[0] == __version__
 
 
-def test_the_services_of_several_nodes_are_hardened_as_compose_yaml_is() -> None:
-    own = {"env_file", "volumes"}
-    [usual] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"].values()
-    [block] = blocks(DOCS / "several-management-nodes.md", "yaml")
-    for service in yaml.safe_load(block.text)["services"].values():
-        assert {k: v for k, v in service.items() if k not in own} == {k: v for k, v in usual.items() if k not in own}
-
-
-def test_the_secret_in_compose_yaml_is_the_one_of_the_how_to() -> None:
-    text = re.sub(r"^#(?! \S)", "", (ROOT / "compose.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    whole = yaml.safe_load(text)
-    [block] = blocks(DOCS / "docker-secrets.md", "yaml")
-    shown = yaml.safe_load(block.text)
-    assert whole["secrets"] == shown["secrets"]
-    assert whole["services"]["collector"].items() >= shown["services"]["collector"].items()
-
-
-@pytest.mark.parametrize(
-    "page", ["several-management-nodes.md", "docker-secrets.md", "oauth2.md", "self-signed-certificates.md"]
-)
-def test_compose_takes_the_files(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [("compose.yaml",), ("compose.demo.yaml",)])
+def test_compose_takes_the_files(files: tuple[str, ...], tmp_path: Path) -> None:
     needs("docker")
     if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("Docker Compose is not installed")
-    shutil.copy(ROOT / "compose.yaml", tmp_path)
-    for name in (".env", "oslo.env", "london.env"):
-        (tmp_path / name).write_text("DEFAULT_MGR_ADDRESS=mgr.example.com\n")
-    [block] = blocks(DOCS / page, "yaml")
-    (tmp_path / block.file).write_text(block.text)
-    files = ["-f", block.file] if block.file == "several.yaml" else []
+    shutil.copy(ROOT / ".env.example", tmp_path / ".env")
+    for name in files:
+        shutil.copy(ROOT / name, tmp_path)
+    named = [word for name in files for word in ("-f", name)]
     done = subprocess.run(
-        ["docker", "compose", *files, "config", "--quiet"], cwd=tmp_path, capture_output=True, text=True
+        ["docker", "compose", *named, "config", "--quiet"], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(".env", ".env.old", "oslo.env", "secrets/mgr_secret", "mgr_secret.txt", "ca.pem", "client.key", "node.crt"),
+        *("data/pexHistoryConf.csv", "data.broken/x", "data.collector.newer/ledger.sqlite", "demo-data/x", "demo/x"),
+        *("archive/2026/pexHistoryPart.csv", "old/pexHistoryPart.csv", "all-conferences.csv", "backup.tar.gz"),
+        "compose.override.yaml",
+    ],
+)
+def test_git_takes_no_secret_and_nobodys_calls(name: str, tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    assert subprocess.run(["git", "check-ignore", "-q", name], cwd=tmp_path).returncode == 0
+    kept = subprocess.run(["git", "check-ignore", "-q", ".env.example"], cwd=tmp_path)
+    assert kept.returncode == 1, "which is tracked"
+
+
+def test_whoever_changes_env_is_told_to_start_the_container_again() -> None:
+    """A block that writes .env, and is not a part of the set-up or of a move, goes on to `docker compose up -d`."""
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            if re.search(r"(-i .*|>>)\.env$|>>\.env ", block.text, re.MULTILINE) and "git pull" not in block.text:
+                whole = block.text + "".join(
+                    b.text for b in blocks(page, "sh")[blocks(page, "sh").index(block) + 1 :][:1]
+                )
+                assert "docker compose up -d" in whole, f"{page.name}:\n{block.text}"
 
 
 def elsewhere(name: str) -> str:

@@ -35,10 +35,10 @@ def sock(path: Path) -> None:
 
 
 OTHERS: dict[str, Callable[[Path], object]] = {
-    "a link": link,
-    "a dangling link": lambda path: path.symlink_to("nowhere"),
-    "a link to a FIFO": lambda path: (os.mkfifo(path.with_name("fifo")), path.symlink_to("fifo")),
-    "a FIFO": os.mkfifo,
+    "a symbolic link": link,
+    "a dangling symbolic link": lambda path: path.symlink_to("nowhere"),
+    "a symbolic link to a FIFO": lambda path: (os.mkfifo(path.with_name("fifo")), path.symlink_to("fifo")),
+    "a named pipe": os.mkfifo,
     "a folder": Path.mkdir,
     "a socket": sock,
 }
@@ -58,7 +58,7 @@ def test_what_is_no_file_is_refused_at_once_and_named(tmp_path: Path, other: str
     with pytest.raises(NotAFile):
         refuse_other_kinds(path)
     assert not (tmp_path / "nowhere").exists()
-    assert other != "a link" or (tmp_path / "other").read_text() == "theirs"
+    assert other != "a symbolic link" or (tmp_path / "other").read_text() == "theirs"
 
 
 def test_a_file_is_opened_and_made_as_the_mask_says(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_fifo_that_takes_a_files_place_in_between_is_found_out(
 
     monkeypatch.setattr(folder, "refuse_other_kinds", lambda path: None)
     os.mkfifo(tmp_path / "lock")
-    with pytest.raises(NotAFile, match="a FIFO"), open(tmp_path / "lock", opener=own):
+    with pytest.raises(NotAFile, match="a named pipe"), open(tmp_path / "lock", opener=own):
         pass
 
 
@@ -125,7 +125,7 @@ def test_an_aggregate_on_another_volume_is_followed_where_the_folders_owner_or_r
     if followed:
         assert in_child(lambda: behind_link(path), uid=run_of) == target
     else:
-        with pytest.raises(NotAFile, match="is a link"):
+        with pytest.raises(NotAFile, match="is a symbolic link"):
             in_child(lambda: behind_link(path), uid=run_of)
 
 
@@ -143,7 +143,7 @@ def test_a_secret_file_may_be_behind_links_but_is_a_file_of_some_size(tmp_path: 
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "large").write_bytes(b"x" * (1 << 20) + b"x")
     for name in ("fifo", "large", ".", "none"):
-        with pytest.raises(OSError, match=r"it is no file|larger than|No such file|Is a directory"):
+        with pytest.raises(OSError, match=r"it is not a file|larger than|No such file|Is a directory"):
             read_file(tmp_path / name)
-    with pytest.raises(OSError, match="it is no file"):
+    with pytest.raises(OSError, match="it is not a file"):
         read_file(Path("/dev/zero"))

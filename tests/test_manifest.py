@@ -17,6 +17,8 @@ from pexip_history.errors import CollectorError
 SPAN = ("2026-11-22T00:00:00", "2026-11-23T00:00:00")
 NAMES = ["  spaces ", 'Robert "Bob"', "two\r\nlines", '"\n"', "plain", '","', "\n\n", '"']
 
+WRITTEN, NOTHING = manifest.Written(len(NAMES), (SPAN,)), manifest.Written(0, ())
+
 
 def dated(data: Path, day: int, rows: int = len(NAMES), kind: str = "Part") -> str:
     """A dated file whose display names have quotes and line breaks."""
@@ -32,7 +34,7 @@ def lines(data: Path) -> list[dict[str, Any]]:
 
 def test_a_line_says_name_rows_bytes_hash_and_spans(tmp_path: Path) -> None:
     name = dated(tmp_path, 23)
-    assert manifest.note(tmp_path, {name: [SPAN]}) == 1
+    assert manifest.note(tmp_path, {name: WRITTEN}) == 1
     content = (tmp_path / name).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     wanted = {"name": name, "rows": len(NAMES), "bytes": len(content), "sha256": digest, "spans": [list(SPAN)]}
@@ -52,10 +54,10 @@ def test_rows_are_counted_right_wherever_a_piece_of_the_file_ends(
 
 def test_a_name_has_one_line_however_often_it_is_noted(tmp_path: Path) -> None:
     first, second = dated(tmp_path, 23), dated(tmp_path, 24)
-    assert manifest.note(tmp_path, {first: [SPAN]}) == 2
-    assert manifest.note(tmp_path, {first: [SPAN]}) == 0
+    assert manifest.note(tmp_path, {first: WRITTEN}) == 2
+    assert manifest.note(tmp_path, {first: WRITTEN}) == 0
     third = dated(tmp_path, 25, rows=0)
-    assert manifest.note(tmp_path, {third: []}) == 1
+    assert manifest.note(tmp_path, {third: NOTHING}) == 1
     assert [(line["name"], line["spans"]) for line in lines(tmp_path)] == [
         (first, [list(SPAN)]),
         (second, None),
@@ -65,12 +67,12 @@ def test_a_name_has_one_line_however_often_it_is_noted(tmp_path: Path) -> None:
 
 def test_a_manifest_cut_at_any_byte_is_whole_again_after_the_next_run(tmp_path: Path) -> None:
     names = [dated(tmp_path, day) for day in (21, 22, 23)]
-    manifest.note(tmp_path, {names[2]: [SPAN]})
+    manifest.note(tmp_path, {names[2]: WRITTEN})
     whole = (tmp_path / manifest.NAME).read_bytes()
     for length in range(len(whole)):
         for tail in (b"", b"\0\0\0"):  # what a power cut leaves
             (tmp_path / manifest.NAME).write_bytes(whole[:length] + tail)
-            manifest.note(tmp_path, {names[2]: [SPAN]})
+            manifest.note(tmp_path, {names[2]: WRITTEN})
             found = lines(tmp_path)
             assert sorted(line["name"] for line in found) == names
             assert {line["sha256"] for line in found} == {
@@ -111,7 +113,7 @@ def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytes
 def test_an_upgraded_folder_gets_its_lines_over_some_runs_the_new_files_first(tmp_path: Path) -> None:
     names = [dated(tmp_path, day, rows=100) for day in range(1, 8)]
     size = (tmp_path / names[0]).stat().st_size
-    assert manifest.note(tmp_path, {names[6]: [SPAN]}, most=2 * size) == 3
+    assert manifest.note(tmp_path, {names[6]: WRITTEN}, most=2 * size) == 3
     assert [line["name"] for line in lines(tmp_path)] == [names[6], *names[:2]]
     while manifest.note(tmp_path, most=2 * size):
         pass

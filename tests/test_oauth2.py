@@ -149,7 +149,7 @@ def test_a_token_that_is_never_taken_is_renewed_once_and_no_more(client: Collect
     loaded.faults.add(faults.status(401), times=None, when=lambda r: not for_a_token(r))
     message = fails(client)
     assert statuses(loaded) == ([200, 200], [401, 401])
-    assert f"answered 401: the token that OAuth2 client {CLIENT} just got is not taken" in message
+    assert f"answered 401: the token that OAuth2 client {CLIENT} was just given was rejected" in message
 
 
 def test_a_clock_ten_minutes_off_costs_one_more_request_and_check_shows_the_way_in(
@@ -465,7 +465,7 @@ def test_a_client_and_a_password_together_are_an_error_that_says_which_to_remove
     for name in ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_SECRET_FILE"):
         assert problems(both | {name: file}) == [
             f"DEFAULT_MGR_CLIENT_ID: an OAuth2 client has no user name and no password; remove {name},"
-            " or, to go in with the password, DEFAULT_MGR_CLIENT_ID and DEFAULT_MGR_CLIENT_KEY_FILE"
+            " or, to log in with the password, DEFAULT_MGR_CLIENT_ID and DEFAULT_MGR_CLIENT_KEY_FILE"
         ]
     for name in ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET"):
         assert read_settings({"DEFAULT_MGR_ADDRESS": "mgr", **both, name: ""}).client_id == CLIENT
@@ -507,5 +507,7 @@ def test_the_token_url_is_as_the_node_reads_its_own_address() -> None:
 def test_a_refused_password_points_to_the_other_way_in(offered: dict[str, str]) -> None:
     said = Basic("admin", b"secret").refusal(401, offered)
     assert "give the collector an OAuth2 client: DEFAULT_MGR_CLIENT_ID, see docs/oauth2.md" in said
-    assert said.startswith("no password is taken" if "Bearer" in str(offered) else "wrong name or password; check")
+    assert said.startswith(
+        "the node accepts no password" if "Bearer" in str(offered) else "wrong name or password; check"
+    )
     assert Basic("å", b"\xff:").header() == "Basic w6U6/zo="

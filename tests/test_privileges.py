@@ -222,5 +222,5 @@ def test_root_goes_over_no_link_to_the_data_folder(folder: Path, asked: Asked) -
     """The user who made the link would say as whom, and where, root collects."""
     link = folder.parent / "link"
     link.symlink_to(folder.parent)
-    with pytest.raises(CollectorError, match=f"leads over a link to {folder}; give the folder's own name"):
+    with pytest.raises(CollectorError, match=f"is behind a symbolic link; give the real path, {folder}"):
         in_child(lambda: go_on_as(link / "data", asked))

@@ -120,6 +120,7 @@ class Weeks(RuleBasedStateMachine):
     def a_call_ends_without_a_time(self, people: list[Any]) -> None:
         held = self.world.node.conference(f"c{next(self.numbers)}", None)
         self.join(held, people)
+        self.world.tell(f"{held.id} has no end: {[f'{one.id} (left {one.end})' for one in self.listed_by(held.id)]}")
 
     @rule()
     def the_times_come(self) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from pexip_history.archive import aggregates
-from pexip_history.archive.staging import Stage
+from pexip_history.archive.staging import Stage, follow_omitted
 from pexip_history.errors import Busy, printable
 from pexip_history.folder.cells import header_line
 from pexip_history.folder.names import AGGREGATES, DATED, dated_name, format_stem, parse_stem
@@ -22,9 +22,14 @@ from pexip_history.folder.reading import header
 from pexip_history.folder.rewriting import draft_of, sync_folder
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.staged import Known, Staged
-from pexip_history.resources import BY_NAME, FILES, STREAM
+from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS, QUALITY, STREAM
 from pexip_history.settings.environment import Settings
 
+FIRST_COLUMNS = {
+    STREAM.name: ("participant_id",),
+    QUALITY.name: ("participant_id", "start_time", "bucketed_call_quality", "historic_call_quality"),
+}
+"""Of files whose rows have more than one record's fields."""
 STAGED = re.compile(r"\d+-\w+\.csv(\.ordered|\.new)?")
 
 log = logging.getLogger("collector")
@@ -41,7 +46,7 @@ class Archive:
         self.resources = tuple(
             resource
             for resource in FILES
-            if not resource.optional or (settings.media_streams if resource is STREAM else settings.events)
+            if not resource.optional or (settings.media_streams if resource in OF_PARTICIPANTS else settings.events)
         )
 
     def aggregate(self, resource: str) -> Path:
@@ -94,10 +99,10 @@ class Archive:
         stages = {}
         for resource in self.resources:
             columns = aggregates.columns_of(self.aggregate(resource.name), resource.name) or []
-            if resource is STREAM and not columns:
-                columns = ["participant_id"]
+            columns = columns or list(FIRST_COLUMNS.get(resource.name, ()))
             path = self.folder / f"{pair}-{resource.name}.csv"
-            stages[resource.name] = Stage(path, columns, self.settings.csv_bom, self.settings.escape_formulas)
+            how = (self.settings.csv_bom, self.settings.escape_formulas, self.settings.omit_columns)
+            stages[resource.name] = Stage(path, columns, *how)
         return stages
 
     def finish(
@@ -143,6 +148,12 @@ class Archive:
             draft_of(self.aggregate(resource.name)).unlink(missing_ok=True)
 
     # Publishing
+
+    def follow_omitted(self, ledger: Ledger) -> None:
+        """Empty in the files that wait what DATA_OMIT_COLUMNS names by now; not where some rows are out already."""
+        for file in (file for files in ledger.staged() for file in files):
+            if self.settings.omit_columns and file.size is None and os.path.lexists(self.waiting(file)):
+                follow_omitted(self.waiting(file), self.settings.omit_columns)
 
     def publish(self, ledger: Ledger) -> None:
         """Put every file that waits where it belongs. Raises OSError; then they go on waiting.
@@ -214,14 +225,17 @@ class Archive:
 
     # Keeping
 
-    def expire(self, now: datetime) -> None:
-        """Remove dated files older than DATA_KEEP_DAYS."""
+    def expire(self, now: datetime) -> list[str]:
+        """Remove dated files older than DATA_KEEP_DAYS; their names."""
+        gone: list[str] = []
         if not self.settings.keep_days:
-            return
+            return gone
         oldest = format_stem((now - timedelta(days=self.settings.keep_days)).astimezone(self.zone))
         for name in sorted(self.dated_files()):
             if name < oldest:
                 try:
                     (self.data / name).unlink(missing_ok=True)
+                    gone.append(name)
                 except OSError as error:
                     log.warning("%s cannot be removed (%s); DATA_KEEP_DAYS asks for it", name, error.strerror)
+        return gone

@@ -15,6 +15,7 @@ from pexip_history.folder.opening import NotAFile, behind_link
 from pexip_history.folder.reading import NotOurs
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.making import know_rows, make
+from pexip_history.ledger.rewritten import settle_rewriting
 from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, open_to_write
 from pexip_history.ledger.staged import Staged
 from pexip_history.resources import RESOURCES
@@ -41,6 +42,7 @@ def open_ledger(archive: Archive, now: datetime) -> Ledger:
     try:
         if ledger.version < SCHEMA_VERSION:
             _make(archive, ledger, now)
+        settle_rewriting(ledger, archive.aggregate)
         _know_strangers(archive, ledger, now)
         for resource in archive.resources:
             _settle(archive, ledger, resource.name, now)

@@ -35,6 +35,14 @@ Spans = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
+class Written:
+    """What a run knows of a dated file that it has published."""
+
+    rows: int
+    spans: Spans
+
+
+@dataclass(frozen=True)
 class Entry:
     """What the manifest says of a file; `change` is empty for one as it was written."""
 
@@ -56,14 +64,14 @@ class Entry:
         return json.dumps(fields).encode() + b"\n"
 
 
-def note(data: Path, spans: Mapping[str, Spans] | None = None, most: int = A_RUN) -> int:
+def note(data: Path, written: Mapping[str, Written] | None = None, most: int = A_RUN) -> int:
     """Add a line for each dated file that has none, and return how many were added.
 
-    `spans` are those of the files that the run has just published, by their names; these come first, then the oldest.
+    `written` are the files that the run has just published, by their names; these come first, then the oldest.
     Of the others as many as have `most` bytes together. Can be cut anywhere and repeated. For whoever holds the lock.
     Raises CollectorError, OSError.
     """
-    given = spans or {}
+    given = written or {}
     known = {entry.name for entry in entries(data)}
     there = [path.name for path in sorted(data.glob("*_pexHistory*.csv")) if DATED.fullmatch(path.name)]
     lacking = [name for name in there if name not in known and not other_kind(data / name)]
@@ -83,7 +91,7 @@ def note_change(data: Path, change: str, names: Iterable[str]) -> None:
     """
     now = latest(data)
     gone = change == REMOVED
-    changed = (Entry(name, change=change) if gone else measure(data / name, None, change) for name in names)
+    changed = (Entry(name, change=change) if gone else measure(data / name, change=change) for name in names)
     _append(data, (entry for entry in changed if entry.name in now and entry != now[entry.name]))
 
 
@@ -119,19 +127,21 @@ def _read(line: bytes) -> Entry | None:
     return entry if DATED.fullmatch(entry.name) and entry.change in ("", ERASED, REMOVED) else None
 
 
-def measure(path: Path, spans: Spans | None = None, change: str = "") -> Entry:
+def measure(path: Path, written: Written | None = None, change: str = "") -> Entry:
     """A file's line, read in pieces. A row ends at a line break that is not within quotes."""
     digest, size, breaks, quotes, last = hashlib.sha256(), 0, 0, 0, b"\n"
     with open(path, "rb", opener=own) as file:
         while piece := file.read(PIECE):
             digest.update(piece)
             size += len(piece)
+            if written:
+                continue
             parts = piece.split(b'"')
             breaks += b"".join(parts[quotes % 2 :: 2]).count(b"\n")
             quotes += len(parts) - 1
             last = piece[-1:]
-    rows = breaks + (last != b"\n") - 1
-    return Entry(path.name, max(rows, 0), size, digest.hexdigest(), spans, change)
+    rows = written.rows if written else max(breaks + (last != b"\n") - 1, 0)
+    return Entry(path.name, rows, size, digest.hexdigest(), written.spans if written else None, change)
 
 
 def _append(data: Path, new: Iterable[Entry]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from pexip_history.archive.editing import Change, edit, would_change
 from pexip_history.errors import NodeError
 from pexip_history.folder.cells import CHUNK, UNGUARDED, cells, encode, guard, header_line
 from pexip_history.folder.opening import own
@@ -13,11 +14,30 @@ from pexip_history.folder.rewriting import new_file, rewrite
 from pexip_history.node.answers import MOST_FIELDS, Columns
 
 
-class Stage:
-    """A dated file in the making: rows of one resource under columns that may still grow."""
+def follow_omitted(path: Path, omit: Collection[str]) -> None:
+    """Empty the columns in a file that waits, which an earlier run wrote before the setting named them."""
 
-    def __init__(self, path: Path, columns: Sequence[str], bom: bool, escape: bool) -> None:
-        self.path, self.bom, self.escape = path, bom, escape
+    def changing(columns: list[str]) -> Change:
+        places = {columns.index(name) for name in omit if name in columns}
+
+        def change(row: list[str]) -> list[str]:
+            full = any(place < len(row) and row[place] for place in places)
+            return ["" if place in places else text for place, text in enumerate(row)] if full else row
+
+        return change
+
+    if would_change(path, changing):
+        edit(path, changing)
+
+
+class Stage:
+    """A dated file in the making: rows of one resource under columns that may still grow.
+
+    The columns in `omit` (DATA_OMIT_COLUMNS) stay empty.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], bom: bool, escape: bool, omit: Collection[str] = ()) -> None:
+        self.path, self.bom, self.escape, self.omit = path, bom, escape, omit
         self.columns = list(columns)
         self.rows = 0
         self._widened = False
@@ -35,7 +55,7 @@ class Stage:
             blank = [""] * size
             texts = [
                 cells(columns[name][start : start + size], self.escape and name not in UNGUARDED)
-                if name in columns
+                if name in columns and name not in self.omit
                 else blank
                 for name in self.columns
             ]

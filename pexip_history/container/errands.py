@@ -36,7 +36,7 @@ from pexip_history.settings.environment import IMAGE_DATA
 
 OURS = ("*pexHistory*.csv*", "data_collector.log*", "report.html")
 CAP_CHOWN = 0
-PATIENCE, WAIT_FOR_RUN = 0.5, 4.0  # seconds: for a run to write its number, and for it to end
+WAIT_FOR_NUMBER, WAIT_FOR_RUN = 0.5, 4.0  # seconds: for a run to write its number, and for it to end
 
 
 def main(errand: str, environ: Mapping[str, str]) -> int:
@@ -112,9 +112,9 @@ def _refuse_unwritable(place: int, name: str, owner: tuple[int, int]) -> None:
     found = os.stat(name, dir_fd=place, follow_symlinks=False)
     if stat.S_ISREG(found.st_mode) and found.st_uid != owner[0] and not os.access(name, os.W_OK, dir_fd=place):
         where = Path(f"/proc/self/fd/{place}").readlink() / name
-        why = "has another name besides (a hard link)" if found.st_nlink > 1 else "cannot be handed over"
+        why = "it has a hard link" if found.st_nlink > 1 else "its owner could not be changed"
         raise CollectorError(
-            f"{where} is not writable for {owner[0]}:{owner[1]} and {why}: change its owner on the host"
+            f"user {owner[0]}:{owner[1]} cannot write to {where}, and {why}: change its owner on the host"
         )
 
 
@@ -192,7 +192,7 @@ def stop(folder: Path, asked: Asked) -> None:
             if re.fullmatch(b"[1-9][0-9]{0,9}", process) and int(process) != asked_to and _is_a_run(int(process)):
                 asked_to = int(process)
                 os.kill(asked_to, signal.SIGTERM)
-            if time.monotonic() - began > (WAIT_FOR_RUN if asked_to else PATIENCE):
+            if time.monotonic() - began > (WAIT_FOR_RUN if asked_to else WAIT_FOR_NUMBER):
                 break  # or it is another container's
             time.sleep(0.02)
 

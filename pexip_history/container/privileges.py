@@ -158,7 +158,7 @@ def refuse_links(folder: Path, descriptor: int | None = None) -> None:
     """
     real = os.path.realpath(folder) if descriptor is None else str(Path(f"/proc/self/fd/{descriptor}").readlink())
     if real != str(folder):
-        raise CollectorError(f"DATA_DIR: {folder} leads over a link to {real}; give the folder's own name")
+        raise CollectorError(f"DATA_DIR: {folder} is behind a symbolic link; give the real path, {real}")
 
 
 def refuse_shared(folder: Path) -> None:
@@ -180,7 +180,7 @@ def refuse_shared(folder: Path) -> None:
             )
         if found.st_mode & 0o022 and not (above and found.st_mode & stat.S_ISVTX):
             raise CollectorError(
-                f"{path} can be written by others than root (mode {stat.S_IMODE(found.st_mode):o}), who could make"
+                f"{path} can be written to by others than root (mode {stat.S_IMODE(found.st_mode):o}), who could make"
                 f" root write elsewhere: run chmod go-w {path}, or set PUID to a user other than 0"
             )
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from pexip_history.errors import CollectorError
 
 KINDS = {
-    stat.S_IFLNK: "a link",
+    stat.S_IFLNK: "a symbolic link",
     stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO",
+    stat.S_IFIFO: "a named pipe (FIFO)",
     stat.S_IFSOCK: "a socket",
     stat.S_IFBLK: "a device",
     stat.S_IFCHR: "a device",
@@ -86,12 +86,12 @@ def behind_link(path: Path) -> Path:
     trusted = {0} if os.geteuid() == 0 else {os.geteuid(), 0, path.parent.stat().st_uid}
     if found.st_uid not in trusted:
         raise NotAFile(
-            f"{path} is a link of user {found.st_uid}'s, and only one of the folder's owner is followed: remove it,"
-            f" or create it again as user {os.geteuid()}"
+            f"{path} is a symbolic link of user {found.st_uid}, and only links of the folder's owner are followed:"
+            f" remove it, or create it again as user {os.geteuid()}"
         )
     return Path(os.path.realpath(path))
 
 
 def _not_a_file(path: Path, mode: int) -> NotAFile:
-    kind = KINDS.get(stat.S_IFMT(mode), "no file")
+    kind = KINDS.get(stat.S_IFMT(mode), "not a file")
     return NotAFile(f"{path} is {kind}, where the collector needs a file of its own: remove it, or move it away")

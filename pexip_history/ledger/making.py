@@ -75,9 +75,9 @@ def know_rows(ledger: Ledger, resource: str, rows: Iterable[Mapping[str, str]], 
         for row in rows:
             if not (record := row.get("id", "")):
                 continue
-            own = owner_of(resource, record, row.get("conference"))
+            own = belongs_to(resource, record, row.get("conference"))
             count += db.execute(f"INSERT OR IGNORE INTO {resource} VALUES (?, ?)", (record, own)).rowcount
-            if own:
+            if resource == "conference":  # that of a participant may be yet to end: `forget` gives it longer
                 db.execute("INSERT OR IGNORE INTO kept VALUES (?, ?)", (own, until))
             ended = row.get(time, "")[:26]
             if is_time(ended):
@@ -88,7 +88,7 @@ def know_rows(ledger: Ledger, resource: str, rows: Iterable[Mapping[str, str]], 
     return count
 
 
-def owner_of(resource: str, record: str, conference: object) -> str | None:
+def belongs_to(resource: str, record: str, conference: object) -> str | None:
     """The conference with which a record is forgotten; None for what is kept for good."""
     if resource == "conference":
         return record

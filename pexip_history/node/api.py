@@ -111,14 +111,17 @@ class Node:
         """How many records a query has."""
         return self.page(resource, {**filters, "limit": "1"}).total
 
-    def record(self, resource: str, record_id: str) -> Page:
-        """The record at its own address, alone on a page. Raises NotFound where it is gone."""
+    def record(self, resource: str, record_id: str, *, whole: bool = False) -> Page:
+        """The record at its own address, alone on a page. Raises NotFound where it is gone.
+
+        `whole`: with the fields that only this address shows.
+        """
 
         def as_list(body: bytes) -> tuple[Mapping[str, object], Columns]:
             return self._readers[resource](b'{"meta": {"total_count": 1}, "objects": [' + body + b"]}")
 
         url = f"{self.root}{resource}/{quote(record_id, safe='')}/"
-        return self._as_page(resource, url, *self._get(url, as_list))
+        return self._as_page(resource, url, *self._get(url, as_list), whole=whole)
 
     @property
     def page_size(self) -> int:
@@ -164,7 +167,9 @@ class Node:
         """The page at the address, with the address of the next."""
         return self._as_page(resource, url, *self._get(url, self._readers[resource]))
 
-    def _as_page(self, resource: str, url: str, meta: Mapping[str, object], columns: Columns) -> Page:
+    def _as_page(
+        self, resource: str, url: str, meta: Mapping[str, object], columns: Columns, whole: bool = False
+    ) -> Page:
         total, ids = meta.get("total_count"), columns.get("id", ())
         if not isinstance(total, int) or total < 0:
             raise NodeError(f"{self._name(url)} {NOT_THE_API}; {IS_IT_A_NODE}")
@@ -174,7 +179,7 @@ class Node:
             raise NodeError(f"{self._name(url)} answered records without an id; {IS_IT_A_NODE}")
         following = meta.get("next")
         target = self._next(url, str(following), bool(columns)) if following else None
-        columns = {name: values for name, values in columns.items() if name not in OWN_ADDRESS_ONLY}
+        columns = {name: values for name, values in columns.items() if whole or name not in OWN_ADDRESS_ONLY}
         page = Page(columns, total, target, BY_NAME[resource].time)
         usable = [place for place, i in enumerate(ids) if isinstance(i, (str, int)) and i != "" and i is not True]
         return page if len(usable) == len(ids) else self._without_ids(url, page, usable)

@@ -27,8 +27,8 @@ SCOPE = "is_admin use_api"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 HOUR = 3600.0  # seconds: an assertion's life, and a token's where the node does not tell
 RENEW = 60.0  # seconds of a token's life that are not waited for; half its life where that is less
-CLOCKS_AGREE = 10.0  # seconds
-BACKDATED = 30.0  # seconds: more than CLOCKS_AGREE, for a node to which no `iat` may be ahead of its clock
+SAME_CLOCK = 10.0  # seconds
+BACKDATED = 30.0  # seconds: more than SAME_CLOCK, for a node to which no `iat` may be ahead of its clock
 FURTHEST = 86400.0  # seconds: nothing is signed for a clock that is further off
 CLIENTS = "Users & Devices > OAuth2 Clients"
 
@@ -59,7 +59,7 @@ class Basic:
         offered = headers.get("WWW-Authenticate", "").lower()
         way_in = "give the collector an OAuth2 client: DEFAULT_MGR_CLIENT_ID, see docs/oauth2.md"
         if offered and "basic" not in offered:
-            return f"no password is taken, the node has Basic authentication turned off; {way_in}"
+            return f"the node accepts no password, Basic authentication is turned off there; {way_in}"
         hint = "; the password is in quotes, which `docker run --env-file` keeps: remove them" if self._quoted else ""
         hint += "" if offered else f". If the node has Basic authentication turned off, {way_in}"
         return f"wrong name or password; check {user} and DEFAULT_MGR_SECRET{hint}"
@@ -104,8 +104,8 @@ class OAuth2:
                 " API and view the history"
             )
         return (
-            f"the token that OAuth2 client {self._client} just got is not taken; does the client's role still allow"
-            f" the API ({CLIENTS}), and does one node answer at DEFAULT_MGR_ADDRESS?"
+            f"the token that OAuth2 client {self._client} was just given was rejected; does the client's role still"
+            f" allow the API ({CLIENTS}), and does one node answer at DEFAULT_MGR_ADDRESS?"
         )
 
     def describe(self) -> str:
@@ -158,7 +158,7 @@ class OAuth2:
     def _learns_time(self, headers: Mapping[str, str]) -> bool:
         """Whether the node's clock is another than we dated by, so that an assertion by it is worth a try."""
         ahead = seconds_ahead(headers.get("Date"))
-        if ahead is None or abs(ahead - self._ahead) <= CLOCKS_AGREE or abs(ahead) > FURTHEST:
+        if ahead is None or abs(ahead - self._ahead) <= SAME_CLOCK or abs(ahead) > FURTHEST:
             return False
         self._ahead = ahead
         log.debug("the node's clock is %.0f s ahead of this machine's; tokens are asked for by the node's", ahead)

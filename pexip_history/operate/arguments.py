@@ -19,6 +19,7 @@ COMMANDS = {
     "check": "show for each requirement whether it is met, or how to fix it",
     "status": "say what the last runs did, when the next one is, and how complete the history is",
     "report": "write report.html: when you are busiest, how many licenses you need, which rooms have bad calls",
+    "erase": "find a person's rows in every file and, with --yes, empty what says whose they were",
     "export": "write a table of the history for a person or a program: " + ", ".join(TABLES),
     "verify": "compare the files with the manifest, with each other and with the ledger: what was changed since",
     "health": "say in one line whether collection works; exit 1 where it does not (for HEALTHCHECK)",
@@ -50,26 +51,38 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
         name: commands.add_parser(name, help=text, description=text.capitalize() + ".")
         for name, text in COMMANDS.items()
     }
-    of["collect"].add_argument(
-        "--from", dest="start", type=_moment(zone), metavar="T", help="collect what ended at or after this date or time"
-    )
-    of["collect"].add_argument(
-        "--to", dest="end", type=_moment(zone), metavar="T", help="collect what ended before this date or time (in TZ)"
-    )
-    of["collect"].add_argument(
-        "--if-due", action="store_true", help="collect only if the last scheduled time was missed"
-    )
+    _collect(of["collect"], zone)
     of["check"].add_argument("--notify", action="store_true", help="also send a test to those who are told of failures")
     of["check"].add_argument("--at-start", action="store_true", help=argparse.SUPPRESS)  # entrypoint.sh
-    for name, word in (("--from", "first"), ("--to", "last")):
-        of["report"].add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, in TZ")
-    of["report"].add_argument(
-        "--output", type=Path, metavar="FILE", help="elsewhere than report.html in the data folder"
-    )
-    of["report"].add_argument("--hide-names", action="store_true", help="number the rooms instead of naming them")
-    _export(of["export"])
     of["status"].add_argument("--json", action="store_true", help="for a program to read")
+    _report(of["report"])
+    _export(of["export"])
+    _add_person(of["erase"], required=True, text="whose rows: the whole {}, in any case; * stands for any text")
+    of["erase"].add_argument("--yes", action="store_true", help="do it; without it the rows are only counted")
     return parser.parse_args(arguments)
+
+
+def _collect(parser: argparse.ArgumentParser, zone: ZoneInfo) -> None:
+    since_help = "collect what ended at or after this date or time, and no more than that"
+    parser.add_argument("--from", dest="start", type=_moment(zone), metavar="T", help=since_help)
+    until_help = "collect what ended before this date or time (in TZ; the time itself is not included)"
+    parser.add_argument("--to", dest="end", type=_moment(zone), metavar="T", help=until_help)
+    due_help = "collect only if the last scheduled time was missed"
+    parser.add_argument("--if-due", action="store_true", help=due_help)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    for name, word in (("--from", "first"), ("--to", "last")):
+        parser.add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, included, in TZ")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="elsewhere than report.html in the data folder")
+    parser.add_argument("--hide-names", action="store_true", help="number the rooms instead of naming them")
+
+
+def _add_person(parser: argparse.ArgumentParser, *, required: bool, text: str) -> None:
+    whose = parser.add_mutually_exclusive_group(required=required)
+    for option, column in ((NAME, "display_name"), (ALIAS, "remote_alias"), (ADDRESS, "remote_address")):
+        help_text = text.format(column)
+        whose.add_argument(f"--{option}", dest="person", type=_person(option), metavar="TEXT", help=help_text)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -86,10 +99,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     for name, what in (("tag", "service tag"), ("room", "room"), ("location", "location")):
         add(f"--{name}", metavar="TEXT", help=f"of this {what} alone; * stands for any text, '' for none")
     add("--quality", choices=QUALITIES, help="of this call quality alone; bad includes terrible")
-    whose = parser.add_mutually_exclusive_group()
-    for option, column in ((NAME, "display_name"), (ALIAS, "remote_alias"), (ADDRESS, "remote_address")):
-        text = f"what erase would find: the whole {column}, in any case; * stands for any text"
-        whose.add_argument(f"--{option}", dest="person", type=_person(option), metavar="TEXT", help=text)
+    _add_person(parser, required=False, text="what erase would find: the whole {}, in any case; * stands for any text")
     add(
         "--delimiter", type=_delimiter, metavar="C", help="of csv: a character, or tab; with ; Excel finds UTF-8 itself"
     )

@@ -24,6 +24,10 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
             os.umask(settings.umask)
             print(report(settings, asked.first, asked.last, asked.output, asked.hide_names, progress))
             return DONE
+        case "erase":
+            from pexip_history.operate.erase import erase
+
+            return erase(settings, asked.person, asked.yes)
         case "export":
             from pexip_history.operate.export_command import export_table
 

@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
 import sys
+from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from pexip_history.errors import printable
+from pexip_history.folder.mounts import CRON_PID
 from pexip_history.folder.opening import NotAFile, own
 from pexip_history.settings.environment import Settings
-
-if TYPE_CHECKING:
-    pass
 
 LOG_BYTES, LOG_FILES = 5_000_000, 4
 
 log = logging.getLogger("collector")
+
+
+_container: list[TextIO] = []
+"""The container's own log, where this process does not write to it anyway."""
+
+
+def find_container_log() -> None:
+    """A run by hand (`docker exec`) is in `docker logs` too. To be called while still root: it is process 1's.
+
+    Cron's runs, and a container that is there for one run, write to it already.
+    """
+    if os.geteuid() or os.getpid() == 1 or not CRON_PID.exists():
+        return
+    with suppress(OSError):
+        ours = os.fstat(sys.stderr.fileno())
+        theirs = [Path(f"/proc/1/fd/{number}").stat() for number in (1, 2)]
+        if not any(os.path.samestat(ours, each) for each in theirs):
+            _container.append(open("/proc/1/fd/2", "w", encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
 
 
 def open_log(settings: Settings, to_file: bool) -> None:
@@ -50,7 +69,7 @@ def open_log(settings: Settings, to_file: bool) -> None:
         def _open(self) -> Any:
             return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=own)
 
-    handlers: list[logging.Handler] = [Screen()]
+    handlers: list[logging.Handler] = [Screen(), *map(logging.StreamHandler, _container)]
     trouble = ""
     if to_file:
         path = settings.data_dir / "data_collector.log"

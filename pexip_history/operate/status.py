@@ -12,17 +12,19 @@ from typing import Any, TextIO
 
 from pexip_history import __version__
 from pexip_history.archive.archive import Archive
+from pexip_history.archive.journal import exists
+from pexip_history.archive.keeping import what_is_kept
 from pexip_history.errors import DONE, CollectorError, printable
 from pexip_history.folder.names import AGGREGATES
 from pexip_history.folder.opening import behind_link
 from pexip_history.ledger.ledger import COVERED, GAP, Ledger
 from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, connect, version_of
-from pexip_history.ledger.spans import Span, common, merge
+from pexip_history.ledger.spans import BEGINNING, Span, common, merge, without
 from pexip_history.resources import CONFERENCE, PARTICIPANT, RESOURCES
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
 
-FEW = 10
+SHOWN = 10
 """Runs, and gaps, that a person is shown."""
 
 
@@ -44,7 +46,7 @@ def status(settings: Settings, as_json: bool) -> int:
         print(json.dumps(told, indent=2))
         return DONE
     say("Last runs, newest first (UTC):")
-    for run in told["runs"][:FEW]:
+    for run in told["runs"][:SHOWN]:
         how = "(by hand) " if run["by_hand"] else ""
         say(f"  {str(run['started'])[:19]}  {run['outcome']:<8} {how}{run['message'] or ''}")
         if run["window_start"]:
@@ -53,7 +55,8 @@ def status(settings: Settings, as_json: bool) -> int:
         say("  none yet")
     say(f"Next run: {due or 'none scheduled, DATA_CRON_TIME is not set'}{' UTC' if due else ''}")
     _say_files(archive, told)
-    for line in completeness(told):
+    kept = what_is_kept(settings, told["oldest_row"], told["kept_from"], exists(archive.folder))
+    for line in (*completeness(told), *kept):
         say(line)
     return DONE
 
@@ -89,13 +92,13 @@ def completeness(told: Mapping[str, Any]) -> list[str]:
     for start, end in told["coverage"][-1:]:
         said.append(f"History: everything that the node had from {start} to {end} UTC is collected")
     earlier = told["coverage"][:-1]
-    said += [f"  and from {start} to {end} UTC" for start, end in earlier[-FEW:]]
-    said += [f"  and {len(earlier) - FEW} spans before"] if len(earlier) > FEW else []
+    said += [f"  and from {start} to {end} UTC" for start, end in earlier[-SHOWN:]]
+    said += [f"  and {len(earlier) - SHOWN} spans before"] if len(earlier) > SHOWN else []
     gaps = told["gaps"]
     said += [
-        f"  GAP from {start} to {end} UTC: the node had forgotten it when it was asked" for start, end in gaps[-FEW:]
+        f"  GAP from {start} to {end} UTC: the node had forgotten it when it was asked" for start, end in gaps[-SHOWN:]
     ]
-    said += [f"  and {len(gaps) - FEW} gaps before"] if len(gaps) > FEW else []
+    said += [f"  and {len(gaps) - SHOWN} gaps before"] if len(gaps) > SHOWN else []
     if told["gaps_unknown_before"]:
         said.append(f"  the ledger was lost on {told['gaps_unknown_before'][:10]}: gaps before that day are not known")
     if told["lost"]:
@@ -128,7 +131,7 @@ def peek(settings: Settings) -> dict[str, Any]:
     path = archive.folder / NAME
     found: dict[str, Any] = {"runs": [], "resources": [], "staged": 0, "expected": 0, "complete_since": None}
     found |= {"reconciled": None, "lost": 0, "lost_from": None, "lost_to": None, "without_end": 0}
-    found |= {"coverage": [], "gaps": [], "gaps_unknown_before": None}
+    found |= {"coverage": [], "gaps": [], "gaps_unknown_before": None, "oldest_row": None, "kept_from": None}
     if not path.exists():
         return found
     try:
@@ -149,6 +152,8 @@ def _read(ledger: Ledger) -> dict[str, Any]:
     covered = {resource.name: ledger.spans(resource.name, COVERED) for resource in RESOURCES}
     both = common(covered[CONFERENCE.name], covered[PARTICIPANT.name])
     gaps = merge([*ledger.spans(CONFERENCE.name, GAP), *ledger.spans(PARTICIPANT.name, GAP)])
+    if kept_from := ledger.time_of("kept_from"):  # what is older was removed: its time is not covered any more
+        both, gaps = (without(spans, [Span(BEGINNING, kept_from)]) for spans in (both, gaps))
     lost = ledger.db.execute("SELECT count(lost), min(lost), max(lost) FROM expected").fetchone()
     rows = ledger.db.execute("SELECT name, rows FROM resource ORDER BY name").fetchall()
     return {
@@ -163,6 +168,8 @@ def _read(ledger: Ledger) -> dict[str, Any]:
         "coverage": _texts(both),
         "gaps": _texts(gaps),
         "gaps_unknown_before": ledger.fact("unknown_before"),
+        "oldest_row": ledger.db.execute("SELECT min(oldest) FROM resource").fetchone()[0],
+        "kept_from": ledger.fact("kept_from"),
     }
 
 

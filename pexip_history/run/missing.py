@@ -8,14 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from pexip_history.errors import NotFound, Passing, Refused, TooLarge, printable
+from pexip_history.errors import NodeError, NotFound, Refused, TooLarge, printable
 from pexip_history.ledger.spans import Span, Times
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import PARTICIPANT
+from pexip_history.run.query import Query, Taker
 from pexip_history.run.seen import Seen
-from pexip_history.run.sweep import Query, Sweeper
-from pexip_history.run.windows import Room, in_time
+from pexip_history.run.windows import Allowance, in_time
 from pexip_history.values import read_time
 
 FEW = 2
@@ -23,7 +23,7 @@ FEW = 2
 
 log = logging.getLogger("collector")
 
-Asked = tuple[str, int, str, str]
+MissingOf = tuple[str, int, str, str]
 """A conference, how many of its participants are missing, its start and its end."""
 
 
@@ -35,8 +35,8 @@ class Missing:
     time.
     """
 
-    def __init__(self, node: Node, seen: Seen, sweeper: Sweeper, room: Room, now: datetime) -> None:
-        self.node, self.seen, self.sweeper, self.room, self.now = node, seen, sweeper, room, now
+    def __init__(self, node: Node, seen: Seen, taker: Taker, room: Allowance, now: datetime) -> None:
+        self.node, self.seen, self.taker, self.room, self.now = node, seen, taker, room, now
         self.lost, self.newly, self._filter_helps = 0, False, True
 
     def collect(self, covered: Times) -> None:
@@ -52,11 +52,11 @@ class Missing:
                 if self.room.left(PARTICIPANT.name) == 0:
                     break
                 self._by_conference(conference)
-        except Passing as error:
+        except NodeError as error:
             log.warning("%s; what came is kept, and who is missing is asked for in the next run", error)
         self.seen.drop_found()
 
-    def _by_span(self, asked: Sequence[Asked]) -> None:
+    def _by_span(self, asked: Sequence[MissingOf]) -> None:
         """Read the time in which the conferences took place, where that takes fewer requests than they are."""
         times = [(read_time(start), read_time(end)) for _, _, start, end in asked]
         known = [(start, end) for start, end in times if start and end]
@@ -75,15 +75,15 @@ class Missing:
             places = [place for place, i in enumerate(page.ids) if i in chosen]
             return places[: self.room.left(PARTICIPANT.name)]
 
-        self.sweeper.sweep(Query(PARTICIPANT.name, filters, wanted, room=requests * self.node.page_size))
+        self.taker.read(Query(PARTICIPANT.name, filters, wanted, room=requests * self.node.page_size))
 
     def _by_conference(self, conference: str) -> None:
         missing = self.seen.missing_of(conference, self.now)
         if len(missing) > 1 and self._filter_helps:
-            before = self.sweeper.taken.get(PARTICIPANT.name, 0)
+            before = self.taker.taken.get(PARTICIPANT.name, 0)
             with suppress(Refused, NotFound):
                 self._ask({"conference": conference}, missing, len(missing))
-            self._filter_helps = self.sweeper.taken.get(PARTICIPANT.name, 0) > before
+            self._filter_helps = self.taker.taken.get(PARTICIPANT.name, 0) > before
             self.seen.drop_found()
             missing = self.seen.missing_of(conference, self.now)
         gone: Counter[str] = Counter()
@@ -109,6 +109,7 @@ class Missing:
             self.lost += first
             self.newly = self.newly or first
             return first
-        self.sweeper.take(PARTICIPANT.name, page, range(len(page.ids)))
+        if page.ids == [participant]:
+            self.taker.take(PARTICIPANT.name, page, [0])
         self.seen.asked(participant, self.now, gone=False)
         return False

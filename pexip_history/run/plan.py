@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 
 from pexip_history.ledger.spans import Span, merge, without
+from pexip_history.node.api import CLOCKS_AGREE
 
 DAY = timedelta(days=1)
 
@@ -48,5 +49,9 @@ def by_hand(window: Span, covered: Mapping[str, Sequence[Span]]) -> list[Reading
 
 
 def believed(spans: Sequence[Span], now: datetime) -> list[Span]:
-    """The spans without those that reach ahead of now: a clock was wrong, and what they hold is not known."""
-    return [span for span in merge(spans) if span.end <= now]
+    """The spans without those that reach ahead of now: a clock was wrong, and what they hold is not known.
+
+    What reaches ahead by less than a quarter of an hour is a clock that was set: there the span ends now.
+    """
+    near = [Span(span.start, min(span.end, now)) for span in spans if span.end <= now + CLOCKS_AGREE]
+    return merge(near)

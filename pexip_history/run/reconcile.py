@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.spans import Times
 from pexip_history.node.records import Page
 from pexip_history.resources import CONFERENCE
+from pexip_history.run.plan import DAY
+from pexip_history.run.query import Query, Taker
 from pexip_history.run.seen import Seen
-from pexip_history.run.sweep import Query, Sweeper
-from pexip_history.run.windows import Room
+from pexip_history.run.windows import Allowance
 from pexip_history.values import format_time, utc_times
-
-DAY = timedelta(days=1)
 
 log = logging.getLogger("collector")
 
@@ -34,8 +33,10 @@ class Reconciling:
     is wanted; `waiting` is how many the limit left.
     """
 
-    def __init__(self, ledger: Ledger, seen: Seen, sweeper: Sweeper, room: Room, asked: Times, since: datetime) -> None:
-        self.ledger, self.seen, self.sweeper, self.room = ledger, seen, sweeper, room
+    def __init__(
+        self, ledger: Ledger, seen: Seen, taker: Taker, room: Allowance, asked: Times, since: datetime
+    ) -> None:
+        self.ledger, self.seen, self.taker, self.room = ledger, seen, taker, room
         self.asked, self.since, self.waiting = asked, format_time(since), 0
         self._endless: set[str] = set()
         self._long_endless: set[str] = set()
@@ -46,12 +47,12 @@ class Reconciling:
         self._long_endless = {
             i for (i,) in self.ledger.db.execute("SELECT id FROM endless WHERE seen <= ?", (format_time(now - DAY),))
         }
-        answer = self.sweeper.sweep(Query(CONFERENCE.name, {}, self._wanted, newest_first=True), self._look)
+        answer = self.taker.read(Query(CONFERENCE.name, {}, self._wanted, newest_first=True), self._look)
         return answer.still and not self.waiting
 
-    def record(self, now: datetime, sweep: int) -> None:
+    def record(self, now: datetime, pass_number: int) -> None:
         """Note in the ledger what the list says of conferences that were known. Within the commit's transaction."""
-        self.seen.keep_listed(now, sweep)
+        self.seen.keep_listed(now, pass_number)
         with self.ledger.transaction() as db:
             db.execute("CREATE TEMP TABLE IF NOT EXISTS endless_now (id TEXT PRIMARY KEY) WITHOUT ROWID")
             db.execute("DELETE FROM endless_now")

@@ -8,20 +8,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from pexip_history.archive import manifest
 from pexip_history.archive.archive import Archive
+from pexip_history.archive.keeping import forget_old, oldest_kept
+from pexip_history.archive.manifest import Written
 from pexip_history.errors import CollectorError, explain
 from pexip_history.ledger.ledger import COVERED, GAP, Ledger
-from pexip_history.ledger.spans import BEGINNING, Span, Times
+from pexip_history.ledger.spans import BEGINNING, Span, Times, common
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
-from pexip_history.resources import BY_NAME, CONFERENCE, PARTICIPANT, STREAM
+from pexip_history.resources import CONFERENCE, OF_PARTICIPANTS, PARTICIPANT, QUALITY
+from pexip_history.run import saying
+from pexip_history.run.bad_calls import BadCalls
 from pexip_history.run.missing import Missing
 from pexip_history.run.plan import Reading, believed, by_hand, plan
 from pexip_history.run.progress import Progress
+from pexip_history.run.query import Taker
 from pexip_history.run.reconcile import Reconciling, is_due
 from pexip_history.run.seen import Seen
-from pexip_history.run.sweep import Sweeper
-from pexip_history.run.windows import Memory, Outcome, Room, Windows
+from pexip_history.run.windows import Allowance, Memory, Windows
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
 
@@ -48,11 +53,12 @@ class Run:
         self.node, self.seen, self.progress = Node(settings), Seen(ledger), progress
         self.memory = Memory(self.node, ledger, self.seen)
         limits = {CONFERENCE.name: settings.conf_limit or None, PARTICIPANT.name: settings.part_limit or None}
-        self.room = Room(limits)
-        self.names = [resource.name for resource in archive.resources if resource is not STREAM]
+        self.room = Allowance(limits)
+        self.names = [resource.name for resource in archive.resources if resource not in OF_PARTICIPANTS]
         self.now, self.since, self.by_hand = this_minute(started), BEGINNING, by_hand
         self.began, self.late, self.waiting, self.lost = time.monotonic(), 0, 0, 0
         self.published, self.listed = False, -1
+        self.written: dict[str, Written] = {}
         self.number = ledger.begin_run(started, by_hand)
 
     def collect(self, window: Span | None) -> None:
@@ -83,9 +89,20 @@ class Run:
                 "%s. The run's own window is collected; the rest waits for the next run",
                 explain(error, self.settings.data_dir),
             )
-        self._warn_of_clocks()
-        if self.node.clocks_agree:
-            self.archive.expire(self.started)
+        saying.warn_of_clocks(self.node)
+        self._keep_house()
+
+    def _keep_house(self) -> None:
+        """What is done with the files once all is published; that it cannot be done now is no failure of the run."""
+        data = self.archive.data
+        try:
+            manifest.note(data, self.written)
+            if self.node.clocks_agree:
+                if gone := self.archive.expire(self.started):
+                    manifest.note_change(data, manifest.REMOVED, gone)
+                forget_old(self.archive, self.ledger, self.now)
+        except (CollectorError, OSError) as error:
+            log.warning("%s. The rows are collected; the next run tries again", explain(error, data))
 
     @property
     def brought(self) -> bool:
@@ -110,7 +127,7 @@ class Run:
         else:
             page = self.node.first_page(CONFERENCE.name, {}, 1)
             self.listed = page.total
-            self._say_what_it_has(page)
+            saying.what_the_node_has(page, self.settings.since)
         self.now = this_minute(self._node_time())
         for name, spans in asked.items():
             if (left := believed(spans, self.now)) != spans:
@@ -121,23 +138,7 @@ class Run:
         if self.ledger.fact("rebuilt"):
             self.ledger.note(unknown_before=self.now, rebuilt=None)
         self.since = self.settings.since or self.ledger.time_of("since") or BEGINNING
-
-    def _say_what_it_has(self, page: Page) -> None:
-        if not page.total:
-            log.info("the node has no conference yet")
-            return
-        oldest = next(iter(page.times), "") or "an unknown time"
-        rest = (
-            f"the rest from {self.settings.since:%Y-%m-%d %H:%M} UTC on (DATA_SINCE)"
-            if self.settings.since
-            else "all the rest"
-        )
-        log.info(
-            "the node has %d conferences, the first of %s UTC; the last day is collected first, then %s",
-            page.total,
-            oldest,
-            rest,
-        )
+        self.since = max(self.since, oldest_kept(self.settings, self.now) or BEGINNING)
 
     def _node_time(self) -> datetime:
         """Up to when records can be there: the node's clock bounds it, ours too while the two agree."""
@@ -177,18 +178,22 @@ class Run:
     def _read(self, reading: Reading, *, own: bool = False, limited: bool = True) -> bool:
         """Read windows, commit and publish them as one set of dated files; whether anything came of it."""
         before = self._asked()
-        sweeper = self._sweeper(before)
-        windows = Windows(self.node, sweeper, self.room, before, BEGINNING if self.by_hand else self.since)
+        taker = self._taker(before)
+        windows = Windows(self.node, taker, self.room, before, BEGINNING if self.by_hand else self.since)
         outcomes = {name: windows.read(name, span, limited=limited) for name, span in reading.items()}
         covered = {
             name: self.memory.spans(name, outcome)
             for name, outcome in outcomes.items()
             if outcome.still or name in BY_LISTING
         }
-        self._tell_of(outcomes, covered, own)
+        if own:
+            self.waiting += sum(outcome.waiting for outcome in outcomes.values())
+        waiting = {name: outcome.waiting for name, outcome in outcomes.items() if outcome.waiting}
+        saying.what_waits(waiting, self.room.limits if own else None, self.by_hand)
+        saying.warn_of_gaps(covered.get(CONFERENCE.name, {}).get(GAP, ()))
         asked = {name: [*spans, *(o.read for o in [outcomes.get(name)] if o)] for name, spans in before.items()}
         begins = reading[PARTICIPANT.name].start if self.by_hand and PARTICIPANT.name in reading else self.since
-        missing = self._ask_for_missing(sweeper, [*asked[PARTICIPANT.name], Span(BEGINNING, begins)])
+        missing = self._ask_for_missing(taker, [*asked[PARTICIPANT.name], Span(BEGINNING, begins)])
 
         def note() -> None:
             for name, spans in covered.items():
@@ -198,7 +203,7 @@ class Run:
             if missing.newly:
                 self.ledger.doubt("participants are gone")
 
-        self._commit(sweeper, note, write=own)
+        self._commit(taker, note, {name: kinds.get(COVERED, []) for name, kinds in covered.items()}, write=own)
         return any(spans for spans in covered.values())
 
     def _reconcile(self) -> None:
@@ -209,12 +214,13 @@ class Run:
             self.ledger.note(reconciled=self.now)  # a first run took as many as the node lists
             return
         before = self._asked()
-        sweeper = self._sweeper(before)
-        asked = Times(before[CONFERENCE.name])
-        reconciling = Reconciling(self.ledger, self.seen, sweeper, self.room, asked, self.since)
+        taker = self._taker(before)
+        kept = Span(oldest_kept(self.settings, self.now) or BEGINNING, self.now)
+        asked = Times(common(before[CONFERENCE.name], [kept]))
+        reconciling = Reconciling(self.ledger, self.seen, taker, self.room, asked, self.since)
         whole = reconciling.read(self.now)
-        listed = self.seen.sweep
-        missing = self._ask_for_missing(sweeper, [*before[PARTICIPANT.name], Span(BEGINNING, self.since)])
+        listed = self.seen.pass_number
+        missing = self._ask_for_missing(taker, [*before[PARTICIPANT.name], Span(BEGINNING, self.since)])
         self.waiting += reconciling.waiting
         doubt = "participants are gone" if missing.newly else None if whole else "the list was not read whole"
 
@@ -227,10 +233,10 @@ class Run:
             elif doubt:
                 self.ledger.doubt(doubt)
 
-        self._commit(sweeper, note, write=False)
+        self._commit(taker, note, {}, write=False)
         self.ledger.compact()
 
-    def _sweeper(self, asked: Mapping[str, Sequence[Span]]) -> Sweeper:
+    def _taker(self, asked: Mapping[str, Sequence[Span]]) -> Taker:
         """For a reading of its own: nothing seen, and a file for each kind of record."""
         self.seen.clear()
         self._pair = self.ledger.next_pair()
@@ -243,77 +249,48 @@ class Run:
                 self._counts[f"{resource}s"] += len(page.ids)
             if self._asking:
                 self._counts["late"] += sum(map(participants.has, page.times))
+            if self._bad_calls and resource == PARTICIPANT.name:
+                self._bad_calls.note(page)
 
         stages = self.archive.stage(self._pair)
-        return Sweeper(self.node, self.seen, stages, self.progress, on_taken=taken)
+        self._bad_calls = BadCalls(self.node, stages[QUALITY.name]) if QUALITY.name in stages else None
+        return Taker(self.node, self.seen, stages, self.progress, on_taken=taken)
 
-    def _ask_for_missing(self, sweeper: Sweeper, asked: Sequence[Span]) -> Missing:
+    def _ask_for_missing(self, taker: Taker, asked: Sequence[Span]) -> Missing:
         """Ask for the participants that conferences list and no window brought.
 
         Not where their time is yet to be asked for: there they may come by themselves. `asked` has, besides, the time
         for which participants never are: who left a conference before that is asked for now.
         """
         self._asking = True
-        missing = Missing(self.node, self.seen, sweeper, self.room, self.now)
+        missing = Missing(self.node, self.seen, taker, self.room, self.now)
         missing.collect(Times(asked))
         self.lost += missing.lost
         return missing
 
-    def _commit(self, sweeper: Sweeper, note: Callable[[], None], *, write: bool) -> None:
+    def _commit(
+        self, taker: Taker, note: Callable[[], None], covered: Mapping[str, Sequence[Span]], *, write: bool
+    ) -> None:
         """The commit point, and publishing. Without rows, files are written only where that is asked for."""
-        if write or any(sweeper.taken.values()):
-            files = self.archive.finish(self._pair, self.started, sweeper.stages, self.ledger, self.node.fields)
+        if self._bad_calls:
+            self._bad_calls.ask()
+        if write or any(taker.taken.values()):
+            files = self.archive.finish(self._pair, self.started, taker.stages, self.ledger, self.node.fields)
         else:
             files = []
-            for stage in sweeper.stages.values():
+            for stage in taker.stages.values():
                 stage.abandon()
         with self.ledger.transaction():
-            self.seen.export(sweeper.oldest, self.now)
+            self.seen.export(taker.oldest, self.now)
             note()
             self.ledger.stage(files)
             self.ledger.add_to_run(self.number, self._counts)
             self.ledger.note_run(self.number, waiting=self.waiting)
         self.late += self._counts["late"]
         self.archive.publish(self.ledger)
-
-    # What the user should know
-
-    def _tell_of(
-        self, outcomes: Mapping[str, Outcome], covered: Mapping[str, Mapping[str, list[Span]]], own: bool
-    ) -> None:
-        for name, outcome in outcomes.items():
-            if outcome.waiting and own:
-                self.waiting += outcome.waiting
-                self._warn_of_waiting(name, outcome.waiting)
-            elif outcome.waiting:
-                log.info("%d %s records of the node's older history wait for the next runs", outcome.waiting, name)
-        for span in covered.get(CONFERENCE.name, {}).get(GAP, ()):
-            if span.start < span.end:
-                log.warning(
-                    "the node no longer lists any conference that was collected before: what ended from %s and was not"
-                    " collected is lost; schedule runs more often (DATA_CRON_TIME)",
-                    span,
-                )
-
-    def _warn_of_waiting(self, resource: str, waiting: int) -> None:
-        log.warning(
-            "%s=%d reached: %d %s records wait for the next run%s",
-            BY_NAME[resource].limit,
-            self.room.limits[resource] or 0,
-            waiting,
-            resource,
-            " of this same command" if self.by_hand else "; raise it, or schedule runs more often",
-        )
-
-    def _warn_of_clocks(self) -> None:
-        skew = self.node.clock_skew
-        if skew and not self.node.clocks_agree:
-            log.warning(
-                "the node's clock is %.0f minutes %s this machine's; set them alike (NTP). Until then windows end by"
-                " the node's clock, and DATA_KEEP_DAYS removes nothing",
-                abs(skew.total_seconds()) / 60,
-                "ahead of" if skew > timedelta(0) else "behind",
-            )
+        for file in files:
+            spans = tuple((format_time(span.start), format_time(span.end)) for span in covered.get(file.resource, ()))
+            self.written[self.archive.dated(file).name] = Written(file.rows, spans)
 
 
 def this_minute(moment: datetime) -> datetime:

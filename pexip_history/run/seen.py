@@ -12,14 +12,14 @@ from pexip_history.node.records import Page, listings, uri_id
 from pexip_history.resources import RESOURCES
 from pexip_history.values import as_text, format_time
 
-MOST_VALUES = 30_000  # of one statement; SQLite takes 32,766
+MOST_PARAMETERS = 30_000  # of one statement; SQLite takes 32,766
 ASK_AGAIN, GIVE_UP = timedelta(days=1), timedelta(days=7)
 """How long until a participant that did not come is asked for again; and since when on one that is gone no more is."""
-# seen: what the reading saw, in which sweep last, and whether it took it. listed: whom conferences list.
+# seen: what the reading saw, in which pass over a query last, and whether it took it. listed: whom conferences list.
 SCRATCH = "PRAGMA temp.journal_mode = OFF; PRAGMA temp.cache_size = -9000;" + "".join(
     f"""
 CREATE TEMP TABLE seen_{resource.name} (
-    id TEXT PRIMARY KEY, conference TEXT, page INTEGER, sweep INTEGER, taken INTEGER
+    id TEXT PRIMARY KEY, conference TEXT, page INTEGER, pass INTEGER, taken INTEGER
 ) WITHOUT ROWID;
 """
     for resource in RESOURCES
@@ -38,7 +38,7 @@ class Seen:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.db = ledger, ledger.db
-        self.sweep = self._page = 0
+        self.pass_number = self._page = 0
         self.db.executescript(SCRATCH)
         self._names = [resource.name for resource in RESOURCES]
 
@@ -52,7 +52,7 @@ class Seen:
     def take(self, resource: str, page: Page, places: Sequence[int]) -> list[int]:
         """Of these places in a page those whose records are new: no run exported them, and this reading has not.
 
-        They count as taken. All of the page's records count as seen by this sweep.
+        They count as taken. All of the page's records count as seen by this pass.
         """
         if len(places) == len(page.ids):
             return self._take(resource, page, True)
@@ -75,19 +75,19 @@ class Seen:
                 sql = (
                     f"INSERT INTO seen_{resource} SELECT column1, column2, ?, ?, {new}"
                     f" FROM (VALUES {places}) WHERE true"
-                    " ON CONFLICT DO UPDATE SET sweep = excluded.sweep, taken = max(taken, excluded.taken),"
+                    " ON CONFLICT DO UPDATE SET pass = excluded.pass, taken = max(taken, excluded.taken),"
                     " page = iif(taken, 0, excluded.page) RETURNING id, page AND taken"
                 )
-                found += db.execute(sql, [self._page, self.sweep, *part])
+                found += db.execute(sql, [self._page, self.pass_number, *part])
         fresh = {i for i, is_fresh in found if is_fresh}
         if len(fresh) == len(page.ids):
             return list(range(len(page.ids)))
         # A page may hold one twice: the first counts.
         return [place for place, i in enumerate(page.ids) if i in fresh and not fresh.discard(i)]  # type: ignore[func-returns-value]
 
-    def swept(self, resource: str) -> int:
-        """How many records the present sweep has seen."""
-        return self.ledger.one(f"SELECT count(*) FROM seen_{resource} WHERE sweep = ?", self.sweep)
+    def count(self, resource: str) -> int:
+        """How many records the present pass has seen."""
+        return self.ledger.one(f"SELECT count(*) FROM seen_{resource} WHERE pass = ?", self.pass_number)
 
     def known(self, resource: str, ids: Sequence[str]) -> bool:
         """Whether any of these was exported."""
@@ -175,14 +175,14 @@ class Seen:
             db.execute("DELETE FROM main.expected")
             db.execute("INSERT INTO main.expected SELECT * FROM missing")
 
-    def keep_listed(self, now: datetime, sweep: int) -> None:
-        """The conferences of a sweep are listed by the node now: their ids are kept from today on."""
+    def keep_listed(self, now: datetime, pass_number: int) -> None:
+        """The conferences of a pass over the list are listed by the node now: their ids are kept from today on."""
         until = f"{now + KEPT:%Y-%m-%d}"
         with self.ledger.transaction() as db:
             db.execute(
-                "INSERT INTO kept SELECT id, ? FROM seen_conference WHERE sweep = ?"
+                "INSERT INTO kept SELECT id, ? FROM seen_conference WHERE pass = ?"
                 " ON CONFLICT DO UPDATE SET until = excluded.until WHERE until <> excluded.until",
-                (until, sweep),
+                (until, pass_number),
             )
 
 
@@ -192,6 +192,6 @@ def _text(value: object) -> str | None:
 
 def _rows(values: list[str | None]) -> Iterator[tuple[list[str | None], str]]:
     """The values, two a row, for a statement at a time: executemany would let go of the interpreter for each row."""
-    for start in range(0, len(values), MOST_VALUES):
-        part = values[start : start + MOST_VALUES]
+    for start in range(0, len(values), MOST_PARAMETERS):
+        part = values[start : start + MOST_PARAMETERS]
         yield part, ",".join(["(?,?)"] * (len(part) // 2))

@@ -11,8 +11,8 @@ from pexip_history.ledger.spans import BEGINNING, Span, Times, merge
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import BY_NAME, CONFERENCE, PARTICIPANT
+from pexip_history.run.query import Query, Taker
 from pexip_history.run.seen import Seen
-from pexip_history.run.sweep import Query, Sweeper
 from pexip_history.values import format_time, read_time
 
 OVERLAP = timedelta(hours=1)
@@ -23,7 +23,7 @@ ENOUGH = 0.9
 
 
 @dataclass
-class Room:
+class Allowance:
     """How many more new records this run may take, by resource; None: no limit."""
 
     limits: Mapping[str, int | None]
@@ -60,26 +60,26 @@ class Windows:
     def __init__(
         self,
         node: Node,
-        sweeper: Sweeper,
-        room: Room,
+        taker: Taker,
+        room: Allowance,
         asked: Mapping[str, Sequence[Span]],
         since: datetime,
     ) -> None:
-        self.node, self.sweeper, self.room, self.asked, self.since = node, sweeper, room, asked, since
+        self.node, self.taker, self.room, self.asked, self.since = node, taker, room, asked, since
 
     def read(self, resource: str, window: Span, *, limited: bool = True) -> Outcome:
         """Take what is new in the window and, of what was asked for before, in the hour before it."""
         room = self.room.left(resource) if limited else None
         if room == 0 and window.start < window.end:
             return Outcome(Span(window.start, window.start), waiting=self._count(resource, window))
-        answer = self.sweeper.sweep(replace(self._query(resource, window), room=room))
+        answer = self.taker.read(replace(self._query(resource, window), room=room))
         waiting = 0
         if answer.too_many and room is not None:
             total = self._count(resource, window)
             if total > room:
                 window, fits = self._shorten(resource, window, room)
                 waiting = total - fits
-            answer = self.sweeper.sweep(self._query(resource, window))
+            answer = self.taker.read(self._query(resource, window))
         return Outcome(window, waiting, answer.still, answer.oldest)
 
     def _query(self, resource: str, window: Span) -> Query:

@@ -11,6 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pexip_history.errors import SettingsError
+from pexip_history.settings.columns import omitted
 from pexip_history.settings.files import as_utf8, read_file
 from pexip_history.settings.oauth2_client import AUDIENCE, ID, KEY_FILE, read_client
 from pexip_history.settings.schedule import Schedule, five_fields
@@ -66,6 +67,9 @@ class Settings:
     media_streams: bool
     events: bool
     keep_days: int
+    keep_history_days: int
+    omit_columns: frozenset[str]
+    parquet: bool
     report: bool
     ping_url: str | None = field(repr=False)
     notify_urls: tuple[str, ...] = field(repr=False)
@@ -109,6 +113,9 @@ VARIABLES = (
     Variable("DATA_MEDIA_STREAMS", "media_streams", flag, False),
     Variable("DATA_EVENTS", "events", flag, False),
     Variable("DATA_KEEP_DAYS", "keep_days", days, 0),
+    Variable("DATA_KEEP_HISTORY_DAYS", "keep_history_days", days, 0),
+    Variable("DATA_OMIT_COLUMNS", "omit_columns", omitted, frozenset()),
+    Variable("DATA_PARQUET", "parquet", flag, False),
     Variable("DATA_REPORT", "report", flag, False),
     Variable("DATA_PING_URL", "ping_url", ping_url, in_file=True),
     Variable("DATA_NOTIFY_URLS", "notify_urls", urls, (), in_file=True),

@@ -54,7 +54,7 @@ def read_client(read: Reader, needed: bool) -> Client:
         read.problem(
             ours[0],
             f"an OAuth2 client has no user name and no password; remove {' and '.join(given)},"
-            f" or, to go in with the password, {' and '.join(ours)}",
+            f" or, to log in with the password, {' and '.join(ours)}",
         )
     if not name:
         read.problem(ID, f"is missing, {KEY_FILE} is set; give the id that the node shows beside the client")
@@ -81,12 +81,13 @@ def read_key(pem: bytes) -> EllipticCurvePrivateKey:
     if b"-----BEGIN " not in pem:
         raise ValueError(f"is not PEM; it should hold {whole}")
     if b"PRIVATE KEY-----" not in pem:
-        raise ValueError(f"holds no private key, but something that may be shown; it should hold {whole}")
+        raise ValueError(f"holds no private key but something public; it should hold {whole}")
     try:
         key = load_pem_private_key(pem, None)
     except TypeError:
         raise ValueError(
-            "is encrypted, and nobody types its passphrase here; save it without one (openssl pkey -in OLD -out NEW)"
+            "is encrypted, and its passphrase cannot be entered here; save it without one"
+            " (openssl pkey -in OLD -out NEW)"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError(f"is damaged or not a key for this; it should hold {whole}") from None

@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.compare_only:
             return
         failed = False
-        for part in (report,) if options.report_only else (history, reconcile, by_hand, slow_node, health, report):
+        for part in (
+            (report,) if options.report_only else (history, reconcile, by_hand, slow_node, health, erasing, report)
+        ):
             try:
                 with tempfile.TemporaryDirectory(dir=folder) as own:
                     part(Path(own), options)
@@ -74,6 +76,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--page", type=int, default=1000, help="the node's largest page")
     parser.add_argument("--history", type=int, default=5000, metavar="MB", help="size of the long aggregate")
     parser.add_argument("--known", type=int, default=2000, metavar="MB", help="the same where all of it is known")
+    parser.add_argument("--erase", type=int, default=2000, metavar="MB", help="size of the history to erase in")
     parser.add_argument("--report", type=int, nargs="*", default=list(REPORT_SECONDS), metavar="N", help="its archives")
     parser.add_argument("--report-repeat", type=int, default=3, metavar="N", help="runs of each report")
     parser.add_argument("--report-only", action="store_true", help="the report and no more")
@@ -89,7 +92,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.quick:
         options.participants, options.repeat = [10_000], 3
-        options.history = options.known = 200
+        options.history = options.known = options.erase = 200
         options.report = [100_000]
     if options.report_only:
         options.participants = []
@@ -273,6 +276,34 @@ def report(folder: Path, options: argparse.Namespace) -> None:
         say(
             f"  {participants:9,} participants: wall {cost.wall:.1f} s{f' (at most {wanted})' if wanted else ''},"
             f" CPU {cost.cpu:.1f} s, peak {cost.peak:.0f} MB (at most 400), page {size:.0f} kB (at most 500)"
+        )
+
+
+def erasing(folder: Path, options: argparse.Namespace) -> None:
+    """A person erased from a long history, and half of it removed for its age, beside a copy through the csv module."""
+    if not enough(folder, 4 * options.erase * MB, f"erasing in {options.erase} MB"):
+        return
+    archive.write(folder, options.erase * MB // archive.BYTES_EACH)
+    size, spare = (folder / "pexHistoryPart.csv").stat().st_size, folder / "copy.csv"
+    program = [sys.executable, str(options.collector), "erase", "--yes", "--alias"]
+    environment = {"DATA_DIR": str(folder), "PYTHONPATH": str(stage.ROOT)}
+    run([*program, "nobody"], environment)  # makes the ledger
+    copy = run(
+        [sys.executable, "-m", "tests.bench.client_copy", str(folder / "pexHistoryPart.csv"), str(spare)], environment
+    )
+    spare.unlink()
+    days = str(max(1, options.erase * MB // archive.BYTES_EACH // archive.A_DAY // 2))
+    costs = {
+        "nobody found": run([*program, "nobody"], environment),
+        "one in six rows": run([*program, "ola@example.com"], environment),
+        "every row": run([*program, "*"], environment),
+        "half removed": run([sys.executable, "-m", "tests.bench.client_keep", str(folder), days], environment),
+    }
+    say(f"\nErasing in {size // MB:,} MB; a copy takes {copy.wall:.1f} s, CPU {copy.cpu:.1f} s")
+    for name, cost in costs.items():
+        say(
+            f"  {name:>16}: {cost.wall / copy.wall:.2f} of it, CPU {cost.cpu / copy.cpu:.2f} (at most 3),"
+            f" peak {cost.peak:.1f} MB (at most 80)"
         )
 
 

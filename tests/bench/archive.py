@@ -18,6 +18,8 @@ from pathlib import Path
 from tests.management_node.calls import Record, call, stamp
 
 SHAPES = 211
+BYTES_EACH = 1640
+"""Of a participant's row, about."""
 EACH = 5
 A_DAY = 10_000
 LAST = datetime(2026, 11, 24, 23, 30)

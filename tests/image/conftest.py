@@ -220,6 +220,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         docker("image", "rm", name, check=False)
 
 
+def load_two_days(node: ManagementNode) -> None:
+    today = datetime.now(UTC).date()
+    for day in (today - timedelta(days=1), today):
+        node.load(calls(1, day, 60))
+
+
 def _node(host: str) -> ManagementNode:
     from tests.management_node import certificates
 
@@ -228,9 +234,7 @@ def _node(host: str) -> ManagementNode:
 
     def start() -> ManagementNode:
         original()
-        today = datetime.now(UTC).date()
-        for day in (today - timedelta(days=1), today):
-            node.load(calls(1, day, 60))
+        load_two_days(node)
         return node
 
     node.start = start  # type: ignore[method-assign]

@@ -8,8 +8,8 @@ from tests.raw_node import RawNode, conferences, listing, reply, zipped
 
 from .conftest import Engine
 
-PATIENCE = "import collector, os, sys; from pexip_history import connection, node; connection.LONGEST_ANSWER = 2.0"
-ENDS = "; node.PATIENCE = 1.0; sys.exit(collector.main(['collect', '--from', '2020-01-01'], dict(os.environ)))"
+PATIENCE = "import collector, os, sys; from pexip_history.node import api, connection; connection.LONGEST_ANSWER = 2.0"
+ENDS = "; api.PATIENCE = 1.0; sys.exit(collector.main(['collect', '--from', '2020-01-01'], dict(os.environ)))"
 
 
 def attacked(engine: Engine, node: RawNode) -> tuple[int, str]:

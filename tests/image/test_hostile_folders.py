@@ -71,7 +71,7 @@ def test_a_link_below_the_mount_is_no_data_folder(engine: Engine) -> None:
         settings = engine.settings(DATA_DIR=f"/app/data/{name}")
         container = engine.start("collect", env=settings, data=data)
         assert container.wait() == 2
-        assert f"/app/data/{name} leads over a link to {real}; give the folder's own name" in container.logs
+        assert f"/app/data/{name} is behind a symbolic link; give the real path, {real}" in container.logs
         assert "/etc" not in docker("diff", container.id).splitlines()
 
 
@@ -81,7 +81,7 @@ def test_a_hard_link_named_like_a_file_of_ours_is_not_handed_over(engine: Engine
     engine.sh(f"umask 077; echo root >{other}; ln {other} {data}/pexHistoryConf.csv")
     code, logs = engine.run("collect", env=engine.settings(), data=data)
     assert code == 2
-    assert "pexHistoryConf.csv is not writable for 1000:1000 and has another name besides (a hard link)" in logs
+    assert "user 1000:1000 cannot write to /app/data/pexHistoryConf.csv, and it has a hard link" in logs
     assert engine.sh(f"stat -c %u {other}") == "0\n"
 
 
@@ -94,9 +94,9 @@ def test_root_of_docker_exec_writes_through_no_link_in_a_folder_of_roots(engine:
         f"""cd {data}; ln -s /etc/log data_collector.log; ln -s /etc/conf.csv pexHistoryConf.csv; mkdir real
         chown 1000:1000 real; ln -s real .collector"""
     )
-    assert "/app/data/.collector is a link" in container.exec("collector.py", "collect", check=False)
+    assert "/app/data/.collector is a symbolic link" in container.exec("collector.py", "collect", check=False)
     engine.sh(f"cd {data}; rm .collector; mv real .collector; ln -s /etc/lock .collector/lock")
-    assert "/app/data/.collector/lock is a link" in container.exec("collector.py", "collect", check=False)
+    assert "/app/data/.collector/lock is a symbolic link" in container.exec("collector.py", "collect", check=False)
     engine.sh(f"rm {data}/.collector/lock")
     container.exec("collector.py", "collect", check=False)
     assert not [line for line in docker("diff", container.id).splitlines() if " /etc/" in line]
@@ -127,7 +127,7 @@ def test_a_fifo_in_a_files_place_hangs_no_start_no_run_and_no_stop(engine: Engin
     container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER), data=data, flags=HARDENED)
     until(container.scheduling, 60, "cron")
     said = container.exec("timeout", "10", "collector.py", "collect", check=False)
-    assert f"/app/data/{name} is a FIFO" in said
+    assert f"/app/data/{name} is a named pipe (FIFO)" in said
     assert container.stop() < 5
 
 
@@ -154,7 +154,7 @@ def test_an_aggregate_that_somebody_else_made_a_link_is_not_followed(engine: Eng
     engine.sh(f"ln -s /volume/.profile {data}/pexHistoryConf.csv; chown -h 1001:1001 {data}/pexHistoryConf.csv")
     code, logs = engine.run("collect", env=engine.settings(), data=data, flags=(*HARDENED, "-v", f"{volume}:/volume"))
     assert code == 1
-    assert "/app/data/pexHistoryConf.csv is a link of user 1001's" in logs
+    assert "/app/data/pexHistoryConf.csv is a symbolic link of user 1001" in logs
     assert engine.files(volume) == {}
 
 
@@ -179,3 +179,19 @@ def test_a_mask_that_leaves_the_owner_less_is_refused(idle: Container, mask: str
     said = tried(idle, UMASK=mask)
     assert said.startswith("UMASK: ")
     assert said.endswith("ended with 2\n")
+
+
+def test_a_data_folder_that_its_owner_cannot_reach_is_refused_and_not_made(engine: Engine) -> None:
+    container = engine.start("collect", env=engine.settings(DATA_DIR="/root/calls"), mount=False)
+    assert container.wait() == 2
+    assert (
+        "DATA_DIR: /root/calls cannot be reached by user 1000:1000, since /root is closed to others" in container.logs
+    )
+    assert "/root/calls" not in docker("diff", container.id)
+
+
+def test_root_is_root_whatever_the_environment_says(engine: Engine) -> None:
+    data = engine.data("1007:1007", "700")
+    code, logs = engine.run("collect", env=engine.settings(EUID="1000", UID="1000"), data=data)
+    assert code == 0, logs
+    assert set(engine.files(data).values()) == {"1007:1007"}

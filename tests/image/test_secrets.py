@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import secrets
 import string
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 
 from tests.management_node import faults
 
-from .conftest import HARDENED, Container, Engine, docker, until
+from .conftest import HARDENED, ROOT, Container, Engine, docker, until
 
 MARK = f"S3cr{secrets.token_hex(6)}"
 SEED = secrets.randbelow(10**6)
@@ -88,7 +89,7 @@ def test_a_password_of_env_file_survives_cron_as_it_stands_there(
 @pytest.mark.parametrize("owner", ["0:0", "1000:1000"])
 def test_a_docker_secret_that_root_or_the_owner_alone_may_read_is_read(engine: Engine, owner: str) -> None:
     """Not text even: invalid UTF-8. One line end at the end is the editor's."""
-    password = b"\xff\xfe " + MARK.encode() + b"\r\n\xe6 '\"$"
+    password = b"\xff \xfe" + MARK.encode() + b"\r\n\xe6 '\"$"
     file = engine.folder / secrets.token_hex(4)
     file.write_bytes(password + b"\n")
     engine.sh(f"chown {owner} {file} && chmod 600 {file}")
@@ -162,6 +163,70 @@ def test_the_data_folders_owner_on_the_host_sees_no_password_from_the_start_to_t
     watcher.stop()
     said = watcher.logs.splitlines()[-1]
     assert said == "seen set()"
+
+
+def documented_unit() -> tuple[str, ...]:
+    """The words of the systemd page's docker run, but for its mounts, settings and image."""
+    page = (ROOT / "docs" / "other-schedulers.md").read_text(encoding="utf-8")
+    [line] = re.findall("^ExecStart=/usr/bin/docker run (.*) pexip-history-collector collect$", page, re.M)
+    words = re.sub(r"--rm |(-v|--env-file) \S+", "", line).split()
+    assert "--user" not in words
+    return tuple(words)
+
+
+WATCH_FILE = """
+import os, signal, sys
+seen, enough = set(), []
+signal.signal(signal.SIGTERM, lambda *_: enough.append(True))
+print("watching", flush=True)
+while not enough:
+    for process in os.listdir("/proc"):
+        for name in ("environ", "root/secrets/mgr_secret", "fd/3", "fd/4", "fd/5"):
+            try:
+                if process.isdigit() and sys.argv[1].encode() in open(f"/proc/{process}/{name}", "rb").read(1 << 20):
+                    seen.add((name, open(f"/proc/{process}/cmdline", "rb").read()))
+            except OSError:
+                pass
+print("seen", seen, flush=True)
+"""
+
+
+def test_the_data_folders_owner_sees_no_password_of_the_documented_systemd_unit(engine: Engine) -> None:
+    data, folder = engine.data("1007:1007", "700"), engine.folder / secrets.token_hex(4)
+    engine.sh(f"mkdir -m 700 {folder}; umask 277; printf %s '{MARK}' >{folder}/mgr_secret")
+    watcher = engine.start(
+        "-c", WATCH_FILE, MARK, flags=("--pid", "host", "--user", "1007:1007", "--entrypoint", "python3")
+    )
+    until(lambda: "watching" in watcher.logs, 60, "the watcher")
+    for _ in range(3):
+        user = f"unit-{secrets.token_hex(4)}"
+        settings = engine.settings(
+            DEFAULT_MGR_USERNAME=user, DEFAULT_MGR_SECRET=None, DEFAULT_MGR_SECRET_FILE="/secrets/mgr_secret"
+        )
+        flags = (*documented_unit(), "-v", f"{folder}:/secrets:ro")
+        _, logs = engine.run("collect", env=settings, data=data, flags=flags)
+        assert set(engine.asked_by(user)) == {MARK}, logs
+    watcher.stop()
+    assert watcher.logs.splitlines()[-1] == "seen set()"
+
+
+def test_a_secret_in_sight_of_the_containers_user_is_refused(engine: Engine) -> None:
+    data = engine.data("1007:1007", "700")
+    code, logs = engine.run("collect", env=engine.settings(), data=data, flags=("--user", "1007:1007"))
+    assert code == 2
+    assert "DEFAULT_MGR_SECRET is in the environment of a container that was started as user 1007" in logs
+    assert engine.files(data) == {}
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfs3cr\xc3\xa9t\n", "\ufeffs3crét\r\n".encode("utf-16-le")])
+def test_a_password_file_of_windows_is_read(engine: Engine, content: bytes) -> None:
+    file, user = engine.folder / secrets.token_hex(4), f"windows-{secrets.token_hex(4)}"
+    file.write_bytes(content)
+    settings = engine.settings(
+        DEFAULT_MGR_USERNAME=user, DEFAULT_MGR_SECRET=None, DEFAULT_MGR_SECRET_FILE="/secrets/mgr_secret"
+    )
+    _, logs = engine.run("collect", env=settings, flags=("-v", f"{file}:/secrets/mgr_secret:ro"))
+    assert set(engine.asked_by(user)) == {"s3crét"}, logs
 
 
 def test_an_unquoted_password_reads_the_same_in_compose_and_in_docker_run(engine: Engine) -> None:

@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_handed_over_is_named(engine: Engine) -> None:
     flags = ("--cap-drop", "ALL", "--cap-add", "SETUID", "--cap-add", "SETGID")
     code, logs = engine.run("collect", env=engine.settings(), data=data, flags=flags)
     assert code == 2
-    assert "/app/data/pexHistoryConf.csv is not writable for 1000:1000" in logs
+    assert "user 1000:1000 cannot write to /app/data/pexHistoryConf.csv" in logs
 
 
 def test_a_named_volume_begins_as_the_collecting_users(engine: Engine) -> None:

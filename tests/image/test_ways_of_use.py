@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from .conftest import EVERY_MINUTE, Container, Engine, docker, until
+from .conftest import EVERY_MINUTE, HARDENED, Container, Engine, docker, until
+from .test_privileges import NEVER
 
 
 def start(engine: Engine) -> dict[str, Container]:
@@ -16,6 +17,7 @@ def start(engine: Engine) -> dict[str, Container]:
     in_oslo = engine.settings(TZ="Europe/Oslo")
     return {
         "by_e": engine.start(env=in_oslo),
+        "refused": engine.start(env=engine.settings(DEFAULT_MGR_SECRET="another", DATA_CRON_TIME=engine.once())),
         "by_env_file": engine.start(flags=("--env-file", str(file))),
     }
 
@@ -36,11 +38,31 @@ def test_the_start_says_the_schedule_in_words_the_next_run_and_who_it_runs_as(fl
     assert first.endswith("as 1000:1000")
 
 
-def test_lines_of_cron_and_of_the_run_reach_docker_logs_once(fleet: SimpleNamespace) -> None:
+def test_a_runs_lines_reach_docker_logs_once_and_crons_own_do_not(fleet: SimpleNamespace) -> None:
     until(fleet.by_e.ran, 60, "a run")
     logs = fleet.by_e.logs
-    assert logs.count("CMD (/app/entrypoint.sh scheduled") == logs.count(" INFO collecting ") >= 1
-    assert logs.count(" INFO collecting ") == logs.count(" waiting, ")
+    assert logs.count(" INFO collecting ") == logs.count(" waiting, ") >= 1
+    assert "scheduled" not in logs
+    assert "cron" not in logs.lower()
+
+
+@pytest.mark.parametrize("flags", [(), HARDENED], ids=["plain", "hardened"])
+def test_a_run_by_hand_is_in_docker_logs_too(engine: Engine, flags: tuple[str, ...]) -> None:
+    container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER), flags=flags)
+    until(container.scheduling, 60, "the start")
+    said = [line for line in container.exec("collector.py", "collect").splitlines() if " INFO " in line]
+    assert said
+    assert set(said) <= set(container.logs.splitlines())
+    container.stop()
+
+
+def test_a_run_that_fails_says_so_itself_and_cron_does_not_say_it_again(fleet: SimpleNamespace) -> None:
+    until(fleet.refused.ran, 60, "a run")
+    logs = fleet.refused.logs
+    assert "FAIL credentials: " in logs
+    assert "The container goes on, and its runs will try." in logs
+    assert " ERROR " in logs
+    assert "grandchild" not in logs
 
 
 def test_arguments_are_the_collectors(engine: Engine) -> None:

@@ -34,10 +34,10 @@ def everything(page: Page) -> Sequence[int]:
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked for, and what may be taken of the answer.
+    """What is asked for, and what may be taken of the result.
 
-    `room`: where the first page counts more records than that, none is taken (the answer is `too_many`).
-    `asked_for`: what the answer has besides is a proxy's doing, and said.
+    `room`: where the first page counts more records than that, none is taken (the result is `too_many`).
+    `asked_for`: what the result has besides is a proxy's doing, and said.
     """
 
     resource: str
@@ -49,7 +49,7 @@ class Query:
 
 
 @dataclass
-class Answer:
+class Result:
     """What a query came to: `still` is False where it never held still, `oldest` the earliest time in it."""
 
     total: int = 0
@@ -60,7 +60,7 @@ class Answer:
 
 
 @dataclass
-class Sweeper:
+class Taker:
     """Reads queries into the staged files of one reading; `taken` is how many records of each kind it took.
 
     `oldest` is the earliest time of what was taken, by resource; `on_taken` is told of each page of it.
@@ -74,60 +74,60 @@ class Sweeper:
     oldest: dict[str, str] = field(default_factory=dict)
     on_taken: Callable[[str, Page], None] = lambda resource, page: None
 
-    def sweep(self, query: Query, look: Callable[[Page], None] = lambda page: None) -> Answer:
+    def read(self, query: Query, look: Callable[[Page], None] = lambda page: None) -> Result:
         """Take what is new in a query. `look` sees each page as it comes; a page may come again."""
-        answer, readings = Answer(), 0
+        result, readings = Result(), 0
         while readings < READINGS:
             with suppress(TooLarge):  # then smaller pages are asked for
-                answer = self._sweep_once(query, look)
-                if answer.still:
-                    return answer
+                result = self._read_once(query, look)
+                if result.still:
+                    return result
                 log.info("the %s records changed while they were read; reading them again", query.resource)
                 readings += 1
         log.info("the %s records changed during each of %d readings; what came is kept", query.resource, READINGS)
-        return answer
+        return result
 
-    def _sweep_once(self, query: Query, look: Callable[[Page], None]) -> Answer:
-        self.seen.sweep += 1
-        answer, received, left_out = Answer(), 0, 0
+    def _read_once(self, query: Query, look: Callable[[Page], None]) -> Result:
+        self.seen.pass_number += 1
+        result, received, left_out = Result(), 0, 0
         for number, page in enumerate(self.node.pages(query.resource, query.filters, newest_first=query.newest_first)):
             if not number:
-                answer.total = page.total
+                result.total = page.total
                 if query.room is not None and page.total > query.room:
-                    answer.too_many = True
-                    return answer
-            answer.still = answer.still and page.total == answer.total
-            answer.oldest = min([time for time in (answer.oldest, *page.times) if time], default="")
+                    result.too_many = True
+                    return result
+            result.still = result.still and page.total == result.total
+            result.oldest = min([time for time in (result.oldest, *page.times) if time], default="")
             wanted = query.wanted(page)
             if query.asked_for and len(wanted) < len(page.ids):
                 left = page.only([place for place in range(len(page.ids)) if place not in set(wanted)])
-                answer.outside += sum(not query.asked_for.has(time) for time in left.times)
+                result.outside += sum(not query.asked_for.has(time) for time in left.times)
             self.take(query.resource, page, wanted)
             look(page)
             left_out += page.left_out
             received += len(page.ids) + page.left_out
-            self.progress.advance(query.resource, received, answer.total)
-            if received > answer.total:
+            self.progress.advance(query.resource, received, result.total)
+            if received > result.total:
                 break
-        self._judge(query, answer, received, left_out)
-        return answer
+        self._judge(query, result, received, left_out)
+        return result
 
-    def _judge(self, query: Query, answer: Answer, received: int, left_out: int) -> None:
+    def _judge(self, query: Query, result: Result, received: int, left_out: int) -> None:
         """Whether all came that the node counts. Raises NodeError."""
-        if answer.outside:
+        if result.outside:
             log.warning(
                 "%s (%s/) answered %d records that ended outside of the time that was asked for; they are left out."
                 " Is a proxy on the way that changes what is asked?",
                 self.node.address,
                 query.resource,
-                answer.outside,
+                result.outside,
             )
-        if answer.still and received != answer.total:
+        if result.still and received != result.total:
             raise NodeError(
-                f"{self.node.address} ({query.resource}/) counts {answer.total} records but sent {received};"
+                f"{self.node.address} ({query.resource}/) counts {result.total} records but sent {received};"
                 " the next run tries again, and if this continues, ask Pexip's support"
             )
-        answer.still = answer.still and self.seen.swept(query.resource) + left_out == answer.total
+        result.still = result.still and self.seen.count(query.resource) + left_out == result.total
 
     def take(self, resource: str, page: Page, wanted: Sequence[int]) -> int:
         """Write to the staged files what is new at these places of a page; how many records that is."""

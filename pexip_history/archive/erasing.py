@@ -1,0 +1,247 @@
+"""A person's rows found in every file, and emptied: the rows stay, what says whose they were goes.
+
+1. Every file is read, and the ids of the person's rows are noted in the journal: the decision, in one transaction.
+2. Each file that has such a row is rewritten, whole or not at all.
+3. The manifest gets the lines of the dated files that changed, and the journal is removed.
+From the end of step 1 on, whatever cuts it: the next run or `erase` goes on with what the journal says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pexip_history.archive.archive import Archive
+from pexip_history.archive.editing import Change, Changing, Moved, open_table, would_change
+from pexip_history.archive.holdings import AGGREGATE, PARQUET, WAITING, Holding, holdings, remove_drafts
+from pexip_history.archive.journal import Journal, exists, note_rewritten, open_journal, rewrite
+from pexip_history.archive.parquet_rows import empty_cells, parquet_cells
+from pexip_history.errors import CollectorError, explain
+from pexip_history.folder.people import CALLED, LOCAL, OWN, PERSONAL, Person
+from pexip_history.ledger.ledger import Ledger
+from pexip_history.ledger.rewritten import settle_rewriting
+
+ROOMS = ("conference_name", "name")
+"""Columns with a room's name, which may be a person's; it stays."""
+MOST_NAMES = 1000
+"""Names that are kept to be shown."""
+
+log = logging.getLogger("collector")
+
+
+@dataclass
+class Matches:
+    """What of one file is the person's: rows, and the first and last time of them, as the file has it."""
+
+    name: str
+    rows: int = 0
+    first: str = ""
+    last: str = ""
+
+    def add(self, time: str) -> None:
+        self.rows += 1
+        if time:
+            self.first = min(self.first or time, time)
+            self.last = max(self.last, time)
+
+
+@dataclass
+class Found:
+    """What was found in all files.
+
+    `names` are the values in the person's columns. `similar` is how many rows hold the text within a longer value of
+    the column, `rooms` in how many the room's name holds it. `unreadable` are files that nobody can look into.
+    """
+
+    files: list[Matches] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    similar: int = 0
+    rooms: int = 0
+    unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    @property
+    def span(self) -> tuple[str, str]:
+        """The first and the last time, as the files have them."""
+        firsts, lasts = ([f.first for f in self.files if f.first], [f.last for f in self.files if f.last])
+        return min(firsts, default=""), max(lasts, default="")
+
+
+@dataclass
+class Emptied:
+    """What an erasing did: rows and files.
+
+    `waits` says of each file that could not be rewritten now why; `unreadable`, of each that never can be.
+    """
+
+    rows: int = 0
+    files: int = 0
+    waits: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+# Finding
+
+
+def find(data: Path, person: Person, journal: Journal, tell: Callable[[str], None] = lambda name: None) -> Found:
+    """Note the person's rows in the journal, from every file that can be read. Raises OSError, sqlite3.Error."""
+    found = Found()
+    for holding in holdings(data):
+        tell(holding.name)
+        try:
+            with _cells_of(holding) as (columns, rows):
+                _look(holding, columns, rows, person, journal, found)
+        except (CollectorError, PermissionError) as error:
+            found.unreadable.append(f"{holding.name}: {error}")
+    found.files = [file for file in found.files if file.rows]
+    return found
+
+
+@contextmanager
+def _cells_of(holding: Holding) -> Iterator[tuple[list[str], Iterable[list[str]]]]:
+    if holding.kind == PARQUET:
+        wanted = (holding.key, *PERSONAL, *ROOMS, holding.resource.time, "start_time")
+        yield parquet_cells(holding.path, list(dict.fromkeys(wanted)))
+        return
+    with open_table(holding.path) as table:
+        if table.header and holding.key not in table.header:
+            raise CollectorError("it has no header with the columns of the history")
+        yield table.header, table
+
+
+def _look(
+    holding: Holding, columns: list[str], rows: Iterable[list[str]], person: Person, journal: Journal, found: Found
+) -> None:
+    here, is_theirs, field = Matches(holding.name), person.finder(columns), person.field
+    found.files.append(here)
+    key, near = _place(columns, holding.key), _place(columns, field)
+    time = _place(columns, holding.resource.time, "start_time")
+    said = [(name, columns.index(name)) for name in PERSONAL[:4] if name in columns]
+    room = _place(columns, *ROOMS)
+    if not said and room < 0:
+        return
+    for row in rows:
+        if what := is_theirs(row):
+            journal.add(id_of(row, key), what)
+            here.add(_cell(row, time)[:26])
+            if len(found.names) < MOST_NAMES:
+                found.names.update(
+                    _cell(row, place) for name, place in said if what & (CALLED if name == LOCAL else OWN)
+                )
+        elif person.is_in(_cell(row, near)):
+            found.similar += 1
+        found.rooms += person.is_in(_cell(row, room))
+
+
+def _place(columns: Sequence[str], *names: str) -> int:
+    """Where the first of these columns is that is there; -1 where none is."""
+    return next((columns.index(name) for name in names if name in columns), -1)
+
+
+def _cell(row: Sequence[str], place: int) -> str:
+    return row[place] if 0 <= place < len(row) else ""
+
+
+def id_of(row: Sequence[str], place: int) -> str:
+    """The row's id; of one without an id, what tells it apart from others and gives nothing away."""
+    if 0 <= place < len(row) and row[place]:
+        return row[place]
+    return "row " + hashlib.sha256("\0".join(row).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+# Emptying
+
+
+def go_on(archive: Archive, ledger: Ledger, journal: Journal) -> Emptied:
+    """Empty what the journal says in every file; what is done already is left as it is. Raises sqlite3.Error.
+
+    A file that cannot be rewritten now waits, and the journal with it.
+    """
+    done = Emptied()
+    half = {file.resource for files in ledger.staged() for file in files if file.size is not None}
+    for holding in holdings(archive.data) if journal.rows() else ():
+        if holding.kind in (WAITING, AGGREGATE) and holding.resource.name in half:
+            done.waits.append(f"{holding.name}: rows of a run are still to be appended")
+            continue
+        try:
+            rows = _empty(holding, journal, ledger)
+        except FileNotFoundError:
+            continue
+        except (OSError, Moved) as error:
+            done.waits.append(explain(error, archive.data))
+        except CollectorError as error:
+            done.unreadable.append(f"{holding.name}: {error}")
+        else:
+            done.rows, done.files = done.rows + rows, done.files + bool(rows)
+    note_rewritten(archive.data, journal)
+    if not done.waits:
+        journal.finished()
+    return done
+
+
+def _empty(holding: Holding, journal: Journal, ledger: Ledger) -> int:
+    """How many rows of the file were changed."""
+    if holding.kind == PARQUET:
+        return _empty_parquet(holding, journal)
+    changing = emptying(journal, holding.key)
+    if not would_change(holding.path, changing):
+        return 0
+    return rewrite(holding, changing, journal, ledger).changed
+
+
+def emptying(journal: Journal, key: str) -> Changing:
+    """The change that empties the personal columns of the rows that the journal names."""
+
+    def changing(columns: list[str]) -> Change:
+        place = _place(columns, key)
+        cells = [(CALLED if name == LOCAL else OWN, columns.index(name)) for name in PERSONAL if name in columns]
+
+        def change(row: list[str]) -> list[str]:
+            what = journal.what(id_of(row, place)) if cells else 0
+            full = [cell for of, cell in cells if what & of and cell < len(row) and row[cell]]
+            return ["" if cell in full else text for cell, text in enumerate(row)] if full else row
+
+        return change
+
+    return changing
+
+
+def _empty_parquet(holding: Holding, journal: Journal) -> int:
+    columns, rows = parquet_cells(holding.path, (holding.key,))
+    own: list[str] = []
+    called: list[str] = []
+    for row in rows:
+        what = journal.what(id_of(row, 0))
+        own += row if what & OWN else []
+        called += row if what & CALLED else []
+    if not columns or not (own or called):
+        return 0
+    return empty_cells(holding.path, {name: called if name == LOCAL else own for name in PERSONAL})
+
+
+def resume(archive: Archive, ledger: Ledger) -> Emptied | None:
+    """Go on with an erasure that was cut, and say so in the log; None where there is none.
+
+    For a run, behind publishing. Raises OSError, sqlite3.Error.
+    """
+    remove_drafts(archive.data)
+    settle_rewriting(ledger, archive.aggregate)
+    if not exists(archive.folder):
+        return None
+    with open_journal(archive.folder) as journal:
+        pending = journal.rows()
+        done = go_on(archive, ledger, journal)
+    for reason in done.unreadable:
+        log.warning("an erasure left out a file, look into it yourself: %s", reason)
+    for reason in done.waits:
+        log.warning("an erasure waits for a file: %s; the next run or `erase` goes on", reason)
+    if pending and not done.waits:
+        log.info("an erasure was finished: %d more rows in %d files", done.rows, done.files)
+    return done

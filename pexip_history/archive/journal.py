@@ -1,0 +1,144 @@
+"""What is being rewritten: `.collector/rewriting.sqlite`, from the decision until every file is done.
+
+It holds ids of rows and names of files, and nobody's name. A run or an `erase` that finds one goes on with it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pexip_history.archive import manifest
+from pexip_history.archive.editing import Changing, Edited, edit
+from pexip_history.archive.holdings import AGGREGATE, DATED_FILE, Holding
+from pexip_history.folder.opening import refuse_other_kinds
+from pexip_history.ledger.ledger import Ledger
+from pexip_history.ledger.rewritten import begin_rewriting, settle_rewriting
+
+NAME = "rewriting.sqlite"
+SCHEMA = """
+-- Rows to empty: by the participant's id what of them is the person's (people.OWN, people.CALLED).
+CREATE TABLE IF NOT EXISTS row (id TEXT PRIMARY KEY, what INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+-- Dated files that were rewritten, or were about to be, and whose line in the manifest is not written yet.
+CREATE TABLE IF NOT EXISTS file (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+"""
+IN_MEMORY = 50_000
+"""Rows that are looked up in memory; more of them in the file."""
+
+
+class Journal:
+    """The journal of one data folder; for whoever holds the lock."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._known: dict[str, int] | None = None
+
+    def add(self, id: str, what: int) -> None:
+        """Have a row emptied: the person's are the columns that `what` says."""
+        self._db.execute(
+            "INSERT INTO row VALUES (?, ?) ON CONFLICT DO UPDATE SET what = what | excluded.what", (id, what)
+        )
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Rows that are added within are all noted at its end, or none where it fails."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        self._known = None
+
+    def rows(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM row").fetchone()[0])
+
+    def what(self, id: str) -> int:
+        """What of the row with this id is to be emptied; 0: nothing."""
+        if self._known is None:
+            many = self.rows() > IN_MEMORY
+            self._known = {} if many else dict(self._db.execute("SELECT id, what FROM row"))
+            self._many = many
+        if not self._many:
+            return self._known.get(id, 0)
+        found = self._db.execute("SELECT what FROM row WHERE id = ?", (id,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def will_rewrite(self, name: str) -> None:
+        """Note a dated file whose line in the manifest will be due."""
+        self._db.execute("INSERT OR IGNORE INTO file VALUES (?)", (name,))
+
+    def rewritten(self) -> list[str]:
+        return [name for (name,) in self._db.execute("SELECT name FROM file ORDER BY name")]
+
+    def noted(self) -> None:
+        """The manifest has the lines of the files that were rewritten."""
+        self._db.execute("DELETE FROM file")
+
+    def finished(self) -> None:
+        """The rows are emptied everywhere."""
+        self._db.execute("DELETE FROM row")
+        self._known = None
+
+
+def exists(folder: Path) -> bool:
+    """Whether something is under way; `folder` is `.collector`."""
+    return (folder / NAME).exists()
+
+
+@contextmanager
+def open_journal(folder: Path) -> Iterator[Journal]:
+    """The journal in `.collector`; it is removed at the end where nothing is left in it. Raises sqlite3.Error."""
+    path = folder / NAME
+    for name in (path, path.with_name(f"{NAME}-journal")):
+        refuse_other_kinds(name)
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.executescript(
+            f"PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; PRAGMA secure_delete = ON; {SCHEMA}"
+        )
+        journal = Journal(db)
+        yield journal
+        empty = not journal.rows() and not journal.rewritten()
+    finally:
+        db.close()
+    if empty:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_journal() -> Iterator[Journal]:
+    """One that leaves no trace: to find out what would be done."""
+    db = sqlite3.connect("", isolation_level=None)
+    try:
+        db.executescript(SCHEMA)
+        yield Journal(db)
+    finally:
+        db.close()
+
+
+def rewrite(holding: Holding, changing: Changing, journal: Journal, ledger: Ledger) -> Edited:
+    """Rewrite a CSV file of ours; the ledger is told, and the manifest by `note_rewritten`. Raises what `edit` does."""
+    resource = holding.resource.name
+
+    def ready(edited: Edited) -> None:
+        if holding.kind == DATED_FILE:
+            journal.will_rewrite(holding.name)
+        elif holding.kind == AGGREGATE:
+            begin_rewriting(ledger, resource, edited.size, edited.gone)
+
+    edited = edit(holding.path, changing, ready)
+    if holding.kind == AGGREGATE:
+        settle_rewriting(ledger, lambda name: holding.path)
+    return edited
+
+
+def note_rewritten(data: Path, journal: Journal) -> None:
+    """Write the manifest's lines for the dated files that were rewritten. Raises CollectorError, OSError."""
+    if names := journal.rewritten():
+        there = [name for name in names if (data / name).exists()]
+        manifest.note_change(data, manifest.ERASED, there)
+        journal.noted()

@@ -1,0 +1,154 @@
+"""DATA_KEEP_HISTORY_DAYS: rows that are older go from every file, each file whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pexip_history.archive.archive import Archive
+from pexip_history.archive.editing import Change, Changing, would_change
+from pexip_history.archive.holdings import AGGREGATE, PARQUET, WAITING, Holding, holdings, remove_drafts
+from pexip_history.archive.journal import Journal, note_rewritten, open_journal, rewrite
+from pexip_history.archive.parquet_rows import leave_out_before
+from pexip_history.errors import CollectorError, explain
+from pexip_history.ledger.ledger import Ledger
+from pexip_history.settings.environment import Settings
+from pexip_history.values import format_time, read_time
+
+DAY = timedelta(days=1)
+PLAIN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\Z", re.ASCII)
+
+log = logging.getLogger("collector")
+
+
+def oldest_kept(settings: Settings, now: datetime) -> datetime | None:
+    """What ended before is removed, and is not asked for again (UTC); None where everything is kept."""
+    return now - timedelta(days=settings.keep_history_days) if settings.keep_history_days else None
+
+
+@dataclass
+class Removed:
+    """Rows and files that removing came to, `without` a time that can be read (they stay), and what went wrong."""
+
+    rows: int = 0
+    files: int = 0
+    without: int = 0
+    waits: list[str] = field(default_factory=list)
+
+
+def forget_old(archive: Archive, ledger: Ledger, now: datetime) -> None:
+    """Remove the rows that are too old, at most once a day; say so in the log.
+
+    For a run whose clock is the node's, behind publishing. What cannot be rewritten now is tried again a day later.
+    Raises OSError, sqlite3.Error.
+    """
+    oldest = oldest_kept(archive.settings, now)
+    tried = ledger.time_of("keeping_tried")
+    if oldest is None or (tried and tried <= oldest < tried + DAY):
+        return
+    remove_drafts(archive.data)
+    # Noted before the first row goes: from then on nobody takes the time before for a quiet one.
+    ledger.note(kept_from=max(oldest, ledger.time_of("kept_from") or oldest))
+    with open_journal(archive.folder) as journal:
+        removed = remove_older(archive.data, oldest, ledger, journal)
+    ledger.note(keeping_tried=oldest)
+    for reason in removed.waits:
+        log.warning("rows that are older than DATA_KEEP_HISTORY_DAYS stay in a file: %s", reason)
+    if removed.without:
+        log.warning(
+            "%d rows have no end_time that can be read; DATA_KEEP_HISTORY_DAYS cannot tell their age and keeps them",
+            removed.without,
+        )
+    if removed.rows:
+        log.info(
+            "%d rows from before %s UTC were removed from %d files (DATA_KEEP_HISTORY_DAYS)",
+            removed.rows,
+            format_time(oldest),
+            removed.files,
+        )
+
+
+def remove_older(data: Path, oldest: datetime, ledger: Ledger, journal: Journal) -> Removed:
+    """Remove what is older from each file that can be read; each whole or not at all."""
+    removed = Removed()
+    half = {file.resource for files in ledger.staged() for file in files if file.size is not None}
+    for holding in holdings(data):
+        if holding.kind == WAITING or (holding.kind == AGGREGATE and holding.resource.name in half):
+            continue  # a run publishes it first
+        try:
+            rows = _remove(holding, oldest, ledger, journal, removed)
+        except FileNotFoundError:
+            continue
+        except (OSError, CollectorError) as error:
+            removed.waits.append(explain(error, data))
+        else:
+            removed.rows, removed.files = removed.rows + rows, removed.files + bool(rows)
+    note_rewritten(data, journal)
+    return removed
+
+
+def _remove(holding: Holding, oldest: datetime, ledger: Ledger, journal: Journal, removed: Removed) -> int:
+    """How many rows of the file went."""
+    times = (holding.resource.time, "start_time")
+    if holding.kind == PARQUET:
+        return leave_out_before(holding.path, format_time(oldest), times)
+    unread: list[str] = []
+    leaving_out = leaving_out_before(holding.name, times, oldest, unread.append)
+    gone = 0
+    if would_change(holding.path, leaving_out):
+        unread.clear()
+        gone = rewrite(holding, leaving_out, journal, ledger).gone
+    removed.without += len(unread) if holding.kind == AGGREGATE else 0
+    return gone
+
+
+def leaving_out_before(
+    name: str, times: Sequence[str], oldest: datetime, unread: Callable[[str], None] = lambda text: None
+) -> Changing:
+    """The change that leaves out rows whose time lies before `oldest`: the first of these columns that has one.
+
+    What is no time is told to `unread`, and its row stays. Raises CollectorError for a file without the columns.
+    """
+    limit = format_time(oldest)
+
+    def changing(columns: list[str]) -> Change:
+        places = [columns.index(time) for time in times if time in columns]
+        if columns and not places:
+            raise CollectorError(f"{name} has no column {times[0]}; look into it, and remove it when it is not needed")
+
+        def change(row: list[str]) -> list[str] | None:
+            text = next((row[place] for place in places if place < len(row) and row[place]), "")
+            if not PLAIN.match(text):  # as the node writes a time; those sort as they follow in time
+                moment = read_time(text)
+                if moment is None:
+                    unread(text)
+                    return row
+                text = format_time(moment)
+            return None if text < limit else row
+
+        return change
+
+    return changing
+
+
+def what_is_kept(settings: Settings, oldest: str | None, kept_from: str | None, erasing: bool) -> list[str]:
+    """For `status`, a sentence each: the oldest row and the settings that bound it; what is not finished.
+
+    `oldest` is the earliest time of a record that was exported, `kept_from` what older rows were removed before (UTC).
+    """
+    first = max(oldest, kept_from or oldest) if oldest else None
+    days = settings.keep_history_days
+    said = [
+        f"Oldest row: {f'not before {first} UTC' if first else 'none'}; "
+        + (f"rows go after {days} days (DATA_KEEP_HISTORY_DAYS)" if days else "rows stay (DATA_KEEP_HISTORY_DAYS=0)")
+        + (f", dated files after {settings.keep_days} (DATA_KEEP_DAYS)" if settings.keep_days else "")
+    ]
+    if settings.omit_columns:
+        said.append(f"Columns that stay empty: {', '.join(sorted(settings.omit_columns))} (DATA_OMIT_COLUMNS)")
+    if erasing:
+        said.append("An erasure is not finished; the next run or `erase` goes on with it")
+    return said

@@ -1,0 +1,155 @@
+"""`erase`: shows which rows are a person's and, with --yes, empties them in every file."""
+
+from __future__ import annotations
+
+import html
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from pexip_history.archive.archive import Archive
+from pexip_history.archive.belonging import open_ledger
+from pexip_history.archive.erasing import Emptied, Found, find, go_on, resume
+from pexip_history.archive.holdings import strange_files
+from pexip_history.archive.journal import exists, open_journal, scratch_journal
+from pexip_history.errors import BUSY, DONE, FAILED, QUOTED, Busy, CollectorError, Stopped, printable
+from pexip_history.folder.opening import own, own_folder
+from pexip_history.folder.people import Person
+from pexip_history.operate.log import open_log
+from pexip_history.operate.status import say
+from pexip_history.settings.environment import Settings
+
+SHOWN = 20
+"""Names, and files, that are listed."""
+LARGEST_PAGE = 32 << 20
+
+log = logging.getLogger("collector")
+
+
+def erase(settings: Settings, person: Person, yes: bool) -> int:
+    """Find the person's rows, and empty them if `yes`. The exit code. Raises CollectorError, OSError, sqlite3.Error."""
+    archive, now = Archive(settings), datetime.now(UTC)
+    os.umask(settings.umask)
+    open_log(settings, to_file=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        own_folder(archive.folder)
+        with archive.lock():
+            open_log(settings, to_file=yes)
+            return _erase(archive, person, now) if yes else _show(archive, person)
+    except Busy as error:
+        log.warning("%s", error)
+        return BUSY
+    except Stopped:
+        went_on = exists(archive.folder)
+        log.warning("stopped on request; %s", "the next run or `erase` goes on" if went_on else "nothing was changed")
+        return FAILED
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)
+    raise Stopped
+
+
+def _show(archive: Archive, person: Person) -> int:
+    with scratch_journal() as journal:
+        found = find(archive.data, person, journal, _tell)
+        _say_found(archive.data, found, journal.rows(), person)
+    if found.rows:
+        say("Nothing was changed. With --yes the personal columns of these rows are emptied; the rows stay.")
+    return DONE
+
+
+def _erase(archive: Archive, person: Person, now: datetime) -> int:
+    ledger = open_ledger(archive, now)
+    try:
+        archive.discard(ledger)
+        with suppress(OSError, CollectorError):
+            archive.publish(ledger)  # rows that still cannot be are emptied where they wait
+        resume(archive, ledger)
+        with open_journal(archive.folder) as journal:
+            with journal.deciding():
+                found = find(archive.data, person, journal, _tell)
+            people = journal.rows()
+            _say_found(archive.data, found, people, person)
+            done = go_on(archive, ledger, journal)
+    finally:
+        ledger.db.close()
+    return _say_done(found, done)
+
+
+def _say_done(found: Found, done: Emptied) -> int:
+    first, last = (_shown(time) for time in found.span)
+    if found.rows:
+        span = f", {first} to {last} UTC" if first else ""
+        log.info("erased: %d rows in %d files%s", done.rows, done.files, span)
+    for reason in done.waits:
+        log.warning("an erasure waits for a file: %s", reason)
+    left_out = [reason for reason in done.unreadable if reason not in found.unreadable]
+    for reason in left_out:
+        log.warning("an erasure left out a file, look into it yourself: %s", reason)
+    if done.waits:
+        log.warning("the erasure is not finished; the next run or `erase` goes on with what is left")
+        return FAILED
+    return FAILED if left_out else DONE
+
+
+def _say_found(data: Path, found: Found, rows: int, person: Person) -> None:
+    _tell("")
+    say(f"Rows of the person with this {person.option}, by file:")
+    for file in found.files:
+        span = f"{_shown(file.first)} to {_shown(file.last)} UTC" if file.first else ""
+        say(f"  {file.name:<46} {file.rows:>8} rows  {span}")
+    say(f"  {rows} connections, {found.rows} rows in {len(found.files)} files" if found.rows else "  none")
+    if found.names and sys.stdout.isatty():
+        names = sorted(found.names)
+        say(f"What they hold: {', '.join(printable(name, QUOTED) for name in names[:SHOWN])}")
+        say(f"  and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    if found.similar:
+        say(f"{found.similar} other rows hold the text within a longer value; * stands for any text, as in '*TEXT*'.")
+    _say_out_of_reach(data, found, person)
+
+
+def _say_out_of_reach(data: Path, found: Found, person: Person) -> None:
+    say("Out of reach:")
+    if found.rooms:
+        say(f"  {found.rooms} rows whose room has the text in its name (conference_name, name): rooms keep their names")
+    for reason in found.unreadable:
+        say(f"  cannot be read, look into it yourself: {reason}")
+    for page in pages_with(data, person):
+        say(f"  {page} still shows the text, as a room's name: write it again, or remove it")
+    if strange := strange_files(data):
+        more = f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else ""
+        say(f"  files that are not the collector's own: {', '.join(strange[:SHOWN])}{more}")
+    say("  the node itself, backups, exports and copies of the files, mails that were sent")
+
+
+def pages_with(data: Path, person: Person) -> list[str]:
+    """The report pages in the data folder that hold the text."""
+    found = []
+    for path in sorted(data.glob("report*.html")):
+        try:
+            with open(path, "rb", opener=own) as file:
+                text = html.unescape(file.read(LARGEST_PAGE).decode("utf-8", "replace"))
+        except (OSError, CollectorError):
+            continue
+        if person.is_in(text):
+            found.append(path.name)
+    return found
+
+
+def _shown(time: str) -> str:
+    return time[:16].replace("T", " ")
+
+
+def _tell(name: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{printable(name)}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,64 @@
+"""What a run says in the log besides its own line: what the node has, what waits, what is gone, clocks that differ."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+from pexip_history.ledger.spans import Span
+from pexip_history.node.api import Node
+from pexip_history.node.records import Page
+from pexip_history.resources import BY_NAME
+
+log = logging.getLogger("collector")
+
+
+def what_the_node_has(oldest: Page, since: datetime | None) -> None:
+    """For a first run; `oldest` is the beginning of the node's list."""
+    if not oldest.total:
+        log.info("the node has no conference yet")
+        return
+    log.info(
+        "the node has %d conferences, the first of %s UTC; the last day is collected first, then %s",
+        oldest.total,
+        next(iter(oldest.times), "") or "an unknown time",
+        f"the rest from {since:%Y-%m-%d %H:%M} UTC on (DATA_SINCE)" if since else "all the rest",
+    )
+
+
+def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int | None] | None, by_hand: bool) -> None:
+    """How many records wait, by resource: a warning that names the setting (`limits`), progress where it is None."""
+    for name, count in waiting.items():
+        if limits is None:
+            log.info("%d %s records of the node's older history wait for the next runs", count, name)
+            continue
+        log.warning(
+            "%s=%d reached: %d %s records wait for the next run%s",
+            BY_NAME[name].limit,
+            limits[name] or 0,
+            count,
+            name,
+            " of this same command" if by_hand else "; raise it, or schedule runs more often",
+        )
+
+
+def warn_of_gaps(gaps: Iterable[Span]) -> None:
+    for span in gaps:
+        if span.start < span.end:
+            log.warning(
+                "the node no longer lists any conference that was collected before: what ended from %s and was not"
+                " collected is lost; schedule runs more often (DATA_CRON_TIME)",
+                span,
+            )
+
+
+def warn_of_clocks(node: Node) -> None:
+    skew = node.clock_skew
+    if skew and not node.clocks_agree:
+        log.warning(
+            "the node's clock is %.0f minutes %s this machine's; set them alike (NTP). Until then windows end by the"
+            " node's clock, and DATA_KEEP_DAYS removes nothing",
+            abs(skew.total_seconds()) / 60,
+            "ahead of" if skew > timedelta(0) else "behind",
+        )

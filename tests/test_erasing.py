@@ -1,0 +1,430 @@
+"""A person's rows go from every file, stay gone, and cost nobody else a byte; whatever cuts it is gone on with."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from pexip_history.archive import manifest
+from pexip_history.archive.journal import open_journal
+
+from .conftest import environment_for
+from .forked_collector import MEMORY, NEEDS_PERMISSION, Fault, ForkedCollector, Outcome
+from .management_node import ManagementNode, conference, media_stream, participant
+from .management_node.calls import stamp
+
+NOW = datetime(2026, 11, 24)
+ALIAS, NAME, ADDRESS = "sip:mia.berg@example.com", "Mia Berg-Lie", "203.0.113.77"
+TAG, IDP = "crm-778899", "idp-mia-5551"
+NEEDLES = (ALIAS, NAME, ADDRESS, TAG, IDP)
+PART = "pexHistoryPart.csv"
+ASIDE = f"{PART}.set-aside-2026-11-20_00-00-00"
+PERSON = {"remote_alias": ALIAS, "display_name": NAME, "remote_address": ADDRESS, "call_tag": TAG, "idp_uuid": IDP}
+
+
+@dataclass
+class Folder:
+    """A data folder, and commands on it at moments of a frozen clock."""
+
+    node: ManagementNode
+    run: ForkedCollector
+    data: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        *arguments: str,
+        fault: Fault | None = None,
+        at: int | str = 0,
+        moment: datetime = NOW,
+        code: int | None = 0,
+    ) -> Outcome:
+        env = environment_for(self.node, self.data) | self.env
+        outcome = self.run(list(arguments), env, moment, fault, at)
+        assert "Traceback" not in outcome.output, outcome.output
+        assert code is None or outcome.code == code, outcome.output
+        return outcome
+
+    def erase(self, fault: Fault | None = None, at: int | str = 0, code: int | None = 0) -> Outcome:
+        return self("erase", "--alias", ALIAS, "--yes", fault=fault, at=at, code=code)
+
+    def files(self) -> dict[str, bytes]:
+        """Every file of rows, by its path in the folder."""
+        found = {}
+        for path in self.data.rglob("*"):
+            if path.is_file() and ("csv" in path.name or path.suffix in (".parquet", ".jsonl", ".new")):
+                found[str(path.relative_to(self.data))] = path.read_bytes()
+        return found
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        with (self.data / name).open(encoding="utf-8-sig", newline="") as lines:
+            return list(csv.DictReader(lines))
+
+    def holding(self) -> set[str]:
+        """The files in which anything of the person is found, byte by byte."""
+        found = set()
+        for path in self.data.rglob("*"):
+            if not path.is_file():
+                continue
+            content = path.read_bytes().lower()
+            if path.suffix == ".parquet":
+                content += str(duckdb.sql(f"SELECT * FROM read_parquet('{path}')").fetchall()).lower().encode()
+            for needle in NEEDLES:
+                if any(needle.lower().encode(code) in content for code in ("utf-8", "utf-16-le", "utf-16-be")):
+                    found.add(str(path.relative_to(self.data)))
+        return found
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[tuple[ManagementNode, ForkedCollector]]:
+    with ManagementNode(now=datetime(2030, 1, 1)) as node, ForkedCollector() as run:
+        for hour in range(1, 40, 3):
+            end = NOW - timedelta(hours=hour)
+            held = conference(
+                id=f"c{hour:02}", name="Weekly", start_time=stamp(end - timedelta(hours=1)), end_time=stamp(end)
+            )
+            times = {"end_time": stamp(end), "start_time": held["start_time"]}
+            hers = participant(held, id=f"p{hour:02}-0", **times, **PERSON)
+            media_stream(hers)
+            other = participant(held, id=f"p{hour:02}-1", display_name="Mia Berg", **times)
+            called = participant(held, id=f"p{hour:02}-2", local_alias=ALIAS.upper(), display_name="Ola", **times)
+            node.add([held], [hers, other, called])
+        yield node, run
+
+
+@pytest.fixture
+def bare(site: tuple[ManagementNode, ForkedCollector]) -> Iterator[Folder]:
+    with tempfile.TemporaryDirectory(prefix="erasing-", dir=MEMORY) as name:
+        data = Path(name) / "data"
+        data.mkdir()
+        yield Folder(*site, data, {"DATA_MEDIA_STREAMS": "true", "TZ": "UTC"})
+
+
+@pytest.fixture
+def folder(bare: Folder) -> Folder:
+    return filled(bare)
+
+
+def filled(folder: Folder) -> Folder:
+    """Everything that a folder can hold: a spreadsheet has the aggregate open in the last run, so that rows wait."""
+    folder(moment=NOW - timedelta(hours=12))
+    header, *rows = table(folder.data / PART)
+    write(folder.data / ASIDE, [header, *rows], "utf-8", ";")
+    write(folder.data / f"{ASIDE}-1", [header, *rows], "utf-16", "\t")
+    write(folder.data / f"{PART}.unfinished-2026-11-20_00-00-00", [header, next(r for r in rows if NAME in r)[:40]])
+    for path in folder.data.glob("????-??-??_*Part.csv"):
+        target = folder.data / "parquet" / "participants" / f"{path.name[:19]}.parquet"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        duckdb.sql(
+            f"SELECT * REPLACE (end_time::TIMESTAMP AS end_time) FROM read_csv('{path}', header=true, all_varchar=true)"
+        ).write_parquet(str(target))
+    manifest.note(folder.data)
+    folder(fault="EACCES", at=PART, code=1)
+    assert [path.name for path in (folder.data / ".collector").glob("*.csv")]
+    return folder
+
+
+def table(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        return list(csv.reader(lines))
+
+
+def write(path: Path, rows: list[list[str]], encoding: str = "utf-8", delimiter: str = ",") -> None:
+    with path.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+
+
+def ids(folder: Folder, name: str = PART) -> list[str]:
+    return [row["id"] for row in folder.rows(name)]
+
+
+def test_nothing_is_changed_without_yes_and_the_counts_are_those_of_each_file(folder: Folder) -> None:
+    before = folder.files()
+    said = folder("erase", "--alias", ALIAS).output
+    assert folder.files() == before
+    lines = {line.split()[0]: line.split() for line in said.splitlines() if line.startswith("  ")}
+    aggregate = folder.rows(PART)
+    assert int(lines[PART][1]) == sum(ALIAS in (r["remote_alias"], r["local_alias"].lower()) for r in aggregate) > 0
+    assert lines[PART][3] == min(row["end_time"] for row in aggregate)[:10]
+    assert set(lines) >= folder.holding() - {"data_collector.log"}
+    assert not any(needle in said for needle in NEEDLES)  # no terminal: no names
+    assert "Nothing was changed" in said
+
+
+def test_everything_of_the_person_goes_from_every_file_and_nothing_else(folder: Folder) -> None:
+    before, counts = folder.files(), {name: len(content.splitlines()) for name, content in folder.files().items()}
+    held = folder.holding()
+    assert {PART, ASIDE, f"{ASIDE}-1", f"{PART}.unfinished-2026-11-20_00-00-00"} < held
+    assert any(name.startswith("parquet/") for name in held)
+    assert any(name.startswith(".collector/") for name in held)
+    said = folder.erase().output
+    assert folder.holding() == set()
+    assert not any(needle in said for needle in NEEDLES)
+    after = folder.files()
+    waited = {name for name in before if name.startswith(".collector/")}  # they are published now
+    assert after.keys() >= before.keys() - waited
+    for name in before.keys() - waited - {PART, "manifest.jsonl", "pexHistoryConf.csv", "pexHistoryStream.csv"}:
+        if name.endswith(".parquet"):
+            continue
+        assert len(after[name].splitlines()) == counts[name], name
+        if name not in held:
+            assert after[name] == before[name], name
+    rows = {row["id"]: row for row in folder.rows(PART)}
+    assert len(rows) == 3 * 13
+    for id, row in rows.items():
+        emptied = [name for name in (*PERSON, "local_alias") if not row[name]]
+        kept = participant(conference())
+        if id.endswith("-0"):
+            assert emptied == [*PERSON]
+        if id.endswith("-1"):
+            assert (row["display_name"], row["remote_alias"]) == ("Mia Berg", kept["remote_alias"])
+        if id.endswith("-2"):
+            assert (row["display_name"], row["local_alias"]) == ("Ola", "")
+        assert row["conference_name"] == "Weekly"
+    assert sorted(ids(folder)) == sorted(id for path in dated(folder) for id in ids(folder, path))
+
+
+def dated(folder: Folder, kind: str = "Part") -> list[str]:
+    return sorted(path.name for path in folder.data.glob(f"????-??-??_??-??-??_pexHistory{kind}.csv"))
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--name", "mia berg-LIE "), ("--address", ADDRESS), ("--alias", "*mia.berg@*")]
+)
+def test_each_way_of_asking_empties_the_whole_row(folder: Folder, option: str, text: str) -> None:
+    folder("erase", option, text, "--yes")
+    hers = [row for row in folder.rows(PART) if row["id"].endswith("-0")]
+    assert len(hers) == 13
+    assert not any(row[name] for row in hers for name in PERSON)
+    others = [row for row in folder.rows(PART) if row["id"].endswith("-1")]
+    assert all(row["display_name"] == "Mia Berg" for row in others)
+
+
+def test_it_does_not_come_back_by_a_run_or_a_lost_ledger(folder: Folder) -> None:
+    folder.erase()
+    before = folder.files()
+    for ledger in ("kept", "lost"):
+        if ledger == "lost":
+            shutil.rmtree(folder.data / ".collector")
+        folder(moment=NOW + timedelta(hours=1))
+        folder("--from", "2026-11-01", moment=NOW + timedelta(hours=2))
+        folder(moment=NOW + timedelta(hours=30))  # the whole list is compared
+        assert folder.holding() == set()
+        assert folder.files()[PART] == before[PART]
+
+
+def test_the_manifest_knows_the_files_that_were_rewritten(folder: Folder) -> None:
+    changed = {name for name in folder.holding() if name in dated(folder)}
+    folder.erase()
+    entries = manifest.latest(folder.data)
+    assert {name for name, entry in entries.items() if entry.change == manifest.ERASED} == changed
+    for name in changed:
+        assert entries[name] == manifest.measure(folder.data / name, None, manifest.ERASED)
+
+
+def test_the_page_counts_what_it_counted_before(folder: Folder) -> None:
+    folder()
+    folder("report")
+    before = (folder.data / "report.html").read_bytes()
+    folder.erase()
+    folder("report")
+    assert (folder.data / "report.html").read_bytes() == before
+
+
+def test_the_log_gets_one_line_without_a_name(folder: Folder) -> None:
+    log = folder.data / "data_collector.log"
+    before = log.read_text()
+    folder("erase", "--alias", ALIAS)
+    assert log.read_text() == before
+    folder("erase", "--name", NAME, "--yes")
+    lines = [line for line in log.read_text().removeprefix(before).splitlines() if "erased" in line]
+    assert len(lines) == 1
+    assert "2026-11-22 11:00 to 2026-11-23 23:00 UTC" in lines[0]
+    assert not any(needle in log.read_text() for needle in NEEDLES)
+
+
+def test_what_cannot_be_reached_is_named(folder: Folder) -> None:
+    (folder.data / "copy of mia.xlsx").write_bytes(b"PK")
+    (folder.data / f"{PART}.set-aside-2026-11-21_00-00-00").write_text(f"{NAME},without a header\n")
+    os.mkfifo(folder.data / f"{PART}.set-aside-2026-11-22_00-00-00")
+    (folder.data / "parquet" / "participants" / "2026-11-22_00-00-00.parquet").write_bytes(b"PAR1")
+    (folder.data / "report.html").write_text(f"<p>Room of {ALIAS}</p>")
+    (folder.data / "report-2026-10.html").write_text("<p>Weekly</p>")
+    said = folder.erase().output
+    assert "copy of mia.xlsx" in said
+    assert f"{PART}.set-aside-2026-11-21_00-00-00: it has no header" in said
+    assert f"{PART}.set-aside-2026-11-22_00-00-00: " in said
+    assert "parquet/participants/2026-11-22_00-00-00.parquet: " in said
+    assert "report.html still shows" in said
+    assert "report-2026-10.html" not in said
+    assert "backups" in said
+
+
+def test_an_aggregate_that_is_open_elsewhere_waits_and_the_next_command_finishes_it(folder: Folder) -> None:
+    folder()
+    outcome = folder.erase("EACCES", PART, code=1)
+    assert "close the program that has" in outcome.output
+    assert "not finished" in outcome.output
+    assert folder.holding() == {PART}
+    assert (folder.data / ".collector" / "rewriting.sqlite").exists()
+    said = folder(moment=NOW + timedelta(hours=1), fault="EACCES", at=PART, code=1).output
+    assert "an erasure waits" in said
+    said = folder(moment=NOW + timedelta(hours=2)).output
+    assert "an erasure was finished: 26 more rows in 1 files" in said
+    assert folder.holding() == set()
+    assert not (folder.data / ".collector" / "rewriting.sqlite").exists()
+
+
+def test_rows_that_wait_are_emptied_where_they_wait(folder: Folder) -> None:
+    outcome = folder.erase("EACCES", PART, code=1)
+    assert folder.holding() == {PART}, outcome.output
+    folder(moment=NOW + timedelta(hours=1))
+    assert folder.holding() == set()
+    assert len(ids(folder)) == len(set(ids(folder))) == 39
+
+
+def test_two_erasures_of_which_the_first_waits_are_both_finished(folder: Folder) -> None:
+    folder()
+    folder("erase", "--name", "ola", "--yes", fault="EACCES", at=PART, code=1)
+    folder.erase()
+    assert folder.holding() == set()
+    assert not [row for row in folder.rows(PART) if row["display_name"] == "Ola"]
+
+
+def test_a_run_under_way_is_waited_for(folder: Folder) -> None:
+    import fcntl
+
+    with (folder.data / ".collector" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another run is under way" in folder.erase(code=75).output
+
+
+def test_who_is_in_no_file_is_said_and_nothing_is_written(folder: Folder) -> None:
+    folder()
+    before = folder.files()
+    said = folder("erase", "--name", "Mia", "--yes").output
+    assert "none" in said
+    assert "other rows hold the text within a longer value" in said
+    assert folder.files() == before
+
+
+def test_nobody_can_be_erased_by_accident(folder: Folder) -> None:
+    for wrong in (["erase"], ["erase", "--name", " "], ["erase", "--name", "a", "--alias", "b"]):
+        assert folder(*wrong, code=2).output
+    assert folder.holding()
+
+
+# Cut short
+
+
+@pytest.fixture
+def kept(folder: Folder) -> Iterator[tuple[Folder, Path, dict[str, bytes], list[str]]]:
+    """The folder as it is before, and what an undisturbed erasure makes of it, in how many steps."""
+    copy = folder.data.parent / "kept"
+    shutil.copytree(folder.data, copy)
+    steps = folder.erase("EACCES", len("beyond") * 10**6).steps
+    return folder, copy, folder.files(), steps
+
+
+def reset(folder: Folder, copy: Path) -> None:
+    shutil.rmtree(folder.data)
+    shutil.copytree(copy, folder.data)
+
+
+def assert_whole(folder: Folder, before: dict[str, bytes], after: dict[str, bytes], what: str) -> None:
+    """Each file is the old one or the new one, by whatever name; but for the aggregates, to which a run appends."""
+    whole = {*before.values(), *after.values()}
+    for name, content in folder.files().items():
+        if name.endswith((".new", "manifest.jsonl")) or name in ("pexHistoryConf.csv", "pexHistoryStream.csv", PART):
+            continue
+        assert content in whole, f"{what}: {name}"
+
+
+def assert_gone_on_with(folder: Folder, after: dict[str, bytes], what: str, command: list[str]) -> None:
+    folder(*command, moment=NOW)
+    if command == []:
+        folder.erase()  # where it was cut before the decision, nothing was decided
+    assert folder.holding() == set(), what
+    found = folder.files()
+    assert not [name for name in found if name.endswith(".new")], what
+    for name, content in after.items():
+        if name != "manifest.jsonl" and not name.endswith(".parquet"):
+            assert found[name] == content, f"{what}: {name}"
+    assert not (folder.data / ".collector" / "rewriting.sqlite").exists(), what
+    latest = manifest.latest(folder.data)
+    for name in dated(folder):
+        if name in latest:
+            assert latest[name].sha256 == manifest.measure(folder.data / name).sha256, f"{what}: {name}"
+    with sqlite3.connect(folder.data / ".collector" / "ledger.sqlite") as ledger:
+        for resource, name in (("participant", PART), ("conference", "pexHistoryConf.csv")):
+            size, rows = ledger.execute("SELECT bytes, rows FROM resource WHERE name = ?", (resource,)).fetchone()
+            assert size == (folder.data / name).stat().st_size, what
+            assert rows == len(ids(folder, name)), what
+    ledger.close()
+
+
+def strike_at_each(
+    kept: tuple[Folder, Path, dict[str, bytes], list[str]], fault: Fault, kinds: set[str] | None
+) -> None:
+    folder, copy, after, steps = kept
+    reset(folder, copy)
+    before = folder.files()
+    assert len(steps) > 40
+    for at, step in enumerate(steps, 1):
+        if kinds and step.split()[0] not in kinds:
+            continue
+        reset(folder, copy)
+        what = f"{fault} at step {at}: {step}"
+        struck = folder.erase(fault, at, code=None)
+        assert struck.code == (-9 if fault == "kill" else struck.code), what
+        if fault != "kill":
+            assert struck.code in (0, 1), f"{what}\n{struck.output}"
+        assert_whole(folder, before, after, what)
+        assert_gone_on_with(folder, after, what, [] if at % 2 else ["erase", "--alias", ALIAS, "--yes"])
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_step_leaves_each_file_whole_and_is_gone_on_with(
+    kept: tuple[Folder, Path, dict[str, bytes], list[str]],
+) -> None:
+    strike_at_each(kept, "kill", None)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_from_any_step_on_leaves_each_file_whole(
+    kept: tuple[Folder, Path, dict[str, bytes], list[str]],
+) -> None:
+    strike_at_each(kept, "ENOSPC", {"half", "create", "sql", "fsync"})
+
+
+@pytest.mark.slow
+def test_a_step_that_is_not_permitted_leaves_each_file_whole(
+    kept: tuple[Folder, Path, dict[str, bytes], list[str]],
+) -> None:
+    strike_at_each(kept, "EACCES", set(NEEDS_PERMISSION))
+
+
+def test_many_rows_are_looked_up_in_the_journal_s_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pexip_history.archive.journal.IN_MEMORY", 2)
+    with open_journal(tmp_path) as journal:
+        with journal.deciding():
+            for number in range(4):
+                journal.add(str(number), 1)
+            journal.add("3", 2)
+        assert [journal.what(str(number)) for number in range(5)] == [1, 1, 1, 3, 0]
+    with pytest.raises(sqlite3.IntegrityError), open_journal(tmp_path) as journal, journal.deciding():
+        journal.add("9", None)  # type: ignore[arg-type]
+    with open_journal(tmp_path) as journal:
+        assert journal.rows() == 4
+        journal.finished()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,301 @@
+"""Rows go from every file when they are too old, whole or not at all, and are not asked for again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from pexip_history.archive import manifest
+from pexip_history.archive.keeping import leaving_out_before
+from pexip_history.errors import CollectorError
+from pexip_history.settings.columns import KNOWN, NEEDED, omitted
+from pexip_history.values import parse_time
+
+from .forked_collector import NEEDS_PERMISSION, Fault
+from .management_node import conference, media_stream, participant
+from .management_node.calls import stamp
+from .test_erasing import ASIDE, NOW, PART, Folder, bare, dated, folder, ids, reset, site, table, write
+
+__all__ = ["bare", "folder", "site"]
+CONF = "pexHistoryConf.csv"
+DAYS = {"DATA_KEEP_HISTORY_DAYS": "1"}
+OLDEST = stamp(NOW - timedelta(days=1)) or ""
+LATER = NOW + timedelta(minutes=1)
+
+
+def times(folder: Folder, name: str) -> list[str]:
+    return [row["end_time"] for row in folder.rows(name)]
+
+
+def rows_of(folder: Folder) -> dict[str, list[str]]:
+    """The times of the rows in every file, Parquet and files with semicolons too."""
+    found = {}
+    for name in folder.files():
+        path = folder.data / name
+        if name.endswith(".parquet"):
+            query = f"SELECT strftime(end_time, '%Y-%m-%dT%H:%M:%S') FROM read_parquet('{path}')"
+            found[name] = [text for (text,) in duckdb.sql(query).fetchall()]
+        elif name == ASIDE:
+            header, *rows = [line.split(";") for line in path.read_text(encoding="utf-8").splitlines()]
+            found[name] = [row[header.index("end_time")] for row in rows]
+        elif name.endswith(".csv"):
+            found[name] = times(folder, name)
+    return found
+
+
+def test_rows_that_are_too_old_go_from_every_file_and_the_others_stay(folder: Folder) -> None:
+    folder()
+    before = rows_of(folder)
+    assert all(any(time < OLDEST for time in before[name]) for name in (PART, CONF, ASIDE, "pexHistoryStream.csv"))
+    folder.env |= DAYS
+    said = folder(moment=LATER).output
+    after = rows_of(folder)
+    limit = stamp(LATER - timedelta(days=1)) or ""
+    assert {name: after[name] for name in before} == {
+        name: [time for time in rows if time >= limit] for name, rows in before.items()
+    }
+    assert "rows from before 2026-11-23T00:01:00 UTC were removed from" in said
+    assert not [name for name in folder.files() if name.endswith(".new")]
+    assert_books_are_right(folder)
+
+
+def assert_books_are_right(folder: Folder, what: str = "") -> None:
+    with sqlite3.connect(folder.data / ".collector" / "ledger.sqlite") as ledger:
+        for resource, name in (("participant", PART), ("conference", CONF)):
+            size, rows = ledger.execute("SELECT bytes, rows FROM resource WHERE name = ?", (resource,)).fetchone()
+            assert (size, rows) == ((folder.data / name).stat().st_size, len(ids(folder, name))), what
+    ledger.close()
+    latest = manifest.latest(folder.data)
+    for name in dated(folder):
+        if name in latest:
+            assert latest[name].sha256 == manifest.measure(folder.data / name).sha256, f"{what}: {name}"
+
+
+def test_once_a_day_is_enough(folder: Folder) -> None:
+    folder.env |= DAYS
+    folder()
+    before = ids(folder)
+    assert "removed" not in folder(moment=NOW + timedelta(hours=12)).output
+    assert ids(folder) == before
+    assert "removed" in folder(moment=NOW + timedelta(hours=24)).output
+    assert len(ids(folder)) < len(before)
+
+
+def test_what_was_removed_is_not_asked_for_again_also_after_a_lost_ledger(folder: Folder) -> None:
+    folder.env |= DAYS
+    folder()
+    before = sorted(ids(folder))
+    for _ in range(2):
+        folder(moment=NOW + timedelta(hours=1))
+        folder(moment=NOW + timedelta(hours=2))
+        assert sorted(ids(folder)) == before
+        shutil.rmtree(folder.data / ".collector")
+
+
+def test_a_first_run_asks_for_nothing_that_would_be_removed(bare: Folder) -> None:
+    bare.env |= DAYS
+    bare()
+    bare(moment=NOW + timedelta(minutes=5))
+    assert min(times(bare, PART)) >= OLDEST
+    assert len(ids(bare)) == 3 * 8
+
+
+def test_status_says_the_oldest_row_and_what_bounds_it(folder: Folder) -> None:
+    folder()
+    assert "Oldest row: not before 2026-11-22T11:00:00 UTC; rows stay" in folder("status").output
+    folder.env |= DAYS | {"DATA_OMIT_COLUMNS": "vendor", "DATA_KEEP_DAYS": "7"}
+    folder(moment=LATER)
+    said = folder("status").output
+    assert "Oldest row: not before 2026-11-23T00:01:00 UTC; rows go after 1 days (DATA_KEEP_HISTORY_DAYS)" in said
+    assert "dated files after 7 (DATA_KEEP_DAYS)" in said
+    assert "Columns that stay empty: vendor" in said
+    assert "everything that the node had from 2026-11-23T00:01:00 to" in said  # what was removed is not covered
+    told = json.loads(folder("status", "--json").output)
+    assert told["kept_from"] == told["complete_since"] == "2026-11-23T00:01:00"
+
+
+def test_nothing_goes_while_the_clocks_disagree(folder: Folder) -> None:
+    folder()
+    before = rows_of(folder)
+    folder.env |= DAYS
+    node = folder.node
+    node.tells_time, node.now = True, NOW
+    try:
+        folder(moment=NOW + timedelta(days=30))
+    finally:
+        node.tells_time, node.now = False, datetime(2030, 1, 1)
+    assert {name: rows_of(folder)[name] for name in before} == before
+
+
+def test_a_file_that_is_open_elsewhere_stays_as_it_is_and_is_tried_a_day_later(folder: Folder) -> None:
+    folder()
+    name = dated(folder)[-1]
+    before = (folder.data / dated(folder)[0]).read_bytes()
+    folder.env |= DAYS
+    said = folder(moment=LATER, fault="EACCES", at=dated(folder)[0]).output
+    assert "stay in a file" in said
+    assert (folder.data / dated(folder)[0]).read_bytes() == before
+    assert min(times(folder, PART)) >= OLDEST
+    folder(moment=LATER + timedelta(days=1))
+    assert times(folder, dated(folder)[0]) == []
+    assert name in dated(folder)
+
+
+def test_a_row_without_a_readable_time_stays_and_is_counted(folder: Folder) -> None:
+    folder()
+    header, *rows = table(folder.data / PART)
+    place = header.index("end_time")
+    rows[0][place], rows[1][place], rows[1][header.index("start_time")] = "23.11.2026 08:00", "", ""
+    rows[2][place] = "2026-11-22T13:00:00+02:00"
+    write(folder.data / PART, [header, *rows])
+    odd = [row[header.index("id")] for row in rows[:3]]
+    folder.env |= DAYS
+    said = folder(moment=LATER).output
+    assert "2 rows have no end_time that can be read" in said
+    assert set(odd[:2]) <= set(ids(folder))
+    assert odd[2] not in ids(folder)
+
+
+@pytest.mark.parametrize(
+    ("end", "stays"),
+    [
+        ("2026-11-23T00:00:00", True),
+        ("2026-11-23T00:00:00.000001", True),
+        ("2026-11-22T23:59:59.999999", False),
+        ("2026-11-23T00:59:00+01:00", False),
+        ("2026-11-23 00:00", True),
+        ("2026-11-22T23:59:59Z", False),
+        ("", True),
+        ("soon", True),
+    ],
+)
+def test_the_limit_is_a_moment(end: str, stays: bool) -> None:
+    change = leaving_out_before("x", ("end_time", "start_time"), parse_time(OLDEST))(["id", "end_time"])  # type: ignore[arg-type]
+    row = ["1", end]
+    assert (change(row) is row) is stays
+
+
+def test_a_file_without_times_is_named() -> None:
+    with pytest.raises(CollectorError, match="x has no column end_time"):
+        leaving_out_before("x", ("end_time",), parse_time(OLDEST))(["id"])  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def old(folder: Folder) -> tuple[Folder, Path, dict[str, list[str]], list[str]]:
+    """A folder with rows that are too old, what becomes of its rows, and the steps of the run that removes them."""
+    folder()
+    folder.env |= DAYS
+    copy = folder.data.parent / "kept"
+    shutil.copytree(folder.data, copy)
+    steps = folder(moment=LATER, fault="EACCES", at=10**9).steps
+    return folder, copy, rows_of(folder), steps
+
+
+def strike(old: tuple[Folder, Path, dict[str, list[str]], list[str]], fault: Fault, kinds: set[str] | None) -> None:
+    folder, copy, after, steps = old
+    reset(folder, copy)
+    before = rows_of(folder)
+    begin = next(number for number, step in enumerate(steps) if "rewriting.sqlite" in step)
+    assert len(steps) - begin > 40
+    for at, step in enumerate(steps[begin:], begin + 1):
+        if kinds and step.split()[0] not in kinds:
+            continue
+        reset(folder, copy)
+        what = f"{fault} at step {at}: {step}"
+        struck = folder(moment=LATER, fault=fault, at=at, code=None)
+        assert struck.code in ((-9,) if fault == "kill" else (0, 1)), f"{what}\n{struck.output}"
+        for name, rows in rows_of(folder).items():
+            assert rows in (before.get(name, []), after.get(name, [])), f"{what}: {name}"
+        folder(moment=LATER + timedelta(days=1 if fault != "kill" else 0))
+        found = rows_of(folder)
+        for name, rows in after.items():
+            limit = stamp(LATER - timedelta(days=fault == "kill")) or ""
+            assert found[name] == [time for time in rows if time >= limit], f"{what}: {name}"
+        assert not [name for name in folder.files() if name.endswith(".new")], what
+        assert_books_are_right(folder, what)
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_step_leaves_each_file_whole(old: tuple[Folder, Path, dict[str, list[str]], list[str]]) -> None:
+    strike(old, "kill", None)
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_each_file_whole(old: tuple[Folder, Path, dict[str, list[str]], list[str]]) -> None:
+    strike(old, "ENOSPC", {"half", "create", "sql", "fsync"})
+
+
+@pytest.mark.slow
+def test_what_is_not_permitted_leaves_each_file_whole(
+    old: tuple[Folder, Path, dict[str, list[str]], list[str]],
+) -> None:
+    strike(old, "EACCES", set(NEEDS_PERMISSION))
+
+
+# Columns that stay empty
+
+
+def test_columns_that_are_left_out_are_never_written(bare: Folder) -> None:
+    bare.env |= {"DATA_OMIT_COLUMNS": "display_name, remote_address rx_codec"}
+    bare()
+    found = bare.rows(PART)
+    assert len(found) == 39
+    assert {row["display_name"] + row["remote_address"] for row in found} == {""}
+    assert all(row["remote_alias"] for row in found)
+    streams = bare.rows("pexHistoryStream.csv")
+    assert {row["rx_codec"] for row in streams} == {""}
+    assert all(row["tx_codec"] for row in streams)
+    everything = b"".join(path.read_bytes() for path in bare.data.rglob("*") if path.is_file())
+    assert b"Mia Berg" not in everything
+
+
+def test_rows_that_wait_follow_a_column_that_is_left_out_later(folder: Folder) -> None:
+    waiting = next((folder.data / ".collector").glob("*-participant.csv"))
+    assert b"Mia Berg" in waiting.read_bytes()
+    folder.env |= {"DATA_OMIT_COLUMNS": "display_name"}
+    folder()
+    rows = folder.rows(dated(folder)[-2])  # the last one is the run's own
+    assert rows
+    assert {row["display_name"] for row in rows} == {""}
+    assert {row["display_name"] for row in folder.rows(PART) if row["id"] in {row["id"] for row in rows}} == {""}
+    assert len(ids(folder)) == len(set(ids(folder))) == 39
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("display_name remote_address", {"display_name", "remote_address"}),
+        ("Display_Name,  call_tag", {"display_name", "call_tag"}),
+        ("a_field_of_a_later_release", {"a_field_of_a_later_release"}),
+    ],
+)
+def test_columns_are_named_by_blanks_or_commas(text: str, columns: set[str]) -> None:
+    assert omitted(text) == columns
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("displayname", "did you mean display_name"),
+        ("remote_adress", "did you mean remote_address"),
+        ("id", "rows are told apart by it"),
+        ("display_name;call_tag", "is not the name of a column"),
+        ("end_time", "cannot stay empty"),
+    ],
+)
+def test_a_slip_is_an_error_and_no_name_in_the_files(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        omitted(text)
+
+
+def test_the_known_columns_are_those_of_the_records() -> None:
+    held = conference()
+    person = participant(held)
+    names = {*held, *person, *media_stream(person)} - {"historic_call_quality", "bucketed_call_quality", "participant"}
+    assert names <= {*KNOWN.split(), *NEEDED}

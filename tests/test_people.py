@@ -1,0 +1,133 @@
+"""Whose rows `erase` and `export` find."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pexip_history.folder.cells import guard
+from pexip_history.folder.people import ADDRESS, ALIAS, CALLED, NAME, OWN, Person, canonical
+
+TEXTS = st.text(
+    st.one_of(st.sampled_from("aA*='+-@;\t\r\n \u00a0\u200bÉe\u0301\"ßſ\u1fb3"), st.characters()), max_size=12
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"),
+    [
+        ("Kari Nordmann", "kari NORDMANN"),
+        ("Kari Nordmann", "  Kari Nordmann\u00a0"),
+        (" Kari Nordmann ", "Kari Nordmann"),
+        ("Kari Nordmann", "\u200eKari Nordmann\u200b"),
+        ("Jürgen Groß", "JÜRGEN GROSS"),
+        ("Zoé", "Zoe\u0301"),
+        ("=1+1", "'=1+1"),
+        ("'=1+1", "=1+1"),
+        ("a\n=b", "a\n'=b"),
+        ("+4722334455", "+4722334455"),
+        ("+4722334455", "'+4722334455"),
+        ("kari*", "Kari Nordmann"),
+        ("*nordmann", "Kari Nordmann"),
+        ("*i*n*", "Kari Nordmann"),
+        ("*", "x"),
+        ("a*a", "aa"),
+        ("=*", "'=1+1"),
+    ],
+)
+def test_a_value_is_found_whatever_hides_it(asked: str, there: str) -> None:
+    assert Person(NAME, asked).is_value(there)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"),
+    [
+        ("Kari", "Kari Nordmann"),
+        ("Kari Nordmann", "Kari  Nordmann"),
+        ("Kari?", "Karin"),
+        ("Kari.*", "Kari Nordmann"),
+        ("a*a", "a"),
+        ("ab*bc", "abc"),
+        ("*x*", "abc"),
+        ("*", ""),
+        ("*", " "),
+        ("*", "'"[:0]),
+    ],
+)
+def test_a_part_or_a_pattern_of_another_language_finds_nobody(asked: str, there: str) -> None:
+    assert not Person(NAME, asked).is_value(there)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u200b"])
+def test_nobody_cannot_be_asked_for(text: str) -> None:
+    with pytest.raises(ValueError, match="give a name"):
+        Person(NAME, text)
+
+
+@settings(deadline=None)
+@given(TEXTS)
+def test_the_formula_guard_never_hides_a_value(text: str) -> None:
+    assert canonical(guard(text)) == canonical(text)
+    assert canonical(canonical(text)) == canonical(text)
+
+
+@settings(deadline=None)
+@given(TEXTS)
+def test_a_value_finds_itself_and_any_case_of_it(text: str) -> None:
+    if canonical(text):
+        for other in (text, guard(text), f" {text}\u00a0", text.casefold(), guard(text.lower())):
+            assert Person(NAME, text).is_value(other)
+
+
+@settings(deadline=None)
+@given(st.lists(TEXTS, min_size=1, max_size=4), st.lists(TEXTS, max_size=4))
+def test_a_star_stands_for_any_text(pieces: list[str], between: list[str]) -> None:
+    pieces = [f"x{piece.replace('*', '')}y" for piece in pieces]
+    filled = pieces[0] + "".join(
+        (between[number] if number < len(between) else "") + piece for number, piece in enumerate(pieces[1:])
+    )
+    if canonical(filled) == filled.casefold() and canonical("*".join(pieces)) == "*".join(pieces).casefold():
+        assert Person(NAME, "*".join(pieces)).is_value(filled)
+
+
+def test_many_stars_are_not_tried_in_every_combination() -> None:
+    assert not Person(NAME, "*a" * 200 + "*b").is_value("a" * 100_000)  # as a pattern it would not end
+
+
+COLUMNS = ["id", "display_name", "remote_alias", "remote_address", "local_alias"]
+
+
+def found(option: str, text: str, *cells: str) -> int:
+    return Person(option, text).finder(COLUMNS)(["1", *cells])
+
+
+def test_the_caller_s_alias_makes_a_row_theirs_and_the_room_s_alias_stays() -> None:
+    row = ("Kari", "kari@example.com", "192.0.2.1", "weekly@example.com")
+    assert found(ALIAS, "KARI@example.com", *row) == OWN
+    assert found(NAME, "kari", *row) == OWN
+    assert found(ADDRESS, "192.0.2.1", *row) == OWN
+    assert found(ALIAS, "192.0.2.1", *row) == 0
+
+
+def test_who_was_called_through_a_gateway_loses_the_called_alias_alone() -> None:
+    row = ("Kari", "kari@example.com", "192.0.2.1", "ola@example.com")
+    assert found(ALIAS, "ola@example.com", *row) == CALLED
+
+
+def test_an_own_alias_in_both_columns_goes_from_both() -> None:
+    row = ("Kari", "kari@example.com", "192.0.2.1", "Kari@Example.com")
+    assert found(ALIAS, "kari@example.com", *row) == OWN + CALLED
+    assert found(NAME, "Kari", *row) == OWN + CALLED
+
+
+def test_short_rows_and_files_without_the_columns_hold_nobody() -> None:
+    assert Person(NAME, "*").finder(COLUMNS)(["1"]) == 0
+    assert Person(NAME, "*").finder(["participant_id", "id"])(["1", "2"]) == 0
+    assert Person(ALIAS, "*").is_of({"local_alias": "x"})
+
+
+def test_a_longer_text_that_holds_the_value_is_told_apart() -> None:
+    assert Person(ALIAS, "kari@example.com").is_in("Room of KARI@example.com")
+    assert not Person(ALIAS, "kari@example.com").is_in("Room of Ola")
+    assert not Person(ALIAS, "*").is_in("Room of Ola")

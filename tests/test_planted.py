@@ -1,0 +1,172 @@
+"""Who can write to the data folder can cause a message and a refused file, and no more.
+
+Each test plants something there and runs every command: none hangs, none takes much memory, none follows a link
+elsewhere, and what collects goes on collecting.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Collector, Outcome, environment_for
+from tests.management_node import ManagementNode, calls
+
+DAY = date(2026, 11, 23)
+FIRST, SECOND = datetime(2026, 11, 24, 0, 0, 30), datetime(2026, 11, 25, 0, 0, 30)
+MB = 1 << 20
+MOST_MEMORY = 400 * MB
+"""Of a process (RLIMIT_DATA): what is above it is a MemoryError, as a container's limit would be its end."""
+COMMANDS = ("status", "health", "report", "check")
+
+CALLS = [list(calls(seed=number, day=DAY + timedelta(days=number), conferences=8)) for number in range(2)]
+AGGREGATE, DATED = "pexHistoryPart.csv", "2026-11-22_00-00-00_pexHistoryStream.csv"
+NAMES = (
+    *(AGGREGATE, DATED, "2026-11-22_00-00-00_pexHistoryConf.csv", "pexHistoryConf.csv.new", "pexHistoryStream.csv"),
+    *("data_collector.log", "report.html", ".collector/lock", ".collector/ledger.sqlite"),
+    *(".collector/ledger.sqlite-journal", ".collector/1-conference.csv", ".collector"),
+)
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[ManagementNode]:
+    with ManagementNode(now=SECOND) as node:
+        for day in CALLS:
+            node.load(day)
+        yield node
+
+
+@pytest.fixture(scope="module")
+def first_run(node: ManagementNode, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("first") / "data"
+    folder.mkdir()
+    collector = Collector(folder, environment_for(node, folder))
+    collector.at(FIRST)
+    assert collector().code == 0
+    return folder
+
+
+@pytest.fixture
+def collector(node: ManagementNode, first_run: Path, tmp_path: Path) -> Collector:
+    """A folder with one good run, and a clock at the second; little memory."""
+    data = tmp_path / "data"
+    shutil.copytree(first_run, data)
+    made = Collector(data, environment_for(node, data) | {"DATA_REPORT": "true", "DATA_CRON_TIME": "5 0 * * *"})
+    made.at(SECOND)
+    start = tmp_path / "clock" / "sitecustomize.py"
+    limit = f"import resource\nresource.setrlimit(resource.RLIMIT_DATA, ({MOST_MEMORY},) * 2)\n"
+    start.write_text(limit + start.read_text())
+    return made
+
+
+def ended(before: str) -> set[str]:
+    return {one["id"] for day in CALLS for _, present in day for one in present if one["end_time"] < before}
+
+
+def says(collector: Collector, *arguments: str) -> Outcome:
+    """What a command says, within a bounded time; it neither crashes nor is killed."""
+    outcome = collector(*arguments, timeout=45)
+    assert outcome.code in (0, 1, 2, 75), outcome.output
+    for word in ("Traceback", "MemoryError", "unexpected"):
+        assert word not in outcome.output, outcome.output
+    return outcome
+
+
+def ids(collector: Collector) -> set[str]:
+    """Whom the dated files of this folder have."""
+    return {row["id"] for path in collector.dated("Part") if path.is_file() for row in collector.rows(path.name)}
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "a named pipe": os.mkfifo,
+    "a link to /dev/zero": lambda path: path.symlink_to("/dev/zero"),
+    "a link elsewhere": lambda path: path.symlink_to(path.parents[2] / "elsewhere"),
+    "a folder": lambda path: (path / "in it").mkdir(parents=True),
+    "a socket": lambda path: bound(path),
+}
+
+
+def bound(path: Path) -> None:
+    os.chdir(path.parent)  # a socket's path may have 108 characters
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+
+
+def plant(path: Path, kind: str) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    KINDS[kind](path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_planted_name_stops_no_command_and_is_named(
+    collector: Collector, node: ManagementNode, tmp_path: Path, name: str, kind: str
+) -> None:
+    if name == ".collector" and kind == "a folder":
+        pytest.skip("it is one")
+    (tmp_path / "elsewhere").write_text("theirs")
+    path = collector.data / name
+    plant(path, kind)
+    before = [says(collector, command) for command in COMMANDS]
+    ran = says(collector, "collect")
+    after = [says(collector, command) for command in ("status", "health")]
+    assert (tmp_path / "elsewhere").read_text() == "theirs"
+    said = "\n".join(outcome.output for outcome in (*before, ran, *after))
+    assert ran.code == 0 or name.rpartition("/")[2] in ran.output, "the run goes well, or names what is in its way"
+    if name in ("data_collector.log", AGGREGATE, ".collector/ledger.sqlite", ".collector/lock", ".collector"):
+        assert name in said
+    if path.is_symlink() or path.exists():  # what is removed is no longer in the way
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if ran.code != 0:
+        assert says(collector, "collect").code == 0
+    assert ids(collector) >= ended("2026-11-24")
+
+
+def append(path: Path, piece: bytes, times: int = 1) -> None:
+    with path.open("ab") as file:
+        for _ in range(times):
+            file.write(piece)
+
+
+BOMBS: dict[str, Callable[[Path], object]] = {
+    "a stray quote": lambda path: (append(path, b'1,"'), append(path, b"a,b,c,d\r\n" * 100_000, 30)),
+    "zeros": lambda path: os.truncate(path, 2 << 30),
+    "a line without end": lambda path: append(path, b"x" * MB, 20),
+    "many cells": lambda path: append(path, b"ab," * MB, 5),
+    "many columns": lambda path: path.write_bytes(b"id,end_time" + b",x" * 3 * MB + b"\r\n" + path.read_bytes()),
+    "UTF-16": lambda path: path.write_bytes(path.read_bytes().decode().encode("utf-16")),
+}
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["", "and the ledger is lost"])
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_what_is_no_row_of_ours_takes_no_memory_and_collecting_goes_on(
+    collector: Collector, node: ManagementNode, bomb: str, lost: bool
+) -> None:
+    path = collector.data / AGGREGATE
+    BOMBS[bomb](path)
+    if lost:
+        shutil.rmtree(collector.data / ".collector")
+    node.extra_fields["participant"] = {"new_field": "x"}
+    try:
+        ran = says(collector, "collect")
+    finally:
+        node.extra_fields.clear()
+    assert ran.code == 0, ran.output
+    assert AGGREGATE in ran.output, "the file is named"
+    assert ids(collector) >= ended("2026-11-25")
+    new = collector.data / AGGREGATE
+    assert new.stat().st_size < 20 * MB
+    assert subprocess.run(["tail", "-c", "2", str(new)], capture_output=True, check=True).stdout == b"\r\n"
+    for command in COMMANDS:
+        says(collector, command)
