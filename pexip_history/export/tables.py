@@ -17,7 +17,8 @@ from pexip_history.history.files import find
 from pexip_history.history.rules import RULES
 from pexip_history.history.schema import NUMBER, TEXT, named
 from pexip_history.history.tables import Table, Take, load
-from pexip_history.report.concurrency import local_times, midnight
+from pexip_history.report.concurrency import local_times
+from pexip_history.report.period import midnight
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
