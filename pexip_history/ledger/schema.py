@@ -132,7 +132,7 @@ def _check_staged(db: sqlite3.Connection) -> None:
             raise Damaged("a file name that is not the ledger's")
 
 
-def _refuse_super_journal(path: Path) -> None:
+def refuse_super_journal(path: Path) -> None:
     """A journal of ours names no other file; SQLite would delete the one that it names. Raises Damaged."""
     with suppress(FileNotFoundError), open(path, "rb", opener=own) as journal:
         if journal.seek(0, os.SEEK_END) >= len(JOURNAL_MAGIC):
@@ -148,7 +148,7 @@ def open_to_write(folder: Path) -> tuple[sqlite3.Connection, int] | None:
     """
     path = folder / NAME
     try:
-        _refuse_super_journal(path.with_name(f"{NAME}-journal"))
+        refuse_super_journal(path.with_name(f"{NAME}-journal"))
     except Damaged:
         return None
     db = connect(path)
