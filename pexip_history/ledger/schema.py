@@ -112,16 +112,17 @@ def version_of(db: sqlite3.Connection, path: Path) -> int:
     if application != APPLICATION_ID:
         raise Damaged("not a ledger")
     # A view, a trigger or a column that is computed would run whatever another wrote into it.
-    if version == SCHEMA_VERSION and sorted(entries, key=str) != _own_entries():
+    if version == SCHEMA_VERSION and sorted(entries, key=str) != entries_of(SCHEMA):
         raise Damaged("tables that are not the ledger's")
     if version < SCHEMA_VERSION and any(kind != "table" and sql for kind, _, sql in entries):
         raise Damaged("more than tables")
     return int(version)
 
 
-def _own_entries() -> list[tuple[str, str, str | None]]:
+def entries_of(schema: str) -> list[tuple[str, str, str | None]]:
+    """What a database has in `sqlite_master` (type, name, SQL) once the schema made its tables."""
     with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(SCHEMA)
+        db.executescript(schema)
         return sorted(db.execute("SELECT type, name, sql FROM sqlite_master"), key=str)
 
 
