@@ -64,10 +64,14 @@ class Deployment(Process):
         self.node, self.forked = node, forked
         self.held: dict[str, Record] = {}
         self.present: dict[str, Record] = {}
-        self.began: datetime | None = None
+        self.since: datetime | None = None  # what ended before is not wanted
         self.away: list[tuple[str, Path]] = []
-        self.taken_by_hand: set[str] = set()  # of conferences before the first window
+        self.taken_by_hand: set[str] = set()  # of conferences before that
         shorten(node)
+
+    def want_since(self, moment: datetime) -> None:
+        """From now on DATA_SINCE is this moment (UTC)."""
+        self.since, self.env["DATA_SINCE"] = moment, f"{moment.isoformat()}Z"
 
     def hold(self, id: str, end: datetime, *left: timedelta, duration: int = 0, shown: bool = True) -> list[str]:
         """Adds a call; the ids of its participants."""
@@ -102,7 +106,6 @@ class Deployment(Process):
     ) -> Outcome:
         """One run at a moment of the node's clock, this machine's being so much ahead of it."""
         self.node.now = moment
-        self.began = self.began or moment.replace(second=0)
         before = len(self.node.requests)
         outcome = self.forked(list(arguments), self.env | env, moment + ahead, fault, at)
         self.asked = self.node.requests[before:]
@@ -117,7 +120,6 @@ class Deployment(Process):
         program = HASTENED.format(start=moment.replace(tzinfo=UTC).timestamp(), rate=rate)
         (folder / "sitecustomize.py").write_text(program)
         self.node.now = moment
-        self.began = self.began or moment
         hurry = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         done = Process.__call__(self, "collect", env=hurry | env, timeout=100)
         return Outcome(done.code, done.output, [])
@@ -152,9 +154,8 @@ class Deployment(Process):
         return [row["id"] for file in self.dated(KINDS[name]) for row in self.rows(file)]
 
     def owed(self) -> dict[str, set[str]]:
-        """The records since collection began: conferences by their end, and those whom they list."""
-        assert self.began
-        since = stamp(self.began - DAY) or ""
+        """All that the node had, or what ended since DATA_SINCE: conferences, and those whom they list."""
+        since = stamp(self.since) or ""
         conferences = {id for id, one in self.held.items() if one["end_time"] >= since} | self.taken_by_hand
         listed = {uri.split("/")[-2] for id in conferences for uri in self.held[id]["participants"]}
         return {CONF: conferences, PART: listed & self.present.keys()}

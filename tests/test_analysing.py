@@ -152,8 +152,12 @@ def test_calls_a_day_are_those_that_the_node_had_by_local_days(collected: Collec
 def test_peaks_are_the_most_that_were_there_at_any_moment(collected: Collected) -> None:
     there = [one for one in collected.participants if one["protocol"] != "API"]
     spans = [(utc(one["start_time"]), utc(one["end_time"]), one["license_count"]) for one in there]
-    for day, most, licenses in by_sql(collected, "Peak concurrent participants and licenses"):
+    answer = by_sql(collected, "Peak concurrent participants and licenses")
+    first, last = (min(spans)[0].astimezone(ZONE).date(), max(end for _, end, _ in spans).astimezone(ZONE).date())
+    assert [day for day, *_ in answer] == [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    for day, most, licenses in answer:
         moments = [moment for span in spans for moment in span[:2] if moment.astimezone(ZONE).date() == day]
+        moments.append(datetime.combine(day, time(), ZONE))  # type: ignore[arg-type]  # some stayed past midnight
         present = [[count for start, end, count in spans if start <= moment < end] for moment in moments]
         assert (most, licenses) == (max(map(len, present)), max(map(sum, present))), day
 

@@ -69,27 +69,33 @@ def test_every_record_of_the_window_is_in_the_dated_file_and_the_aggregate_as_it
     node: ManagementNode, collector: Collector, max_limit: int
 ) -> None:
     day = list(calls(seed=11, day=DAY, conferences=60))
-    node.load(day)
-    node.load(calls(seed=12, day=DAY - timedelta(days=1), conferences=5))
+    older = list(calls(seed=12, day=DAY - timedelta(days=1), conferences=5))
+    node.load(day + older)
     node.load(calls(seed=13, day=DAY + timedelta(days=1), conferences=5))
     node.max_limit = max_limit
     at(node, collector, MIDNIGHT)
     collector.env["DATA_CSV_ESCAPE_FORMULAS"] = "false"
     outcome = collector()
     assert (outcome.code, outcome.stdout) == (0, "")
-    (conferences,), (participants,) = collector.dated("Conf"), collector.dated("Part")
-    assert conferences.name == "2026-11-24_00-00-20_pexHistoryConf.csv"
-    assert participants.name == "2026-11-24_00-00-20_pexHistoryPart.csv"
-    assert_same(collector.rows(conferences), [held for held, _ in day])
+    conferences, participants = collector.dated("Conf"), collector.dated("Part")
+    stems = ["2026-11-24_00-00-20", "2026-11-24_00-00-21"]
+    assert [file.name for file in conferences] == [f"{stem}_pexHistoryConf.csv" for stem in stems]
+    assert [file.name for file in participants] == [f"{stem}_pexHistoryPart.csv" for stem in stems]
+    assert_same(collector.rows(conferences[0]), [held for held, _ in day])
+    assert_same(collector.rows(conferences[1]), [held for held, _ in older])
     # also those who left days before their conference ended, and who left early from one that goes on
-    of_the_day = [one for _, present in day for one in present]
-    extra = [row for row in collector.rows(participants) if row["id"] not in by_id(of_the_day)]
-    assert all("2026-11-23" <= row["end_time"] < "2026-11-24" for row in extra)
-    assert_same([row for row in collector.rows(participants) if row not in extra], of_the_day)
+    of_them = [one for _, present in day + older for one in present]
+    rows = [row for file in participants for row in collector.rows(file)]
+    extra = [row for row in rows if row["id"] not in by_id(of_them)]
+    assert all(row["end_time"] < "2026-11-24" for row in extra)
+    assert_same([row for row in rows if row not in extra], of_them)
+    assert all(row["end_time"] >= "2026-11-23" for row in collector.rows(participants[0]))
     for dated in (conferences, participants):
-        aggregate = collector.data / dated.name.rpartition("_")[2]
-        assert aggregate.read_bytes() == dated.read_bytes()
-        assert dated.read_bytes().count(b"\r\n") >= len(collector.rows(dated)) + 1
+        aggregate = collector.data / dated[0].name.rpartition("_")[2]
+        header, _, behind = dated[1].read_bytes().partition(b"\r\n")
+        assert aggregate.read_bytes() == dated[0].read_bytes() + behind
+        assert dated[0].read_bytes().startswith(header + b"\r\n")
+        assert dated[0].read_bytes().count(b"\r\n") >= len(collector.rows(dated[0])) + 1
     assert node.peak == 1, "one request at a time"
     assert len(node.requests) == len({request.target for request in node.requests}), "nothing asked twice"
 
@@ -157,7 +163,7 @@ def test_the_first_window_is_a_day_and_the_next_starts_where_the_last_ended(
     assert {one["id"] for one in present} <= set(ids(collector, "Part"))
     for kind in ("Conf", "Part"):
         dated = collector.dated(kind)
-        assert len(dated) == len(runs), "a pair a run"
+        assert len(dated) == len(runs) + 1, "a pair a run, and one for what is older than the first run's day"
         rows = [row for file in dated for row in collector.table(file)[1:]]
         assert rows == collector.table(f"pexHistory{kind}.csv")[1:], "the aggregate is the dated files in order"
 
@@ -173,7 +179,7 @@ def test_a_record_that_appears_up_to_an_hour_late_is_collected_by_the_next_run(
     node.add([late], [one])
     at(node, collector, MIDNIGHT + timedelta(hours=6))  # sooner than the node's whole list is read again
     assert collector().code == 0
-    (row,) = collector.rows(collector.dated("Conf")[1])
+    (row,) = collector.rows(collector.dated("Conf")[-1])
     assert row["id"] == late["id"]
     assert ids(collector, "Part").count(one["id"]) == 1
 
@@ -206,7 +212,9 @@ def test_names_and_log_tell_the_zones_time_and_windows_utc(
     assert collector().code == 0
     assert [file.name for file in collector.dated("Conf")] == [f"{stem}_pexHistoryConf.csv"]
     day, _, time = stem.partition("_")
-    assert collector.log().startswith(f"{day} {time.replace('-', ':')} INFO collecting 2026-11-23T00:00:00 to")
+    lines = collector.log().splitlines()
+    assert all(line.startswith(f"{day} {time.replace('-', ':')} INFO ") for line in lines)
+    assert "INFO collecting 2026-11-23T00:00:00 to 2026-11-24T00:00:00 UTC from" in lines[1]
 
 
 def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(
@@ -250,7 +258,9 @@ def test_the_log_has_a_line_when_a_run_starts_and_one_when_it_ends_and_pages_at_
     node.load(calls(seed=5, day=DAY, conferences=10, participants=2))
     at(node, collector, MIDNIGHT)
     outcome = collector()
-    begun, done = collector.log().splitlines()
+    has, begun, *_, done = collector.log().splitlines()
+    oldest = min(held["end_time"] for held, _ in calls(seed=5, day=DAY, conferences=10, participants=2))
+    assert f"INFO the node has 10 conferences, the first of {oldest} UTC; the last day is collected first" in has
     assert begun.endswith(f"INFO collecting 2026-11-23T00:00:00 to 2026-11-24T00:00:00 UTC from {node.address}")
     counts = f"10 conferences, {len(ids(collector, 'Part'))} participants"
     assert re.search(rf"INFO {counts}( \(\d+ late\))?, 0 waiting, \d+\.\d s$", done)
@@ -273,6 +283,7 @@ def test_a_range_by_hand_brings_that_window_and_leaves_the_schedules_own(
     for day in days:
         node.load(calls(seed=6, day=day, conferences=6))
     at(node, collector, MIDNIGHT)
+    collector.env["DATA_SINCE"] = "2026-11-23"
     assert collector().code == 0
     assert collector("--from", "2026-11-20", "--to", "2026-11-21T12:00").code == 0
     at(node, collector, MIDNIGHT + timedelta(days=1))
@@ -345,8 +356,8 @@ def test_a_field_that_is_new_becomes_a_last_column_and_one_that_goes_stays_empty
     at(node, collector, MIDNIGHT + timedelta(days=1))
     assert collector().code == 0
     assert collector.table("pexHistoryPart.csv")[0] == [*old, "bandwidth_class"]
-    first, second = collector.dated("Part")
-    new = {row["id"] for row in collector.rows(second)}
+    first, *_, last = collector.dated("Part")
+    new = {row["id"] for row in collector.rows(last)}
     assert new
     sent = {
         one["id"]: one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -18,9 +19,10 @@ from pexip_history.archive import manifest
 from pexip_history.archive.journal import open_journal
 
 from .conftest import environment_for
-from .forked_collector import MEMORY, NEEDS_PERMISSION, Fault, ForkedCollector, Outcome
+from .forked_collector import MEMORY, NEEDS_PERMISSION, PROGRAM, Fault, ForkedCollector, Outcome
 from .management_node import ManagementNode, conference, media_stream, participant
 from .management_node.calls import stamp
+from .power_cut import Disk, Recording, image_of, lay_out, record
 
 NOW = datetime(2026, 11, 24)
 ALIAS, NAME, ADDRESS = "sip:mia.berg@example.com", "Mia Berg-Lie", "203.0.113.77"
@@ -255,11 +257,15 @@ def test_the_log_gets_one_line_without_a_name(folder: Folder) -> None:
 def test_what_cannot_be_reached_is_named(folder: Folder) -> None:
     (folder.data / "copy of mia.xlsx").write_bytes(b"PK")
     (folder.data / f"{PART}.set-aside-2026-11-21_00-00-00").write_text(f"{NAME},without a header\n")
+    os.mkfifo(folder.data / f"{PART}.set-aside-2026-11-22_00-00-00")
+    (folder.data / "parquet" / "participants" / "2026-11-22_00-00-00.parquet").write_bytes(b"PAR1")
     (folder.data / "report.html").write_text(f"<p>Room of {ALIAS}</p>")
     (folder.data / "report-2026-10.html").write_text("<p>Weekly</p>")
     said = folder.erase().output
     assert "copy of mia.xlsx" in said
     assert f"{PART}.set-aside-2026-11-21_00-00-00: it has no header" in said
+    assert f"{PART}.set-aside-2026-11-22_00-00-00: " in said
+    assert "parquet/participants/2026-11-22_00-00-00.parquet: " in said
     assert "report.html still shows" in said
     assert "report-2026-10.html" not in said
     assert "backups" in said
@@ -407,6 +413,26 @@ def test_a_step_that_is_not_permitted_leaves_each_file_whole(
     kept: tuple[Folder, Path, dict[str, bytes], list[str]],
 ) -> None:
     strike_at_each(kept, "EACCES", set(NEEDS_PERMISSION))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace; on Debian: apt-get install strace")
+@pytest.mark.parametrize("again", [[], ["erase", "--alias", ALIAS, "--yes"]], ids=["a run", "erase"])
+def test_a_power_cut_leaves_each_file_whole_and_is_gone_on_with(folder: Folder, again: list[str]) -> None:
+    shutil.rmtree(folder.data / "parquet")
+    before = image_of(folder.data)
+    env = environment_for(folder.node, folder.data) | folder.env
+    ops = record(PROGRAM, folder.data, env, NOW, ["erase", "--alias", ALIAS, "--yes"])
+    disk, after = Disk(before), folder.files()
+    for op in ops:
+        disk.do(op)
+    assert disk.after_cut({}) == image_of(folder.data)
+    recording = Recording("erase", env, NOW, before, ops, ({}, {}), set())
+    cuts = list(recording.folders(None, set()))
+    assert len(cuts) > 40
+    for how, image in cuts:
+        lay_out(image, folder.data)
+        assert_gone_on_with(folder, after, how, again)
 
 
 def test_many_rows_are_looked_up_in_the_journal_s_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import signal
 import sqlite3
@@ -177,19 +178,51 @@ def test_participants_that_come_late_are_asked_for_again_and_only_they_are_new(
     assert sorted(collection.ids(PART)) == sorted(one["id"] for one in present)
 
 
-def test_participants_that_the_node_forgot_are_named_in_the_log_once(collection: Collection) -> None:
+def lost(collection: Collection) -> tuple[int, int]:
+    """How many participants status calls lost, and how many are asked for."""
+    told = json.loads(collection.run(MIDNIGHT, "status", "--json").output)
+    return told["lost"], told["expected"]
+
+
+def test_participants_that_are_gone_count_as_lost_at_once_and_are_named_once(collection: Collection) -> None:
+    """Gone: the node answers 404 at their own addresses."""
     held, present = call(MIDNIGHT - MINUTE, 30 * HOUR, 40 * HOUR)
     collection.node.add([held], present)
-    collection.node.hidden = {one["id"] for one in present}
-    collection.run(MIDNIGHT)
-    collection.node.delete(held["id"], *collection.node.hidden)
-    said = collection.run(MIDNIGHT + HOUR).output
+    collection.node.delete(*(one["id"] for one in present))
+    said = collection.run(MIDNIGHT).output
     assert f"2 participants of conference {held['id']} are gone" in said
-    assert "gone" not in collection.run(MIDNIGHT + 2 * HOUR).output
+    assert lost(collection) == (2, 0)
+    for hour in (1, 2, 30, 60, 200):
+        assert "gone" not in collection.run(MIDNIGHT + hour * HOUR).output
+    assert lost(collection) == (2, 0)
+
+
+def test_a_participant_that_was_gone_is_asked_for_once_a_day_for_a_week(collection: Collection) -> None:
+    held, (one,) = call(MIDNIGHT - MINUTE, 30 * HOUR)
+    collection.node.add([held], [one])
+    collection.node.delete(one["id"])
+    asked = []
+    for hour in range(0, 20 * 24, 6):
+        collection.node.requests.clear()
+        collection.run(MIDNIGHT + hour * HOUR)
+        asked += [hour for request in collection.node.requests if one["id"] in request.path]
+    assert asked == [day * 24 for day in range(7)]
+
+
+def test_a_participant_that_comes_after_all_is_taken_and_no_longer_lost(collection: Collection) -> None:
+    held, (one,) = call(MIDNIGHT - MINUTE, 30 * HOUR)
+    collection.node.add([held], [one])
+    collection.node.hidden = {one["id"]}
+    collection.run(MIDNIGHT)
+    assert lost(collection) == (1, 0)
+    collection.node.hidden = set()
+    collection.run(MIDNIGHT + 5 * 24 * HOUR)
+    assert collection.ids(PART) == [one["id"]]
+    assert lost(collection) == (0, 0)
 
 
 @pytest.mark.parametrize("ordering", [("end_time",), ()])
-@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4, 5])
 def test_rows_that_move_while_they_are_read_are_not_lost(
     collection: Collection, nth: int, ordering: tuple[str, ...]
 ) -> None:

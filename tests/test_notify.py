@@ -463,7 +463,7 @@ def test_a_ping_url_is_an_address_or_a_problem_that_does_not_show_it(url: str, v
     if valid:
         assert ping_url(url) == url
         return
-    with pytest.raises(ValueError, match="is no http or https address") as caught:
+    with pytest.raises(ValueError, match="is not an http or https URL") as caught:
         ping_url(url)
     assert SECRET not in str(caught.value)
 

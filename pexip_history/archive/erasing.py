@@ -76,11 +76,15 @@ class Found:
 
 @dataclass
 class Emptied:
-    """What an erasing did: rows and files; `waits` says of each file that could not be rewritten why."""
+    """What an erasing did: rows and files.
+
+    `waits` says of each file that could not be rewritten now why; `unreadable`, of each that never can be.
+    """
 
     rows: int = 0
     files: int = 0
     waits: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
 # Finding
@@ -94,7 +98,7 @@ def find(data: Path, person: Person, journal: Journal, tell: Callable[[str], Non
         try:
             with _cells_of(holding) as (columns, rows):
                 _look(holding, columns, rows, person, journal, found)
-        except CollectorError as error:
+        except (CollectorError, PermissionError) as error:
             found.unreadable.append(f"{holding.name}: {error}")
     found.files = [file for file in found.files if file.rows]
     return found
@@ -173,7 +177,7 @@ def go_on(archive: Archive, ledger: Ledger, journal: Journal) -> Emptied:
         except (OSError, Moved) as error:
             done.waits.append(explain(error, archive.data))
         except CollectorError as error:
-            log.debug("%s", error)  # a file that nobody can look into, as finding has said
+            done.unreadable.append(f"{holding.name}: {error}")
         else:
             done.rows, done.files = done.rows + rows, done.files + bool(rows)
     note_rewritten(archive.data, journal)
@@ -223,7 +227,7 @@ def _empty_parquet(holding: Holding, journal: Journal) -> int:
 
 
 def resume(archive: Archive, ledger: Ledger) -> Emptied | None:
-    """Go on with an erasure that was cut, and say so in the log; None where there is none.
+    """Go on with an erasure that was cut, and say so in the log; None where there is none, or what there is is no use.
 
     For a run, behind publishing. Raises OSError, sqlite3.Error.
     """
@@ -231,9 +235,15 @@ def resume(archive: Archive, ledger: Ledger) -> Emptied | None:
     settle_rewriting(ledger, archive.aggregate)
     if not exists(archive.folder):
         return None
-    with open_journal(archive.folder) as journal:
-        pending = journal.rows()
-        done = go_on(archive, ledger, journal)
+    try:
+        with open_journal(archive.folder) as journal:
+            pending = journal.rows()
+            done = go_on(archive, ledger, journal)
+    except CollectorError as error:  # something else has its name
+        log.warning("an erasure that was cut cannot go on: %s", error)
+        return None
+    for reason in done.unreadable:
+        log.warning("an erasure left out a file, look into it yourself: %s", reason)
     for reason in done.waits:
         log.warning("an erasure waits for a file: %s; the next run or `erase` goes on", reason)
     if pending and not done.waits:

@@ -13,9 +13,10 @@ from pathlib import Path
 from pexip_history.archive import manifest
 from pexip_history.archive.editing import Changing, Edited, edit
 from pexip_history.archive.holdings import AGGREGATE, DATED_FILE, Holding
-from pexip_history.folder.opening import refuse_other_kinds
+from pexip_history.errors import CollectorError
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.rewritten import begin_rewriting, settle_rewriting
+from pexip_history.ledger.schema import Damaged, connect, entries_of, refuse_super_journal
 
 NAME = "rewriting.sqlite"
 SCHEMA = """
@@ -91,15 +92,13 @@ def exists(folder: Path) -> bool:
 
 @contextmanager
 def open_journal(folder: Path) -> Iterator[Journal]:
-    """The journal in `.collector`; it is removed at the end where nothing is left in it. Raises sqlite3.Error."""
+    """The journal in `.collector`; it is removed at the end where nothing is left in it.
+
+    Raises CollectorError where something else is there, sqlite3.Error.
+    """
     path = folder / NAME
-    for name in (path, path.with_name(f"{NAME}-journal")):
-        refuse_other_kinds(name)
-    db = sqlite3.connect(path, isolation_level=None)
+    db = _opened(path)
     try:
-        db.executescript(
-            f"PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; PRAGMA secure_delete = ON; {SCHEMA}"
-        )
         journal = Journal(db)
         yield journal
         empty = not journal.rows() and not journal.rewritten()
@@ -107,6 +106,31 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         db.close()
     if empty:
         path.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Raises what `open_journal` does."""
+    try:
+        refuse_super_journal(path.with_name(f"{path.name}-journal"))
+        db = connect(path)
+        try:
+            # A view or a trigger would run whatever another wrote into it.
+            found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+            if found and sorted(found, key=str) != entries_of(SCHEMA):
+                raise Damaged("tables that are not an erasure's")
+            db.executescript(
+                f"PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; PRAGMA secure_delete = ON; {SCHEMA}"
+            )
+        except BaseException:
+            db.close()
+            raise
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise CollectorError(
+            f"{path} is damaged ({error}); remove it, and start the erasure that it is of again"
+        ) from None
+    return db
 
 
 @contextmanager

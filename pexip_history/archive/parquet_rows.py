@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 FOLDER = "parquet"
-LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": 1}
+LIMITS: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": "256MB",
+    "threads": 1,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+GROUP = 16_384
+"""Rows of a row group: it is held in memory until it is whole, and a row with its streams can have kilobytes."""
 ROWS = 1000
 """Fetched at once."""
 
@@ -41,14 +48,14 @@ def key_of(path: Path) -> str:
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[tuple[DuckDBPyConnection, str, list[str]]]:
-    """A connection, the table's name in SQL, and its columns. Raises Unreadable, NotAFile, OSError."""
+def open_parquet(path: Path) -> Iterator[tuple[DuckDBPyConnection, str, dict[str, str]]]:
+    """A connection, the table's name in SQL, and its columns with their types. Raises Unreadable, NotAFile, OSError."""
     import duckdb
 
     with open(path, "rb", opener=own) as file, duckdb.connect(config=LIMITS) as db:
         try:
             table = f"read_parquet('/proc/self/fd/{file.fileno()}')"
-            columns = [str(row[0]) for row in db.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()]
+            columns = {row[0]: row[1] for row in db.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
             yield db, table, columns
         except duckdb.Error as error:
             raise Unreadable(f"{path.name} cannot be read ({str(error).splitlines()[0]})") from None
@@ -62,14 +69,8 @@ def parquet_cells(path: Path, wanted: Sequence[str]) -> tuple[list[str], Iterato
     def rows() -> Iterator[list[str]]:
         if not there:
             return
-        with open_parquet(path) as (db, table, _):
-            # A time becomes text as the node writes it.
-            cells = ", ".join(
-                f"replace(coalesce({_quoted(name)}::VARCHAR, ''), ' ', 'T')"
-                if name.endswith("_time")
-                else f"coalesce({_quoted(name)}::VARCHAR, '')"
-                for name in there
-            )
+        with open_parquet(path) as (db, table, columns):
+            cells = ", ".join(_text(name, kind) for name in there for kind in [columns[name]])
             found = db.execute(f"SELECT {cells} FROM {table}")
             while some := found.fetchmany(ROWS):
                 yield from map(list, some)
@@ -80,7 +81,7 @@ def parquet_cells(path: Path, wanted: Sequence[str]) -> tuple[list[str], Iterato
 def empty_cells(path: Path, cells: dict[str, list[str]]) -> int:
     """Empty columns in the rows with these ids: by column. How many rows were changed. Raises what `_rewrite` does."""
 
-    def query(db: DuckDBPyConnection, table: str, columns: Sequence[str]) -> tuple[str, int]:
+    def query(db: DuckDBPyConnection, table: str, columns: Mapping[str, str]) -> tuple[str, int]:
         key, replaced, changed = _quoted(key_of(path)), [], []
         for number, (name, ids) in enumerate(cells.items()):
             if name in columns and key_of(path) in columns:
@@ -99,8 +100,8 @@ def empty_cells(path: Path, cells: dict[str, list[str]]) -> int:
 def leave_out_before(path: Path, moment: str, times: Sequence[str]) -> int:
     """Leave out the rows of which the first of these times that they have lies before the moment; how many."""
 
-    def query(db: DuckDBPyConnection, table: str, columns: Sequence[str]) -> tuple[str, int]:
-        there = [f"TRY_CAST({_quoted(name)} AS TIMESTAMP)" for name in times if name in columns]
+    def query(db: DuckDBPyConnection, table: str, columns: Mapping[str, str]) -> tuple[str, int]:
+        there = [_time(name, columns[name]) for name in times if name in columns]
         if not there:
             return "", 0
         old = f"coalesce(coalesce({', '.join(there)}) < TIMESTAMP '{moment}', false)"
@@ -109,7 +110,7 @@ def leave_out_before(path: Path, moment: str, times: Sequence[str]) -> int:
     return _rewrite(path, query)
 
 
-def _rewrite(path: Path, query: Callable[[DuckDBPyConnection, str, Sequence[str]], tuple[str, int]]) -> int:
+def _rewrite(path: Path, query: Callable[[DuckDBPyConnection, str, Mapping[str, str]], tuple[str, int]]) -> int:
     """Raises Unreadable, NotAFile, OSError; the file is as it was then."""
     with open_parquet(path) as (db, table, columns):
         sql, count = query(db, table, columns)
@@ -124,9 +125,8 @@ def _copy(db: DuckDBPyConnection, sql: str, target: IO[bytes]) -> None:
     import duckdb
 
     try:
-        db.execute(
-            f"COPY ({sql}) TO '/proc/self/fd/{target.fileno()}' (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
-        )
+        options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP}, USE_TMP_FILE false"
+        db.execute(f"COPY ({sql}) TO '/proc/self/fd/{target.fileno()}' ({options})")
     except duckdb.IOException as error:
         raise OSError(28 if "space" in str(error) else 5, str(error).splitlines()[0], target.name) from None
 
@@ -134,6 +134,19 @@ def _copy(db: DuckDBPyConnection, sql: str, target: IO[bytes]) -> None:
 def _one(db: DuckDBPyConnection, sql: str) -> int:
     row = db.execute(sql).fetchone()
     return int(row[0]) if row else 0
+
+
+def _time(name: str, kind: str) -> str:
+    """As a time in UTC without a zone. To cast an instant to one would take the zone of the process."""
+    of = _quoted(name)
+    return f"make_timestamp(epoch_us({of}))" if kind.startswith("TIMESTAMP") else f"TRY_CAST({of} AS TIMESTAMP)"
+
+
+def _text(name: str, kind: str) -> str:
+    """As text; a time as the node writes it; empty where there is none."""
+    if kind.startswith("TIMESTAMP"):
+        return f"coalesce(replace({_time(name, kind)}::VARCHAR, ' ', 'T'), '')"
+    return f"coalesce({_quoted(name)}::VARCHAR, '')"
 
 
 def _quoted(name: str) -> str:

@@ -21,7 +21,7 @@ from pexip_history.history.schema import named
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MEMORY = "192MB"
+MEMORY = "160MB"
 """For DuckDB; the rest of what an export takes is Python's."""
 
 

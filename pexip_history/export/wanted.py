@@ -12,7 +12,7 @@ from pexip_history.errors import CollectorError
 from pexip_history.export.choices import QUALITIES
 from pexip_history.folder.people import FIELD, LOCAL, Person
 from pexip_history.history.schema import quoted
-from pexip_history.report.concurrency import midnight
+from pexip_history.report.period import midnight
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,26 @@ def database(folder: Path, memory: str = MEMORY) -> Iterator[DuckDBPyConnection]
         db.execute("SET GLOBAL TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false")
         db.execute("SET lock_configuration = true")
         yield db
+
+
+@contextmanager
+def told(db: DuckDBPyConnection, progress: Callable[[str], None], what: str) -> Iterator[None]:
+    """Tells what is done, and while that takes longer than a second how far it is; then from a thread."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            if (percent := db.query_progress()) > 0:
+                progress(f"{what}, {percent:.0f} %")
+
+    progress(what)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def clear(paths: Iterable[Path]) -> None:

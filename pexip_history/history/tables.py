@@ -6,14 +6,13 @@ quoted text, and a display name of some lines can be made to look like rows.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pexip_history.errors import CollectorError, printable
+from pexip_history.history.database import told
 from pexip_history.history.files import LONGEST, PIECE, File, Remark, as_utf8, find, opened, pieces
 from pexip_history.history.schema import TEXT, TIME, named, quoted, type_of, unreadable, value
 from pexip_history.resources import BY_NAME
@@ -34,11 +33,15 @@ each column of `Table.typed` whose cell holds what is no value of its type."""
 
 @dataclass(frozen=True)
 class Take:
-    """A column that is wanted: the files' column, the SQL around its value, and the type if that makes another."""
+    """A column that is wanted: the files' column, the SQL around its value, and the type if that makes another.
+
+    `plain`: the text as it stands, where no formula can be; of another type no count of what cannot be read.
+    """
 
     source: str
     around: str = "{}"
     kind: str = ""
+    plain: bool = False
 
     @property
     def type(self) -> str:
@@ -70,7 +73,7 @@ class Table:
     @property
     def typed(self) -> list[str]:
         """The columns whose cells are no text, in the order of the bits of _unread."""
-        return [name for name, take in self.columns.items() if type_of(take.source) != TEXT]
+        return [name for name, take in self.columns.items() if type_of(take.source) != TEXT and not take.plain]
 
     @property
     def missing(self) -> int:
@@ -156,32 +159,15 @@ def _size(files: Sequence[File]) -> float:
     return sum(file.path.stat().st_size for file in files if file.path.exists()) / 1e6
 
 
-@contextmanager
-def told(db: DuckDBPyConnection, progress: Callable[[str], None], what: str) -> Iterator[None]:
-    """Tells what is done, and while that takes longer than a second how far it is; then from a thread."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(1):
-            if (percent := db.query_progress()) > 0:
-                progress(f"{what}, {percent:.0f} %")
-
-    progress(what)
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
-
-
 def _read(db: DuckDBPyConnection, table: Table, files: Sequence[File], folder: Path) -> None:
     """Files of one header, strictly as the collector writes them; where that fails each by itself."""
-    from duckdb import DataError, InvalidInputException
+    from duckdb import DataError, InvalidInputException, OutOfMemoryException
 
     try:
         _insert(db, table, files, folder)
+        return
+    except OutOfMemoryException:
+        _insert(db, table, files, folder, cut=True)
         return
     except (InvalidInputException, DataError, CollectorError, FileNotFoundError) as error:
         if len(files) > 1:
@@ -223,19 +209,26 @@ def _read_edited(db: DuckDBPyConnection, table: Table, file: File, folder: Path)
 
 
 def _insert(
-    db: DuckDBPyConnection, table: Table, files: Sequence[File], folder: Path, *, tolerant: bool = False
+    db: DuckDBPyConnection,
+    table: Table,
+    files: Sequence[File],
+    folder: Path,
+    *,
+    tolerant: bool = False,
+    cut: bool = False,
 ) -> list[int]:
     """Read files of one header into the table, all or none; the lines that were refused, which is none unless tolerant.
 
+    Where they are large and have long texts, and with `cut`, a piece at a time.
     Raises NotAFile, FileNotFoundError, duckdb.InvalidInputException and duckdb.DataError where a file is not as wanted.
     """
     header, place = files[0].header, len(table.files)
     there = {name for name, take in table.columns.items() if take.source in header}
     nested = any(table.columns[name].source in NESTED for name in there)
-    large = nested and not tolerant and _size(files) > 2 * PIECE / 1e6
+    cut = cut or (nested and not tolerant and _size(files) > 2 * PIECE / 1e6)
     db.execute("BEGIN")
     try:
-        if large:
+        if cut:
             for number, file in enumerate(files):
                 for first, piece in enumerate(pieces(file, folder)):
                     _copy(db, table, [piece], place + number, header=not first)
@@ -281,7 +274,8 @@ def _select(table: Table, header: Sequence[str], paths: Sequence[str], place: in
         if not (cell := cells.get(take.source)):
             values.append("NULL")
             continue
-        values.append(take.around.format(value(take.source, cell)))
+        text = take.plain and type_of(take.source) == TEXT
+        values.append(take.around.format(cell if text else value(take.source, cell)))
         if name in place_of:
             bits.append(f"CASE WHEN {unreadable(take.source, cell)} THEN {1 << place_of[name]} ELSE 0 END")
     key = [cells.get(name, "NULL") for name in BY_NAME[table.resource].key]

@@ -77,7 +77,7 @@ def know_rows(ledger: Ledger, resource: str, rows: Iterable[Mapping[str, str]], 
                 continue
             own = belongs_to(resource, record, row.get("conference"))
             count += db.execute(f"INSERT OR IGNORE INTO {resource} VALUES (?, ?)", (record, own)).rowcount
-            if own:
+            if resource == "conference":  # that of a participant may be yet to end: `forget` gives it longer
                 db.execute("INSERT OR IGNORE INTO kept VALUES (?, ?)", (own, until))
             ended = row.get(time, "")[:26]
             if is_time(ended):

@@ -93,10 +93,13 @@ def _say_done(found: Found, done: Emptied) -> int:
         log.info("erased: %d rows in %d files%s", done.rows, done.files, span)
     for reason in done.waits:
         log.warning("an erasure waits for a file: %s", reason)
+    left_out = [reason for reason in done.unreadable if reason not in found.unreadable]
+    for reason in left_out:
+        log.warning("an erasure left out a file, look into it yourself: %s", reason)
     if done.waits:
         log.warning("the erasure is not finished; the next run or `erase` goes on with what is left")
         return FAILED
-    return DONE
+    return FAILED if left_out else DONE
 
 
 def _say_found(data: Path, found: Found, rows: int, person: Person) -> None:

@@ -44,13 +44,13 @@ class Pings:
             from uuid import uuid4
 
             self._id = str(uuid4())
-            post = _poster(self.url)
+            post = Poster(self.url)
             self._started = _in_background(lambda: post("/start", "", self._id, self._over))
 
     def end(self, good: bool, text: str) -> str | None:
         """Say how it went; why that could not be said, None where it could. Takes up to half a minute."""
         url = self.url or ""
-        post, known = _poster(url), None
+        post, known = Poster(url), None
         if self._started:
             self._over.set()  # one that came after the end would begin another run
             with suppress(TimeoutError):
@@ -87,7 +87,7 @@ def try_all(settings: Settings) -> list[tuple[str, bool, str]]:
     """Send a test to all who are set: the label, whether it was taken, a sentence. A check's state stays as it is."""
     until, jobs = _deadline(), list[Job]()
     if url := settings.ping_url:
-        jobs.append((_ping_label(url), lambda: _poster(url)("/log", "a test of collector.py check --notify", None)))
+        jobs.append((_ping_label(url), lambda: Poster(url)("/log", "a test of collector.py check --notify", None)))
     text = "This is a test of collector.py check --notify. Nothing is wrong."
     jobs += _messages(settings, Message(f"{settings.address}: a test", text), True)
     return [(label, why is None, why or "the test was taken") for label, why in _all(jobs, until)]
@@ -138,33 +138,42 @@ def _warn(jobs: Sequence[Job], until: float) -> None:
             log.warning("%s was not told how the run went: %s", label, why)
 
 
-def _poster(url: str) -> Callable[..., str | None]:
+class Poster:
     """Posts a text to the URL with a suffix, three times at most; why it was not taken, None where it was.
 
-    HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE (without it: the authorities that come with requests) are read here:
-    a run beside it takes variables out of the environment.
+    HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE (without it: the authorities that come with requests) are read as it
+    is made: a run beside it takes variables out of the environment.
     """
-    import requests
 
-    split = urlsplit(url)
-    proxies = requests.utils.get_environ_proxies(url)
-    verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+    def __init__(self, url: str) -> None:
+        import requests
 
-    def once(address: str, body: bytes) -> tuple[str | None, bool]:
+        self.split = urlsplit(url)
+        self.proxies = requests.utils.get_environ_proxies(url)
+        self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+
+    def __call__(self, suffix: str, text: str, run_id: str | None, over: threading.Event | None = None) -> str | None:
+        query = "&".join(part for part in (self.split.query, run_id and f"rid={run_id}") if part)
+        path = self.split.path.rstrip("/") + suffix
+        address = self.split._replace(path=path, query=query, fragment="").geturl()
+        body = "\n".join(map(printable, text.splitlines())).encode(errors="backslashreplace")
+        over = over or threading.Event()
+        for left in reversed(range(TRIES)):
+            why, passing = self._once(address, body)
+            if not (passing and left) or over.wait(PAUSE):
+                break
+        return why
+
+    def _once(self, address: str, body: bytes) -> tuple[str | None, bool]:
         """Why it was not taken, and whether that may pass."""
+        import requests
+
+        headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "pexip-history-collector"}
+        how = {"timeout": PER_REQUEST, "verify": self.verify, "allow_redirects": False, "stream": True}
         with requests.Session() as session:
-            session.trust_env, session.proxies = False, proxies
-            headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "pexip-history-collector"}
+            session.trust_env, session.proxies = False, self.proxies
             try:
-                answer = session.post(
-                    address,
-                    body,
-                    headers=headers,
-                    timeout=PER_REQUEST,
-                    verify=verify,
-                    allow_redirects=False,
-                    stream=True,
-                )
+                answer = session.post(address, body, headers=headers, **how)  # type: ignore[arg-type]
                 said = answer.raw.read(100) if answer.ok else b""
             except (requests.RequestException, OSError, ValueError) as error:
                 return _why(repr(error)), True
@@ -174,19 +183,6 @@ def _poster(url: str) -> Callable[..., str | None]:
             code = 404 if answer.status_code == 200 else answer.status_code
             return f"it answered {code}{hint}", code >= 500
         return None, False
-
-    def post(suffix: str, text: str, run_id: str | None, over: threading.Event | None = None) -> str | None:
-        query = "&".join(part for part in (split.query, run_id and f"rid={run_id}") if part)
-        address = split._replace(path=split.path.rstrip("/") + suffix, query=query, fragment="").geturl()
-        body = "\n".join(map(printable, text.splitlines())).encode(errors="backslashreplace")
-        over = over or threading.Event()
-        for left in reversed(range(TRIES)):
-            why, passing = once(address, body)
-            if not (passing and left) or over.wait(PAUSE):
-                break
-        return why
-
-    return post
 
 
 def _messages(settings: Settings, message: Message, good: bool) -> list[Job]:

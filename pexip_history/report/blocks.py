@@ -25,6 +25,11 @@ class Table:
     folded: bool = False
     """Shown on a click: a picture beside it says the same."""
 
+    @property
+    def wide(self) -> bool:
+        """Whether a telephone shows it by scrolling."""
+        return len(self.head) > 3
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -85,13 +90,21 @@ def span_text(since: date, span: str) -> str:
     )
 
 
-def span_cell(since: date, span: str) -> str:
-    """The same in a table: sortable, and with the weekday where it tells something."""
-    return {
+def span_cell(since: date, span: str, covered: float = 1) -> str:
+    """The same in a table: sortable, with the weekday where it tells something; and how much of it is covered."""
+    name = {
         "day": f"{since} {since:%a}",
         "week": f"{since} (week {since.isocalendar().week})",
         "month": f"{since:%Y-%m}",
     }.get(span, f"{since:%Y}")
+    return name if covered == 1 else f"{name}, {share(covered)} covered"
+
+
+def share(part: float) -> str:
+    """Of one; never 100 % for less, nor 0 % for more than nothing."""
+    if part in (0, 1):
+        return "not" if not part else "wholly"
+    return f"{min(max(part * 100, 0.1), 99.9):.{0 if 1 <= part * 100 <= 99 else 1}f} %"
 
 
 def clock(seconds: float) -> str:
@@ -117,9 +130,16 @@ def percent(part: float, whole: float) -> str:
     return f"{part / whole * 100:.1f} %" if whole else "–"
 
 
+def rate(part: int, whole: int, least: int) -> str:
+    """A share in percent, but in numbers where there are too few: 1 of 1 is not 100.0 %."""
+    return percent(part, whole) if whole >= least or not whole else f"{part} of {whole}"
+
+
 def change(now: float, before: float) -> str:
-    """Against the period before, in words."""
+    """Against the previous period, in words; of the exact values."""
     if not before:
-        return "none in the period before" if now else ""
+        return "none in the previous period" if now else ""
     difference = (now - before) / before * 100
-    return f"{difference:+.0f} % against the period before" if abs(difference) >= 0.5 else "as in the period before"
+    if now == before:
+        return "as in the previous period"
+    return f"{difference:+,.1f} % against the previous period"

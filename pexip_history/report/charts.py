@@ -37,15 +37,18 @@ def columns(
     unit: str,
     *,
     share: bool = False,
+    gaps: Sequence[bool] = (),
+    pale: Sequence[bool] = (),
 ) -> Markup:
     """A column for each label, its series (a style's class, and values) stacked.
 
-    `share`: the values are parts of 100. `unit` follows a number in what a pointer is shown.
+    `share`: the values are parts of 100. `unit` follows a number in what a pointer is shown. `gaps` are the places
+    that are hatched, since not all of them is covered, `pale` those of few values, drawn lighter.
     """
     sums = [sum(values) for values in zip(*(values for _, values in series), strict=True)]
     top, step = (100.0, 25.0) if share else _scale(max(sums, default=0))
-    parts = [_grid(top, step, "%" if share else "")]
     width = 100 / max(1, len(labels))
+    parts = [_patterns(words), _grid(top, step, "%" if share else ""), _hatched(words, gaps, labels, width)]
     best = sums.index(max(sums)) if sums and not share and len(series) == 1 and max(sums) > 0 else None
     for place, label in enumerate(labels):
         base = 0.0
@@ -58,15 +61,15 @@ def columns(
             shown = f"{value:.1f} %" if share else f"{value:,.0f}"
             hint = Markup("<title>{}: {} {}</title>").format(label, shown, unit)
             parts.append(
-                Markup('<rect class="{}" x="{}%" y="{}" width="{}%" height="{}">{}</rect>').format(
-                    f"{kind} most" if place == best else kind,
-                    _short(place * width + width * 0.1),
-                    _short(y),
-                    _short(width * 0.8),
-                    _short(height),
+                _rect(
+                    f"{kind} most" if place == best else f"{kind} few" if pale and pale[place] else kind,
+                    (place * width + width * 0.1, y, width * 0.8, height),
                     hint,
                 )
             )
+            if kind == "terrible":  # told apart without its colour too
+                striped = (place * width + width * 0.1, y, width * 0.8, height)
+                parts.append(_rect("", striped, hint, f"{words.ident}-stripes"))
             base += height
         if place == best:
             anchor = "start" if place * width < 8 else "end" if place * width > 92 else "middle"
@@ -83,8 +86,10 @@ def columns(
 
 
 def bars(words: Words, rows: Sequence[tuple[str, float, str]], kind: str = "s1") -> Markup:
-    """A bar for each row (label, value, the value as it is said), longest first or as they come."""
-    most = max((value for _, value, _ in rows), default=0) or 1
+    """A bar for each row (label, value, the value as it is said), longest first or as they come.
+
+    The values are shares, 0 to 1: a full bar is all of it.
+    """
     parts = []
     for place, (label, value, said) in enumerate(rows):
         y = place * ROW
@@ -95,9 +100,35 @@ def bars(words: Words, rows: Sequence[tuple[str, float, str]], kind: str = "s1")
             Markup(
                 '<rect class="rail" x="0" y="{0}" width="100%" height="9" /><rect class="{1}" x="0" y="{0}" '
                 'width="{2}%" height="9" />'
-            ).format(y + 18, kind, _short(value / most * 100)),
+            ).format(y + 18, kind, _short(min(value, 1) * 100)),
         ]
     return _svg(words, max(1, len(rows)) * ROW, "list", parts)
+
+
+def _rect(kind: str, box: tuple[float, float, float, float], hint: Markup, pattern: str = "") -> Markup:
+    """x and width in percent, y and height in pixels; `pattern` is the ident of one."""
+    x, y, width, height = map(_short, box)
+    look = Markup('fill="url(#{})"').format(pattern) if pattern else Markup('class="{}"').format(kind)
+    return Markup('<rect {} x="{}%" y="{}" width="{}%" height="{}">{}</rect>').format(look, x, y, width, height, hint)
+
+
+def _patterns(words: Words) -> Markup:
+    """Stripes for what is terrible, and hatching for what is not covered."""
+    return Markup(
+        '<defs><pattern id="{0}-stripes" width="5" height="5" patternUnits="userSpaceOnUse">'
+        '<path class="stripe" d="M0 2.5H5" /></pattern>'
+        '<pattern id="{0}-gap" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+        '<path class="hatch" d="M3 0V7" /></pattern></defs>'
+    ).format(words.ident)
+
+
+def _hatched(words: Words, gaps: Sequence[bool], labels: Sequence[str], width: float) -> Markup:
+    parts = []
+    for place, gap in enumerate(gaps):
+        if gap:
+            hint = Markup("<title>{}: not wholly covered</title>").format(labels[place])
+            parts.append(_rect("", (place * width, ABOVE, width, HEIGHT), hint, f"{words.ident}-gap"))
+    return Markup("").join(parts)
 
 
 def _svg(words: Words, height: int, kind: str, parts: Sequence[Markup]) -> Markup:

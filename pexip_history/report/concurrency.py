@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from pexip_history.history.schema import quoted
+
+from .period import Period, Span
 from .reading import Reading
 
 if TYPE_CHECKING:
@@ -24,8 +27,8 @@ OTHERS = "other types"
 RUNNING = "PARTITION BY slot ORDER BY t ROWS UNBOUNDED PRECEDING"
 WIDE = 1 << 26
 """More than there are at one time of anything; two such numbers fit into the 53 bits of a DOUBLE."""
-COUNT = "least(greatest(coalesce(licenses, 0), 0), 9999)"
-"""Of a connection's licenses; what is beyond is a slip of an edit."""
+COUNT = "CASE WHEN media(protocol) THEN coalesce(licenses, 0) ELSE 0 END"
+"""Of a connection's licenses; one of protocol API holds none."""
 SLOT = 900
 """Seconds. Each quarter of an hour is swept by itself; local hours and days of every zone begin with one."""
 
@@ -48,6 +51,8 @@ class Peak:
     """When that was first reached, local."""
     seconds: int
     """How long it stayed at 90 % of it or more, all times together."""
+    moment: datetime
+    """The same as `at`; naive, UTC."""
 
 
 def local_times(db: DuckDBPyConnection, zone: ZoneInfo, first: datetime, last: datetime) -> None:
@@ -85,10 +90,21 @@ def _changes(zone: ZoneInfo, first: datetime, last: datetime) -> list[tuple[date
     return found
 
 
-def sweep(db: DuckDBPyConnection, archive: Reading) -> list[Measure]:
-    """Make `held`: for each day and measure how long (seconds) each level was held, and when first."""
-    measures, deltas = _measures(db, archive)
-    columns = [measure.column for measure in measures]
+def sweep(
+    db: DuckDBPyConnection, archive: Reading, covered: Sequence[Span], owned: Sequence[str] = ()
+) -> list[Measure]:
+    """Make `held`: for each day and measure how long (seconds) each level was held, and when first.
+
+    `covered` are the spans whose averages are wanted, `owned` the license types that get a measure whether they are
+    much used or not.
+    """
+    measures, deltas = _measures(db, archive, owned)
+    columns = [*(measure.column for measure in measures), "covered"]
+    deltas["covered"] = ("0", "0")
+    none = ", ".join("0" for _ in measures)
+    db.execute("CREATE TABLE edge (t TIMESTAMP, covered INTEGER)")
+    if covered:
+        db.executemany("INSERT INTO edge VALUES (?, ?)", [(at, by) for a, b in covered for at, by in ((a, 1), (b, -1))])
     ups = ", ".join(f"({deltas[column][0]})::INTEGER {column}" for column in columns)
     downs = ", ".join(f"-({deltas[column][0]})::INTEGER {column}" for column in columns)
     held_ups = ", ".join(f"{deltas[column][1]}::INTEGER {column}" for column in columns)
@@ -98,7 +114,8 @@ def sweep(db: DuckDBPyConnection, archive: Reading) -> list[Measure]:
         SELECT starts AS t, {ups} FROM participant WHERE ends > starts
         UNION ALL SELECT ends, {downs} FROM participant WHERE ends > starts
         UNION ALL SELECT starts, {held_ups} FROM conference WHERE ends > starts AND meeting(service)
-        UNION ALL SELECT ends, {held_downs} FROM conference WHERE ends > starts AND meeting(service)""")
+        UNION ALL SELECT ends, {held_downs} FROM conference WHERE ends > starts AND meeting(service)
+        UNION ALL SELECT t, {none}, covered FROM edge""")
     net = ", ".join(f"sum({column})::BIGINT {column}" for column in columns)
     after = ", ".join(
         f"sum({column}) OVER (ORDER BY slot ROWS UNBOUNDED PRECEDING)::INTEGER after_{column}" for column in columns
@@ -126,9 +143,10 @@ def sweep(db: DuckDBPyConnection, archive: Reading) -> list[Measure]:
         f"pair{place // 2}::BIGINT {'//' if place % 2 else '%'} {WIDE} AS {column}"
         for place, column in enumerate(columns)
     )
-    sets = ", ".join(f"(day, {column})" for column in columns)
-    whose = " ".join(f"WHEN grouping({column}) = 0 THEN '{column}'" for column in columns)
-    level = ", ".join(f"CASE WHEN grouping({column}) = 0 THEN {column} END" for column in columns)
+    counted = columns[:-1]
+    sets = ", ".join(f"(day, {column})" for column in counted)
+    whose = " ".join(f"WHEN grouping({column}) = 0 THEN '{column}'" for column in counted)
+    level = ", ".join(f"CASE WHEN grouping({column}) = 0 THEN {column} END" for column in counted)
     # At one moment several come and go: of these rows the last alone lasts, and its levels are none below zero.
     db.execute(f"""
         CREATE TABLE held AS
@@ -138,13 +156,18 @@ def sweep(db: DuckDBPyConnection, archive: Reading) -> list[Measure]:
                        make_timestamp((slot + 1) * {SLOT}000000))) - epoch_us(t) AS lasted, {sums} FROM step),
         level AS (SELECT slot, t, lasted, {apart} FROM summed WHERE lasted > 0)
         SELECT day, hour, CASE {whose} ELSE 'presence' END AS measure, coalesce({level}) AS level,
-               min(level.t) AS reached, sum(lasted) / 1e6 AS seconds, sum(lasted * level.participants) / 1e6 AS presence
+               min(level.t) AS reached, sum(lasted) / 1e6 AS seconds,
+               sum(lasted * level.participants) / 1e6 AS presence,
+               sum(CASE WHEN covered > 0 THEN lasted ELSE 0 END) / 1e6 AS covered,
+               sum(CASE WHEN covered > 0 THEN lasted * level.participants ELSE 0 END) / 1e6 AS mean_of
         FROM level JOIN (SELECT slot, day, hour FROM slot) USING (slot)
         GROUP BY GROUPING SETS ((day, hour), {sets})""")
     return measures
 
 
-def _measures(db: DuckDBPyConnection, archive: Reading) -> tuple[list[Measure], dict[str, tuple[str, str]]]:
+def _measures(
+    db: DuckDBPyConnection, archive: Reading, owned: Sequence[str]
+) -> tuple[list[Measure], dict[str, tuple[str, str]]]:
     """What is counted, and of each how much a connection and a conference add."""
     measures = [Measure("participants", "participants"), Measure("conferences", "conferences")]
     deltas = {"participants": ("person(protocol, service)", "0"), "conferences": ("0", "1")}
@@ -152,27 +175,18 @@ def _measures(db: DuckDBPyConnection, archive: Reading) -> tuple[list[Measure], 
         measures.append(Measure("licenses", "licenses"))
         deltas["licenses"] = (COUNT, "0")
     if archive.has("participant", "licenses", "license"):
-        kinds = db.execute(
-            "SELECT coalesce(license, 'no type'), sum(licenses) AS n FROM participant WHERE licenses > 0"
-            " GROUP BY ALL ORDER BY n DESC, 1"
-        ).fetchall()
-        if len(kinds) == 1:
-            return measures, deltas  # the same as all licenses
-        alone = [kind for kind, _ in kinds[: KINDS if len(kinds) > KINDS + 1 else len(kinds)]]
-        listed = ", ".join(_quoted(kind) for kind in alone)
+        used = f"SELECT license FROM participant WHERE {COUNT} > 0 GROUP BY license ORDER BY count(*) DESC, license"
+        kinds = [kind for (kind,) in db.execute(used).fetchall()]
+        most = KINDS if len(kinds) <= KINDS else KINDS - 1
+        alone = [*owned, *(kind for kind in kinds if kind not in owned)][: max(most, len(owned))]
         for number, kind in enumerate(alone):
             measures.append(Measure(f"license{number}", kind))
-            mine = f"coalesce(license, 'no type') = {_quoted(kind)}"
-            deltas[f"license{number}"] = (f"CASE WHEN {mine} THEN {COUNT} ELSE 0 END", "0")
-        if len(alone) < len(kinds):
+            deltas[f"license{number}"] = (f"CASE WHEN license = {quoted(kind)} THEN {COUNT} ELSE 0 END", "0")
+        if set(kinds) - set(alone):
             measures.append(Measure("license_others", OTHERS))
-            rest = f"CASE WHEN coalesce(license, 'no type') IN ({listed}) THEN 0 ELSE {COUNT} END"
-            deltas["license_others"] = (rest, "0")
+            listed = ", ".join(map(quoted, alone))
+            deltas["license_others"] = (f"CASE WHEN license IN ({listed}) THEN 0 ELSE {COUNT} END", "0")
     return measures, deltas
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def peaks(db: DuckDBPyConnection, measure: Measure, span: str, first: date, last: date) -> Sequence[Peak]:
@@ -184,7 +198,7 @@ def peaks(db: DuckDBPyConnection, measure: Measure, span: str, first: date, last
                       FROM held WHERE measure = ? AND day BETWEEN ? AND ? GROUP BY ALL),
         most AS (SELECT since, max(level) AS most FROM mine GROUP BY ALL)
         SELECT since, most, local(min(reached) FILTER (level = most)),
-               round(sum(seconds) FILTER (level * 10 >= most * 9))::BIGINT
+               round(sum(seconds) FILTER (level * 10 >= most * 9))::BIGINT, min(reached) FILTER (level = most)
         FROM mine JOIN most USING (since) WHERE most > 0 GROUP BY since, most ORDER BY since""",
         [measure.column, first, last],
     ).fetchall()
@@ -197,22 +211,34 @@ def peak(db: DuckDBPyConnection, measure: Measure, first: date, last: date) -> P
     return found[0] if found else None
 
 
-def presence(db: DuckDBPyConnection, first: date, last: date, zone: ZoneInfo) -> dict[tuple[int, int], float]:
-    """By weekday (Monday 1) and hour how many participants were there on the average."""
-    start, end = (midnight(day, zone) for day in (first, last + timedelta(days=1)))
+def presence(db: DuckDBPyConnection, period: Period) -> dict[tuple[int, int], float]:
+    """By weekday (Monday 1) and hour how many participants were there on the average, over what is covered."""
     rows = db.execute(
-        f"""
-        WITH tick AS (SELECT unnest(range(?::TIMESTAMP, ?::TIMESTAMP, INTERVAL {SLOT} SECOND)) AS t),
-        clock AS (SELECT local(t) AS t FROM tick),
-        there AS (SELECT isodow(t) AS weekday, hour(t) AS hour, count(*) * {SLOT} AS seconds FROM clock GROUP BY ALL),
-        hours AS (SELECT isodow(day) AS weekday, hour, sum(presence) AS presence FROM held
-                  WHERE measure = 'presence' AND day BETWEEN ? AND ? GROUP BY ALL)
-        SELECT weekday, hour, coalesce(presence, 0) / seconds FROM there LEFT JOIN hours USING (weekday, hour)""",
-        [start, end, first, last],
+        """
+        SELECT isodow(day), hour, sum(mean_of) / sum(covered) FROM held
+        WHERE measure = 'presence' AND day BETWEEN ? AND ? GROUP BY ALL HAVING sum(covered) > 0""",
+        [period.first, period.last],
     ).fetchall()
     return {(weekday, hour): mean for weekday, hour, mean in rows}
 
 
-def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """When that day begins in the zone; naive, UTC."""
-    return datetime.combine(day, time(), zone).astimezone(UTC).replace(tzinfo=None)
+def hours(db: DuckDBPyConnection, span: str, first: date, last: date) -> dict[date, float]:
+    """By span how long participants were there in it, all together, whenever they came; hours."""
+    since = f"date_trunc('{span}', day)::DATE" if span else f"DATE '{first}'"
+    rows = db.execute(
+        f"SELECT {since} AS since, coalesce(sum(presence), 0) / 3600 FROM held "
+        "WHERE measure = 'presence' AND day BETWEEN ? AND ? GROUP BY ALL",
+        [first, last],
+    ).fetchall()
+    return dict(rows)
+
+
+def above(db: DuckDBPyConnection, measure: Measure, number: int, period: Period) -> tuple[float, int]:
+    """How long (seconds) there were more than that number, and on how many days."""
+    row = db.execute(
+        """
+        SELECT coalesce(sum(seconds), 0), count(DISTINCT day) FROM held
+        WHERE measure = ? AND level > ? AND day BETWEEN ? AND ?""",
+        [measure.column, number, period.first, period.last],
+    ).fetchone()
+    return row or (0.0, 0)

@@ -1,20 +1,41 @@
-"""How calls went, and what was used: quality, disconnect reasons, packet loss, rooms, clients."""
+"""How calls went: quality, disconnect reasons, packet loss, alarms."""
 
 from __future__ import annotations
 
-from . import charts
-from .blocks import Cell, Figure, Section, Table, counted, percent, shown, span_cell, span_text
+from collections.abc import Sequence
+
+from . import charts, ratings
+from .blocks import (
+    Cell,
+    Figure,
+    HeatMap,
+    Section,
+    Table,
+    counted,
+    moment_text,
+    percent,
+    rate,
+    shown,
+    span_cell,
+    span_text,
+)
 from .charts import Words
 from .material import Material
-from .queries import LEAST, Bad, spans
+from .ratings import LEAST, Bad
 
-PLACES = (("location", "Locations"), ("node", "Nodes"), ("room", "Rooms"), ("protocol", "Protocols"))
-USES = (
-    ("protocol", "Protocol"),
-    ("location", "Location"),
-    ("service", "Service type"),
-    ("vendor", "Client or endpoint"),
+PLACES = (
+    ("location", "Locations"),
+    ("node", "Nodes"),
+    ("room", "Rooms"),
+    ("vendor", "Clients"),
+    ("protocol", "Protocols"),
 )
+PARTS = (("good", "good"), ("ok", "OK"), ("bad", "bad"), ("terrible", "terrible"))
+REASONS = 12
+BY_SPAN = 5
+"""Reasons that are shown by day."""
+WIDE, HIGH = 7, 14
+"""Protocols and locations of the table of both."""
 
 
 def quality(m: Material) -> Section:
@@ -22,41 +43,16 @@ def quality(m: Material) -> Section:
         "quality",
         "Call quality",
         "As the node rated each connection. Shares are of rated ones; those under 20 seconds or without media are "
-        "unknown and stand apart.",
+        f"unknown and stand apart. Where fewer than {LEAST} were rated, the numbers stand instead of a share, and the "
+        "column is pale.",
     )
     if lack := m.lacks("participant", "quality"):
         section.blocks.append(lack)
         return section
-    by = dict(m.queries.quality(m.span))
-    every = spans(m.period, m.span)
-    parts = (("good", "good"), ("ok", "OK"), ("bad", "bad"), ("terrible", "terrible"))
-    empty = [0] * 5
-    counts = [by.get(since, empty) for since in every]
-    shares = [[row[place] / (sum(row[:4]) or 1) * 100 for row in counts] for place in range(4)]
-    rated = sum(sum(row[:4]) for row in counts)
-    bad = sum(row[2] + row[3] for row in counts)
-    words = Words(
-        "quality-days",
-        f"Call quality by {m.span}",
-        f"Of each {m.span}'s rated calls the shares that were good, OK, bad and terrible. "
-        f"Of {rated:,} in the period {percent(bad, rated)} were bad or terrible.",
-    )
-    picture = charts.columns(
-        words,
-        [span_text(since, m.span) for since in every],
-        [(kind, shares[place]) for place, (kind, _) in enumerate(parts)],
-        "of rated calls",
-        share=True,
-    )
-    head = (m.span, "good", "OK", "bad", "terrible", "unknown", "bad or terrible")
-    rows: list[tuple[Cell, ...]] = [
-        (span_cell(since, m.span), *row, percent(row[2] + row[3], sum(row[:4])))
-        for since, row in zip(every, counts, strict=True)
-    ]
-    section.blocks += [
-        Figure(f"Call quality by {m.span}", picture, parts),
-        Table(f"Call quality by {m.span}", head, rows, folded=True),
-    ]
+    section.blocks += _by_span(m)
+    section.blocks.append(_by_hour(m))
+    if not m.lacks("participant", "location", "protocol"):
+        section.blocks.append(_crossed(m))
     section.blocks.append(f"Where it is bad, of those with {LEAST} rated calls or more in the period:")
     for column, title in PLACES:
         needed = ("service", column) if column == "room" else (column,)
@@ -67,21 +63,106 @@ def quality(m: Material) -> Section:
     return section
 
 
+def _by_span(m: Material) -> list[object]:
+    by = dict(ratings.quality(m.db, m.span))
+    counts = [by.get(since, [0] * 5) for since in m.every]
+    shares = [[row[place] / (sum(row[:4]) or 1) * 100 for row in counts] for place in range(4)]
+    now, then = m.rated
+    words = Words(
+        "quality-days",
+        f"Call quality by {m.span}",
+        f"Of each {m.span}'s rated calls the shares that were good, OK, bad and terrible. "
+        f"Of {now.rated:,} in the period {rate(now.bad, now.rated, LEAST)} were bad or terrible.",
+    )
+    picture = charts.columns(
+        words,
+        [span_text(since, m.span) for since in m.every],
+        [(kind, shares[place]) for place, (kind, _) in enumerate(PARTS)],
+        "of rated calls",
+        share=True,
+        gaps=m.uncovered,
+        pale=[sum(row[:4]) < LEAST for row in counts],
+    )
+    head = (m.span, "good", "OK", "bad", "terrible", "unknown", "bad or terrible")
+    rows: list[tuple[Cell, ...]] = [
+        (span_cell(since, m.span, m.covered(since, m.span)), *row, rate(row[2] + row[3], sum(row[:4]), LEAST))
+        for since, row in zip(m.every, counts, strict=True)
+    ]
+    said = f"Bad or terrible in the period: {rate(now.bad, now.rated, LEAST)} of {now.rated:,}"
+    if m.compared:
+        said += f"; in the previous period {rate(then.bad, then.rated, LEAST)} of {then.rated:,}{trend(now, then)}"
+    return [
+        f"{said}.",
+        Figure(f"Call quality by {m.span}", picture, PARTS),
+        Table(f"Call quality by {m.span}", head, rows, folded=True),
+    ]
+
+
+def trend(now: Bad, then: Bad) -> str:
+    """By how many points the share went up or down; nothing where there are few."""
+    if min(now.rated, then.rated) < LEAST:
+        return ""
+    return f", {(now.share - then.share) * 100:+.1f} points"
+
+
+def _by_hour(m: Material) -> list[object]:
+    found = ratings.by_hour(m.db)
+    words = Words("quality-hours", "Bad or terrible by hour", f"{len(found)} hours of the day have rated calls.")
+    rows = [(bad.name, bad.bad, bad.rated, rate(bad.bad, bad.rated, LEAST)) for bad in found]
+    picture = charts.columns(
+        words,
+        [bad.name[:2] for bad in found],
+        [("bad", [bad.share * 100 for bad in found])],
+        "bad or terrible",
+        share=True,
+        pale=[bad.rated < LEAST for bad in found],
+    )
+    caption = "Bad or terrible calls by hour of the day"
+    head = ("began at", "bad or terrible", "of rated", "share")
+    return [Figure(caption, picture), Table(caption, head, rows, folded=True)]
+
+
+def _crossed(m: Material) -> HeatMap:
+    """Locations by protocol: whether it is the network of a place, or a kind of call."""
+    found = ratings.crossed(m.db)
+    across, down = ({}, {})  # type: tuple[dict[str, int], dict[str, int]]
+    for (location, protocol), bad in found.items():
+        across[protocol] = across.get(protocol, 0) + bad.rated
+        down[location] = down.get(location, 0) + bad.rated
+    protocols = _most(across, WIDE)
+    locations = _most(down, HIGH)
+
+    def cell(location: str, protocol: str) -> tuple[str, int]:
+        bad = found.get((location, protocol))
+        if not bad:
+            return "–", 0
+        step = min(6, 1 + int(bad.share * 20)) if bad.bad and bad.rated >= LEAST else 0
+        return rate(bad.bad, bad.rated, LEAST), step
+
+    return HeatMap(
+        "Bad or terrible calls by location and protocol",
+        ("location", *(m.place("protocol", name) for name in protocols)),
+        [(shown(name), [cell(name, protocol) for protocol in protocols]) for name in locations],
+    )
+
+
+def _most(counts: dict[str, int], most: int) -> Sequence[str]:
+    return sorted(counts, key=lambda name: (-counts[name], name))[:most]
+
+
 def _worst(m: Material, column: str, title: str) -> list[object]:
-    found = m.queries.worst(column)
+    found = ratings.worst(m.db, column)
     if not found:
         return [f"{title}: none has that many."]
 
     def name(bad: Bad) -> str:
-        return m.room(bad.name) if column == "room" else shown(bad.name)
+        return m.place(column, bad.name)
 
     caption = f"{title} by share of bad or terrible calls"
     words = Words(
         f"worst-{column}", caption, f"The worst is {name(found[0])} with {percent(found[0].bad, found[0].rated)}."
     )
-    picture = charts.bars(
-        words, [(name(bad), bad.bad / bad.rated, percent(bad.bad, bad.rated)) for bad in found], "bad"
-    )
+    picture = charts.bars(words, [(name(bad), bad.share, percent(bad.bad, bad.rated)) for bad in found], "bad")
     head = (title, "bad or terrible", "of rated", "share")
     rows = [(name(bad), bad.bad, bad.rated, percent(bad.bad, bad.rated)) for bad in found]
     return [[Figure(caption, picture), Table(caption, head, rows)]]
@@ -97,72 +178,25 @@ def reasons(m: Material) -> Section:
     if lack := m.lacks("participant", "reason"):
         section.blocks.append(lack)
         return section
-    found = m.queries.reasons()
+    found = m.queries.reasons(REASONS)
     every = sum(count for _, count in found)
     words = Words("reasons-bars", "Disconnect reasons", f"{len(found)} reasons of {every:,} participants.")
-    rows = [(shown(reason), count, percent(count, every)) for reason, count in found]
-    picture = charts.bars(words, [(reason, count, share) for reason, count, share in rows])
+    rows = [(m.reason(reason), count, percent(count, every)) for reason, count in found]
+    picture = charts.bars(words, [(reason, count / every, share) for reason, count, share in rows])
     section.blocks.append(
         [
             Figure("Disconnect reasons", picture),
             Table("Disconnect reasons", ("reason", "participants", "share"), rows),
         ]
     )
-    return section
-
-
-def rooms(m: Material) -> Section:
-    section = Section(
-        "rooms",
-        "Rooms",
-        "Meeting rooms (VMRs and auditoriums) by the time that participants spent in them. Calls through the gateway "
-        "are no rooms.",
-    )
-    if lack := m.lacks("participant", "room", "service"):
-        section.blocks.append(lack)
-        return section
-    found, used = m.queries.rooms()
-    rows = [(m.room(room.name), room.minutes, room.calls, room.participants) for room in found]
-    caption = f"The {len(rows)} of {used:,} rooms with the most minutes" if used > len(rows) else "Rooms by minutes"
-    words = Words("rooms-bars", caption, f"{used:,} rooms were used.")
-    picture = charts.bars(words, [(name, minutes, f"{minutes:,} min") for name, minutes, _, _ in rows], "s2")
-    section.blocks.append(
-        [
-            Figure(caption, picture),
-            Table(caption, ("room", "participant minutes", "conferences", "participants"), rows),
-        ]
-    )
-    idle, many = m.queries.unused(m.before)
-    if not m.compared:
-        section.blocks.append("The history does not reach over the whole period before: unused rooms are not told.")
-    elif not idle:
-        section.blocks.append("Every room of the period before was used in this one too.")
-    else:
-        caption = f"{counted(many, 'room')} of the period before that nobody used in this one"
-        if many > len(idle):
-            caption += f"; the {len(idle)} with the most participants then"
-        section.blocks.append(
-            Table(caption, ("room", "participants then"), [(m.room(name), people) for name, people in idle])
-        )
-    return section
-
-
-def used(m: Material) -> Section:
-    section = Section("used", "What was used")
-    for column, title in USES:
-        if lack := m.lacks("participant", column):
-            section.blocks.append(lack)
-            continue
-        found = m.queries.used(column)
-        every = sum(used.participants for used in found)
-        words = Words(f"used-{column}", f"Participants by {title.lower()}", f"{every:,} participants in all.")
-        rows = [
-            (shown(used.name), used.participants, percent(used.participants, every), used.minutes) for used in found
-        ]
-        picture = charts.bars(words, [(name, count, share) for name, count, share, _ in rows])
-        caption = f"Participants by {title.lower()}"
-        table = Table(caption, (title.lower(), "participants", "share", "participant minutes"), rows)
-        section.blocks.append([Figure(caption, picture), table])
+    names = [reason for reason, _ in found[:BY_SPAN]]
+    by = m.queries.reasons_by(m.span, names)
+    table: list[tuple[Cell, ...]] = [
+        (span_cell(since, m.span, m.covered(since, m.span)), *(by.get((since, name.lower()), 0) for name in names))
+        for since in m.every
+    ]
+    head = (m.span, *(m.reason(name) for name in names))
+    section.blocks.append(Table(f"Disconnect reasons by {m.span}", head, table, folded=True))
     return section
 
 
@@ -172,16 +206,24 @@ def loss(m: Material) -> Section:
         "Packet loss",
         "Of each media stream the worse of its two directions. Above 1 % people begin to notice.",
     )
-    if lack := m.lacks("stream", "received", "sent") or m.lacks("participant", "id", "location"):
+    if lack := m.lacks("stream", "received", "sent") or m.lacks("participant", "location"):
         section.blocks.append(lack)
         return section
-    found = m.queries.loss()
+    found = ratings.loss(m.db)
     rows = [
-        (shown(loss.location), shown(loss.kind), loss.streams, f"{loss.mean:.2f} %", percent(loss.over, loss.streams))
+        (
+            shown(loss.location),
+            shown(loss.kind),
+            loss.streams,
+            f"{loss.mean:.2f} %",
+            rate(loss.over, loss.streams, LEAST),
+        )
         for loss in found
     ]
     words = Words("loss-bars", "Mean packet loss by location and media", f"{len(found)} kinds, the worst first.")
-    pictured = [(f"{shown(loss.kind)}, {shown(loss.location)}", loss.mean, f"{loss.mean:.2f} %") for loss in found]
+    pictured = [
+        (f"{shown(loss.kind)}, {shown(loss.location)}", loss.mean / 100, f"{loss.mean:.2f} %") for loss in found
+    ]
     caption = "Mean packet loss by location and media"
     section.blocks.append(
         [
@@ -189,4 +231,34 @@ def loss(m: Material) -> Section:
             Table(caption, ("location", "media", "streams", "mean loss", "streams over 1 %"), rows),
         ]
     )
+    return section
+
+
+def alarms(m: Material) -> Section:
+    section = Section(
+        "alarms",
+        "Alarms",
+        "What the nodes raised in the period, of licenses and capacity first: when such a one stood, calls may have "
+        "been refused.",
+    )
+    if lack := m.lacks("alarm", "raised", "name"):
+        section.blocks.append(lack)
+        return section
+    found = ratings.alarms(m.db, m.period.span(m.zone))
+    if not found:
+        section.blocks.append("None was raised in the period.")
+        return section
+    rows = [
+        (
+            shown(each.name),
+            shown(each.level),
+            shown(each.node),
+            each.times,
+            round(each.hours, 1),
+            moment_text(each.last),
+        )
+        for each in found
+    ]
+    head = ("alarm", "level", "node", "times", "hours", "raised last")
+    section.blocks.append(Table(f"{counted(len(rows), 'kind')} of alarms", head, rows))
     return section
