@@ -68,8 +68,8 @@ def note(data: Path, written: Mapping[str, Written] | None = None, most: int = A
     """Add a line for each dated file that has none, and return how many were added.
 
     `written` are the files that the run has just published, by their names; these come first, then the oldest.
-    Of the others as many as have `most` bytes together. Can be cut anywhere and repeated. For the process that holds the lock.
-    Raises CollectorError, OSError.
+    Of the others as many as have `most` bytes together. Can be cut anywhere and repeated. For the
+    process that holds the lock. Raises CollectorError, OSError.
     """
     given = written or {}
     known = {entry.name for entry in entries(data)}

@@ -46,7 +46,8 @@ def export(
 ) -> Exported:
     """Write what was asked for to `output`. `known` are the ledger's rows by resource; `progress` is told each step.
 
-    Raises Misused where what was asked for cannot be, CollectorError where there is nothing, or the disk or a file fails.
+    Raises Misused where what was asked for cannot be, CollectorError where there is nothing or the disk or a file
+    fails.
     """
     import duckdb
 
