@@ -162,8 +162,10 @@ class World(Site):
         self.owed: set[int] = set()
         self.corrected: set[int] = set()  # their ends were changed: they may be in no window, and are only never twice
         self.seen: set[int] | None = None  # shown when the first run began since coverage was last read
-        self.covered: Spans = []
+        self.covered: Spans = []  # what was claimed, as far as the time had come
+        self.claimed: Spans = []
         self.gaps: Spans = []
+        self.ran: list[datetime] = []  # when runs ended well
         self.oldest: list[datetime] = []  # the end of the oldest conference at each run since gaps were judged
         self.kept: dict[str, list[Row]] = {name: [] for name in FILES}  # rows of the aggregate as the user left it
         self.written: dict[str, list[Row]] = {name: [] for name in FILES}  # of dated files since, in order
@@ -201,6 +203,7 @@ class World(Site):
         self.turns += 1
         try:
             self._turn(*arguments, **named)
+            self.node.wait(timedelta(seconds=1))  # what is shown from now on, this run did not see
         except AssertionError as error:
             self.broken = True
             raise AssertionError("\n".join([str(error), *self.story[-40:]])) from None
@@ -244,6 +247,7 @@ class World(Site):
             return
         self.settled = (self.settled and not fault) or self._nothing_waits(status)
         good = outcome.code == 0 and not (fault or spoilt)
+        self.ran += [self.node.now] if outcome.code == 0 else []
         self._judge_spans(status, good and told)
         self._note_owed(status, good and not arguments and told, not told)
         self.begun = self.begun or (self.node.now if good and not arguments and told else None)
@@ -275,7 +279,8 @@ class World(Site):
         see it; what has no end, two days after.
         """
         covered = spans_of(status["coverage"])
-        new = without(covered, self.covered)
+        by_hand = bool(status["runs"]) and bool(status["runs"][0]["by_hand"])
+        new = without(covered, self.claimed if by_hand else self.covered)
         settled = good and not self.limits and not status["runs"][0]["waiting"]
         if self.unknown and not settled:
             return  # what a lost ledger took with it comes first
@@ -291,7 +296,7 @@ class World(Site):
             covers = one.resource in ("conference", "participant") and within(one.end, new)
             if id(one) in self.corrected:
                 continue
-            if seen and covers and known and within(one.end, covered) and not blind:
+            if self._in_time(one) and seen and covers and known and within(one.end, covered) and not blind:
                 self.owed.add(id(one))
             if not good or not self.node.shows(one) or (one.end or now) > now or one.stands:
                 continue
@@ -304,7 +309,15 @@ class World(Site):
                 self.owed.add(id(one))
         self.seen = None
         right = now + min(self.node.ahead, NOW)
-        self.covered = [(start, min(end, right)) for start, end in covered if start < right]
+        if by_hand:  # which corrects nothing
+            self.covered = [*self.covered, *new]
+        else:
+            self.covered = [(start, min(end, right)) for start, end in covered if start < right]
+        self.claimed = covered
+
+    def _in_time(self, one: Known) -> bool:
+        """Whether it was shown before the first run that could ask for its time."""
+        return all(one.shown <= moment for moment in self.ran if (one.end or moment) < moment)
 
     def _in_scope(self, one: Known, covered: Spans) -> bool:
         """Whether it ended in covered time, or the node would not say; a participant belongs with its conference."""
@@ -431,7 +444,8 @@ class World(Site):
 
     def ledger_changed(self) -> None:
         """It was lost, or an older one was put there: what no file tells may come once more."""
-        self.memory_was_lost, self.unknown, self.covered, self.seen, self.begun = True, True, [], None, None
+        self.memory_was_lost, self.unknown, self.seen, self.begun = True, True, None, None
+        self.covered, self.claimed = [], []
         self.first_good, self.first_null = {}, {}
         for name, file in FILES.items():
             files = (*self.dated(name), self.data / file)
@@ -440,7 +454,7 @@ class World(Site):
                 del self.count[name][key]
         self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
 
-    HELD = "kept", "written", "files", "count", "covered", "gaps"
+    HELD = "kept", "written", "files", "count", "covered", "claimed", "gaps"
 
     def back_up(self, folder: Path) -> None:
         """The whole data folder."""
