@@ -83,11 +83,26 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
             message = explain(error, settings.data_dir)
             log.error("%s", message)
             telling.failed_unrecorded(message)
-    if code == DONE and telling.brought and settings.report:
-        from pexip_history.operate.report_page import write_apart
-
-        write_apart(settings)
+    if code == DONE and settings.report:
+        _report(settings, telling.brought)
     return code
+
+
+def _report(settings: Settings, brought: bool) -> None:
+    """The pages that DATA_REPORT asks for, each in a process of its own; a month's is sent too."""
+    from pexip_history.operate.report_page import write_apart, write_month
+
+    try:
+        if brought:
+            write_apart(settings)
+        if month := write_month(settings):
+            from pexip_history.operate.notify import tell_month
+
+            tell_month(settings, month.path, month.figures)
+    except (CollectorError, OSError) as error:
+        log.warning(
+            "%s. The rows are collected; the report is not there or was not sent", explain(error, settings.data_dir)
+        )
 
 
 def _collect_locked(

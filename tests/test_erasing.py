@@ -435,6 +435,50 @@ def test_a_power_cut_leaves_each_file_whole_and_is_gone_on_with(folder: Folder, 
         assert_gone_on_with(folder, after, how, again)
 
 
+@pytest.mark.parametrize("planted", ["text", "trigger", "tables", "journal"])
+def test_a_journal_that_something_else_wrote_is_removed_with_a_warning(
+    folder: Folder, planted: str, tmp_path: Path
+) -> None:
+    folder()
+    path, elsewhere = folder.data / ".collector" / "rewriting.sqlite", tmp_path / "elsewhere"
+    elsewhere.touch()
+    if planted == "text":
+        path.write_bytes(b"no journal" * 500)
+    elif planted == "journal":
+        with open_journal(folder.data / ".collector") as journal:
+            journal.will_rewrite("../../etc/passwd")
+        name = os.fsencode(elsewhere)
+        tail = len(name).to_bytes(4, "big") + sum(name).to_bytes(4, "big") + bytes.fromhex("d9d505f920a163d7")
+        path.with_name("rewriting.sqlite-journal").write_bytes(bytes(512) + bytes(4) + name + tail)
+    else:
+        with open_journal(folder.data / ".collector") as journal:
+            journal.will_rewrite("../../etc/passwd")
+        with sqlite3.connect(path) as db:
+            sql = {
+                "trigger": "CREATE TRIGGER bad AFTER DELETE ON file BEGIN INSERT INTO row VALUES ('p01-1', 3); END",
+                "tables": "CREATE VIEW more AS SELECT * FROM row",
+            }
+            db.execute(sql[planted])
+        db.close()
+    before = folder.files()[PART]
+    said = folder(moment=NOW + timedelta(hours=1)).output
+    assert "rewriting.sqlite is damaged and was removed" in said
+    assert folder.files()[PART] == before
+    assert elsewhere.exists()
+    assert not path.exists()
+    folder.erase()
+    assert folder.holding() == set()
+
+
+def test_a_name_in_the_journal_leads_nowhere(folder: Folder) -> None:
+    folder()
+    with open_journal(folder.data / ".collector") as journal:
+        journal.will_rewrite("../../etc/passwd")
+    folder(moment=NOW + timedelta(hours=1))
+    assert not (folder.data / ".collector" / "rewriting.sqlite").exists()
+    assert "passwd" not in (folder.data / "manifest.jsonl").read_text()
+
+
 def test_many_rows_are_looked_up_in_the_journal_s_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pexip_history.archive.journal.IN_MEMORY", 2)
     with open_journal(tmp_path) as journal:

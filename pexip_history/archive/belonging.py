@@ -1,4 +1,4 @@
-"""Ledger and files belong together: opened, made anew where one is lost, and held to each other before each run."""
+"""Ledger and files belong together: opened, made again where one is lost, and held to each other before each run."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ It holds ids of rows and names of files, and nobody's name. A run or an `erase` 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 from pexip_history.archive import manifest
 from pexip_history.archive.editing import Changing, Edited, edit
 from pexip_history.archive.holdings import AGGREGATE, DATED_FILE, Holding
-from pexip_history.errors import CollectorError
+from pexip_history.folder.names import DATED
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.rewritten import begin_rewriting, settle_rewriting
 from pexip_history.ledger.schema import Damaged, connect, entries_of, refuse_super_journal
@@ -28,9 +29,11 @@ CREATE TABLE IF NOT EXISTS file (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 IN_MEMORY = 50_000
 """Rows that are looked up in memory; more of them in the file."""
 
+log = logging.getLogger("collector")
+
 
 class Journal:
-    """The journal of one data folder; for whoever holds the lock."""
+    """The journal of one data folder; for the process that holds the lock."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -94,10 +97,19 @@ def exists(folder: Path) -> bool:
 def open_journal(folder: Path) -> Iterator[Journal]:
     """The journal in `.collector`; it is removed at the end where nothing is left in it.
 
-    Raises CollectorError where something else is there, sqlite3.Error.
+    One that is damaged, or that something else wrote, is removed and begun again. Raises CollectorError where no file
+    can be, sqlite3.Error.
     """
     path = folder / NAME
-    db = _opened(path)
+    try:
+        db = _open(path)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        log.warning("%s is damaged and was removed; if an erasure was not finished, start it again", path)
+        for name in (path.with_name(f"{NAME}-journal"), path):
+            name.unlink(missing_ok=True)
+        db = _open(path)
     try:
         journal = Journal(db)
         yield journal
@@ -108,28 +120,22 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         path.unlink(missing_ok=True)
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    """Raises what `open_journal` does."""
+def _open(path: Path) -> sqlite3.Connection:
+    """Raises sqlite3.DatabaseError where something else is there."""
+    refuse_super_journal(path.with_name(f"{NAME}-journal"))
+    db = connect(path)
     try:
-        refuse_super_journal(path.with_name(f"{path.name}-journal"))
-        db = connect(path)
-        try:
-            # A view or a trigger would run whatever another wrote into it.
-            found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-            if found and sorted(found, key=str) != entries_of(SCHEMA):
-                raise Damaged("tables that are not an erasure's")
-            db.executescript(
-                f"PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; PRAGMA secure_delete = ON; {SCHEMA}"
-            )
-        except BaseException:
-            db.close()
-            raise
-    except sqlite3.OperationalError:
+        db.executescript("PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; PRAGMA secure_delete = ON;")
+        # A view or a trigger would run whatever another wrote into it.
+        found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        if found and sorted(found, key=str) != entries_of(SCHEMA):
+            raise Damaged("tables that are not the journal's")
+        db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise Damaged("damaged")
+    except BaseException:
+        db.close()
         raise
-    except sqlite3.DatabaseError as error:
-        raise CollectorError(
-            f"{path} is damaged ({error}); remove it, and start the erasure that it is of again"
-        ) from None
     return db
 
 
@@ -163,6 +169,6 @@ def rewrite(holding: Holding, changing: Changing, journal: Journal, ledger: Ledg
 def note_rewritten(data: Path, journal: Journal) -> None:
     """Write the manifest's lines for the dated files that were rewritten. Raises CollectorError, OSError."""
     if names := journal.rewritten():
-        there = [name for name in names if (data / name).exists()]
+        there = [name for name in names if DATED.fullmatch(name) and (data / name).exists()]
         manifest.note_change(data, manifest.ERASED, there)
         journal.noted()

@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from pexip_history.errors import printable
+from pexip_history.folder.opening import own
 from pexip_history.operate.message import Message, Row, due, was_stopped
 from pexip_history.operate.plain import plain
 
@@ -83,6 +85,21 @@ def tell_wrong_settings(ping_url: str | None, problems: Sequence[str]) -> None:
         _warn([(_ping_label(ping_url), lambda: Pings(ping_url).end(False, text))], _deadline())
 
 
+def tell_month(settings: Settings, page: Path, figures: Sequence[str]) -> None:
+    """Send the page of a month: attached where the service takes attachments, elsewhere its figures alone."""
+    if not settings.notify_urls:
+        return
+    title = f"{settings.address}: the report {page.name}"
+    body = "\n".join((*figures, f"The whole page is {page.name} in the data folder."))
+    with open(page, "rb", opener=own) as file:
+        held = file.read()
+    _warn(
+        _messages(settings, Message(title, body), True, Attached(page.name, held)),
+        _deadline(),
+        "was not sent the report",
+    )
+
+
 def try_all(settings: Settings) -> list[tuple[str, bool, str]]:
     """Send a test to all who are set: the label, whether it was taken, a sentence. A check's state stays as it is."""
     until, jobs = _deadline(), list[Job]()
@@ -114,6 +131,14 @@ def notify_problems(urls: Sequence[str]) -> list[str]:
 
 # How it is sent
 
+
+class Attached(NamedTuple):
+    """A page that goes with a message."""
+
+    name: str
+    held: bytes
+
+
 Job = tuple[str, Callable[[], str | None]]  # a label without a secret; why it was not taken, or None
 
 
@@ -132,10 +157,10 @@ def _all(jobs: Sequence[Job], until: float) -> list[tuple[str, str | None]]:
     return found
 
 
-def _warn(jobs: Sequence[Job], until: float) -> None:
+def _warn(jobs: Sequence[Job], until: float, what: str = "was not told how the run went") -> None:
     for label, why in _all(jobs, until):
         if why:
-            log.warning("%s was not told how the run went: %s", label, why)
+            log.warning("%s %s: %s", label, what, why)
 
 
 class Poster:
@@ -185,11 +210,11 @@ class Poster:
         return None, False
 
 
-def _messages(settings: Settings, message: Message, good: bool) -> list[Job]:
+def _messages(settings: Settings, message: Message, good: bool, attached: Attached | None = None) -> list[Job]:
     urls, shown = settings.notify_urls, Message(*(plain(text, host_of(settings)) for text in message))
 
     def job(place: int, service: Apprise | None) -> Job:
-        return _label(place, service), lambda: _notify(service, shown, good)
+        return _label(place, service), lambda: _notify(service, shown, good, attached)
 
     return [job(place, service) for place, service in enumerate(_services(urls) if urls else (), 1)]
 
@@ -230,11 +255,18 @@ def _services(urls: Sequence[str]) -> list[Apprise | None]:
     return found
 
 
-def _notify(service: Apprise | None, message: Message, good: bool) -> str | None:
+def _notify(service: Apprise | None, message: Message, good: bool, attached: Attached | None) -> str | None:
     if service is None:
         return "Apprise does not understand the address; see collector.py check"
     kind = "success" if good else "failure"
-    outcome = service.notify(message.body, message.title, notify_type=kind, body_format="text", log_level=logging.DEBUG)
+    attach = None
+    if attached and all(one.attachment_support for one in service):
+        from apprise.attachment.memory import AttachMemory
+
+        attach = AttachMemory(attached.held, name=attached.name, mimetype="text/html")  # type: ignore[no-untyped-call]
+    outcome = service.notify(
+        message.body, message.title, notify_type=kind, body_format="text", log_level=logging.DEBUG, attach=attach
+    )
     if outcome:
         return None
     return _why("\n".join(entry.message for attempt in outcome for one in attempt for entry in one.logs))

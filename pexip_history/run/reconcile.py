@@ -30,7 +30,7 @@ class Reconciling:
 
     The list is read newest first, so that what the node forgets meanwhile shifts nothing that is yet to be read. A
     conference without an end time is taken when it was listed so a day ago: then none will come. `since` bounds what
-    is wanted; `waiting` is how many the limit left.
+    is taken; `waiting` is how many the limit left.
     """
 
     def __init__(
