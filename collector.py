@@ -83,6 +83,10 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
             message = explain(error, settings.data_dir)
             log.error("%s", message)
             telling.failed_unrecorded(message)
+    if code == DONE and settings.parquet:
+        from pexip_history.operate.parquet_files import make_apart
+
+        make_apart(settings)
     if code == DONE and telling.brought and settings.report:
         from pexip_history.operate.report_page import write_apart
 
