@@ -157,7 +157,7 @@ def test_peaks_are_the_most_that_were_there_at_any_moment(collected: Collected) 
     assert [day for day, *_ in answer] == [first + timedelta(days=n) for n in range((last - first).days + 1)]
     for day, most, licenses in answer:
         moments = [moment for span in spans for moment in span[:2] if moment.astimezone(ZONE).date() == day]
-        moments.append(datetime.combine(day, time(), ZONE))  # type: ignore[arg-type]  # whoever stayed past midnight
+        moments.append(datetime.combine(day, time(), ZONE))  # type: ignore[arg-type]  # some stayed past midnight
         present = [[count for start, end, count in spans if start <= moment < end] for moment in moments]
         assert (most, licenses) == (max(map(len, present)), max(map(sum, present))), day
 

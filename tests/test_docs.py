@@ -334,6 +334,7 @@ Step = Callable[[Sandbox], None]
 AROUND: dict[str, tuple[Step | None, Step | None]] = {
     "README.md": (None, once),
     "day-two.md": (running, once),
+    "data-protection.md": (running, once),
     "troubleshooting.md": (set_up, None),
     "moving-from-the-powershell-script.md": (old_files, moved),
     "self-signed-certificates.md": (set_up, verified),
@@ -503,7 +504,7 @@ def test_git_takes_no_secret_and_nobodys_calls(name: str, tmp_path: Path) -> Non
     assert kept.returncode == 1, "which is tracked"
 
 
-def test_whoever_changes_env_is_told_to_start_the_container_again() -> None:
+def test_a_page_that_changes_env_says_to_start_the_container_again() -> None:
     """A block that writes .env, and is not a part of the set-up or of a move, goes on to `docker compose up -d`."""
     for page in PAGES:
         for block in blocks(page, "sh"):

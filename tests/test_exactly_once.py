@@ -222,7 +222,7 @@ def test_a_participant_that_comes_after_all_is_taken_and_no_longer_lost(collecti
 
 
 @pytest.mark.parametrize("ordering", [("end_time",), ()])
-@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4, 5])
 def test_rows_that_move_while_they_are_read_are_not_lost(
     collection: Collection, nth: int, ordering: tuple[str, ...]
 ) -> None:

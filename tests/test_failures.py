@@ -56,12 +56,14 @@ class Scene:
         self.is_decent(outcome)
         return error.partition(" ERROR ")[2]
 
-    def recovers(self, requests: int | None = None) -> str:
+    def recovers(self, until: str | None = None) -> str:
         """The second run gets everything nevertheless; what it logged."""
         outcome = self.collector("collect")
         assert outcome.code == 0, outcome.output
         assert not self.node.faults.waiting, "the fault did happen"
-        assert sorted(row["id"] for row in self.collector.rows("pexHistoryPart.csv")) == sorted(PARTICIPANTS)
+        assert sorted(row["id"] for row in self.collector.rows("pexHistoryPart.csv")) == sorted(
+            participants(until or UNTIL)
+        )
         self.is_decent(outcome)
         return outcome.stderr
 
@@ -83,12 +85,15 @@ def assert_secret_nowhere(collector: Collector, outcome: Outcome) -> None:
 
 CALLS = list(calls(seed=5, day=DAY, conferences=12)), list(calls(seed=5, day=DAY + timedelta(days=1), conferences=20))
 UNTIL = "2026-11-24T13:00:00"
-PARTICIPANTS = [
-    one["id"]
-    for held, present in (call for day in CALLS for call in day)
-    for one in present
-    if held["end_time"] < UNTIL or "2026-11-23" <= one["end_time"] < UNTIL
-]
+
+
+def participants(until: str) -> list[str]:
+    """Who left before that, or was in a conference that ended before."""
+    made = (call for day in CALLS for call in day)
+    return [one["id"] for held, some in made for one in some if min(held["end_time"], one["end_time"]) < until]
+
+
+PARTICIPANTS = participants(UNTIL)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +170,9 @@ def test_what_no_second_attempt_fixes_is_asked_once_and_reported(scene: Scene, f
     message = scene.fails()
     assert says in message
     assert "DEFAULT_MGR_" in message or "ask Pexip's support" in message, "it says what to look at"
-    assert len(scene.node.requests) == 1
+    targets = [request.target for request in scene.node.requests]
+    assert targets.count(targets[-1]) == 1
+    assert len(targets) <= 2, "the small request may have gone well"
 
 
 @pytest.mark.parametrize("wrong", ["password", "host", "certificate", "answer"])
@@ -498,7 +505,8 @@ def test_a_chain_of_pages_that_is_longer_than_its_count_is_left(scene: Scene) ->
 @pytest.mark.parametrize(("minutes", "said"), [(5, None), (40, "ahead of"), (-40, "behind")])
 def test_clocks_that_differ_by_much_are_said(scene: Scene, minutes: int, said: str | None) -> None:
     scene.node.faults.add(dated(timedelta(minutes=minutes)), times=None)
-    warnings = [line for line in scene.recovers().splitlines() if " WARNING " in line]
+    until = UNTIL if minutes > -15 else f"{LATER + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:00}"
+    warnings = [line for line in scene.recovers(until).splitlines() if " WARNING " in line]
     assert len(warnings) == (said is not None)
     assert said is None or f"the node's clock is 40 minutes {said}" in warnings[0]
 

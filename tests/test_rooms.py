@@ -27,7 +27,7 @@ each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.rel
 def table() -> dict[str, list[str]]:
     """The folders, lowest first, with their rooms, as docs/design.md lists them; a file at the top is its own."""
     text = DESIGN.read_text(encoding="utf-8").partition("## The rooms")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `([^`]+)` \| ([^|]*) \|", text, re.MULTILINE)
+    rows = re.findall(r"^\| `([^`]+)` \|([^|]*)\|", text, re.MULTILINE)
     return {name.removesuffix(".py").rstrip("/"): re.findall(r"`([^`]+)`", rooms) for name, rooms in rows}
 
 

@@ -56,7 +56,7 @@ VENDORS = (
     ("mozilla/", "other browser"),
 )
 LENGTH = f"""CASE WHEN duration BETWEEN 0 AND epoch(ends - starts) + {SLIP} THEN duration
-             WHEN ends >= starts THEN epoch(ends - starts) END"""
+             WHEN ends >= starts THEN floor(epoch(ends - starts)) END"""
 """Seconds; none where the end lies before the start."""
 
 
