@@ -148,7 +148,7 @@ class Tables:
         order = ["start_time", *(["participant_id"] if table == "streams" else []), "id"]
         utc = {local: time for time, local in LOCAL.items()}
         listed = [f"local({utc[n]}) AS {n}" if n in utc else named(n) for n in dict.fromkeys((*columns, *order))]
-        # Sorting holds whole rows in memory: those with long texts stay in the order of the files, which is that of runs.
+        # Sorting holds whole rows in memory: those with long texts stay in the order of the files.
         long = any(name in NESTED for name in columns)
         return Selected(f"SELECT {', '.join(listed)} FROM {source}", "" if long else ", ".join(order), columns)
 
