@@ -93,7 +93,8 @@ def _final(selected: Selected, wanted: Wanted, data: Path) -> str:
         f"{pseudonym(named(name), KINDS[name], secret)} AS {named(name)}" if secret and name in KINDS else named(name)
         for name in selected.columns
     ]
-    return f"SELECT {', '.join(columns)} FROM ({selected.sql}) ORDER BY {selected.order}"
+    order = f" ORDER BY {selected.order}" if selected.order else ""
+    return f"SELECT {', '.join(columns)} FROM ({selected.sql}){order}"
 
 
 def _nothing(db: DuckDBPyConnection, tables: Tables, wanted: Wanted) -> str:

@@ -16,7 +16,7 @@ from pexip_history.export.wanted import PERSON, Misused, Wanted, conferences, pa
 from pexip_history.history.files import find
 from pexip_history.history.rules import RULES
 from pexip_history.history.schema import NUMBER, TEXT, named
-from pexip_history.history.tables import Table, Take, load
+from pexip_history.history.tables import NESTED, Table, Take, load
 from pexip_history.report.concurrency import local_times
 from pexip_history.report.period import midnight
 from pexip_history.report.queries import LENGTH
@@ -47,7 +47,7 @@ KINDS = ("audio", "video", "presentation")
 
 @dataclass(frozen=True)
 class Selected:
-    """SQL for the rows, for their order, and the columns of the rows that were asked for."""
+    """SQL for the rows, for their order (empty for any), and the columns of the rows that were asked for."""
 
     sql: str
     order: str
@@ -148,7 +148,9 @@ class Tables:
         order = ["start_time", *(["participant_id"] if table == "streams" else []), "id"]
         utc = {local: time for time, local in LOCAL.items()}
         listed = [f"local({utc[n]}) AS {n}" if n in utc else named(n) for n in dict.fromkeys((*columns, *order))]
-        return Selected(f"SELECT {', '.join(listed)} FROM {source}", ", ".join(order), columns)
+        # Sorting holds whole rows in memory: those with long texts stay in the order of the files.
+        long = any(name in NESTED for name in columns)
+        return Selected(f"SELECT {', '.join(listed)} FROM {source}", "" if long else ", ".join(order), columns)
 
     def _usage(self) -> tuple[str, str]:
         whole = "ceil(seconds / 60)::BIGINT" if self.wanted.round_up else "seconds / 60"

@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "write report.html: when you are busiest, how many licenses you need, which rooms have bad calls",
     "erase": "find a person's rows in every file and, with --yes, empty what says whose they were",
     "export": "write a table of the history for a person or a program: " + ", ".join(TABLES),
+    "parquet": "make the Parquet files that are missing now; with DATA_PARQUET=true each run makes some",
     "verify": "compare the files with the manifest, with each other and with the ledger: what was changed since",
     "health": "say in one line whether collection works; exit 1 where it does not (for HEALTHCHECK)",
     "crontab": "print the crontab that DATA_CRON_TIME stands for",
@@ -54,6 +55,7 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
     _collect(of["collect"], zone)
     of["check"].add_argument("--notify", action="store_true", help="also send a test to those who are told of failures")
     of["check"].add_argument("--at-start", action="store_true", help=argparse.SUPPRESS)  # entrypoint.sh
+    of["parquet"].add_argument("--some", action="store_true", help=argparse.SUPPRESS)  # after a run
     of["status"].add_argument("--json", action="store_true", help="for a program to read")
     _report(of["report"])
     _export(of["export"])

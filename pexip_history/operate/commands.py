@@ -31,6 +31,11 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
 
             os.umask(settings.umask)
             return export_table(settings, asked)
+        case "parquet":
+            from pexip_history.operate.parquet_files import make
+
+            os.umask(settings.umask)
+            return make(settings, asked.some)
         case "verify":
             from pexip_history.operate.verify import verify
 
