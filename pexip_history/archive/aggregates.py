@@ -140,6 +140,29 @@ def _cells(row: bytes) -> int:
     return len(next(csv.reader([row.decode("utf-8-sig", "replace").rstrip("\r\n")]), []))
 
 
+def end_whole(path: Path, resource: str, known: Known | None, zone: ZoneInfo) -> tuple[int, int] | None:
+    """Have the aggregate end in a whole row; a torn one goes to a file of its own, and what is not ours is set aside.
+
+    The bytes between which rows stand that are not in what is known of it: from where it ended, if it still begins as
+    it did, or from its beginning. None where there is nothing new. Raises NotAFile, OSError.
+    """
+    columns = columns_of(path, resource)
+    if columns is None:
+        return None
+    size = behind_link(path).stat().st_size
+    start = known.size if known and still_begins_with(path, known) else 0
+    if start == size:
+        return None
+    try:
+        until = whole_until(path, columns, start)
+    except NotOurs as error:
+        set_aside(path, f"is damaged ({error})", zone)
+        return None
+    if until < size:
+        move_torn_row(path, until, columns, zone)
+    return start, until
+
+
 def move_torn_row(path: Path, begins: int, columns: Sequence[str], zone: ZoneInfo) -> None:
     """Move what is behind the byte `begins` to a file of its own."""
     other = _free_name(path, "unfinished", zone)
