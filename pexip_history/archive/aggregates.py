@@ -41,7 +41,7 @@ def columns_of(path: Path, resource: str) -> list[str] | None:
 def why_not_ours(path: Path) -> str:
     if not path.is_file():
         return "is no regular file"
-    with open(path, "rb", opener=own) as file:
+    with open(behind_link(path), "rb", opener=own) as file:
         first = file.readline(1 << 16)
     if first.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "is UTF-16, not UTF-8"
@@ -187,11 +187,11 @@ def move_torn_row(path: Path, begins: int, columns: Sequence[str], zone: ZoneInf
 def prepare(path: Path, file: Staged, columns: Sequence[str], bom: bool, zone: ZoneInfo) -> None:
     """Make the aggregate ready to take rows under these columns.
 
-    Its own rows stay what they are, so this can be repeated: what is not ours is set aside, a missing file is begun,
-    missing columns are added, a last line gets its end.
+    Its own rows stay what they are, so this can be repeated: what is not ours is set aside, a missing file is begun
+    (also where the user's link leads), missing columns are added, a last line gets its end.
     """
-    there = columns_of(path, file.resource)
-    if there is None and os.path.lexists(path) and (not path.is_file() or path.stat().st_size):
+    there, real = columns_of(path, file.resource), behind_link(path)
+    if there is None and os.path.lexists(real) and (not real.is_file() or real.stat().st_size):
         set_aside(path, why_not_ours(path), zone)
     if there is None:
         with new_file(path) as target:
