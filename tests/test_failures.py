@@ -61,7 +61,9 @@ class Scene:
         outcome = self.collector("collect")
         assert outcome.code == 0, outcome.output
         assert not self.node.faults.waiting, "the fault did happen"
-        assert sorted(row["id"] for row in self.collector.rows("pexHistoryPart.csv")) == sorted(participants(until or UNTIL))
+        assert sorted(row["id"] for row in self.collector.rows("pexHistoryPart.csv")) == sorted(
+            participants(until or UNTIL)
+        )
         self.is_decent(outcome)
         return outcome.stderr
 
