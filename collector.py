@@ -83,11 +83,30 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
             message = explain(error, settings.data_dir)
             log.error("%s", message)
             telling.failed_unrecorded(message)
-    if code == DONE and telling.brought and settings.report:
-        from pexip_history.operate.report_page import write_apart
+    if code == DONE and settings.parquet:
+        from pexip_history.operate.parquet_files import make_apart
 
-        write_apart(settings)
+        make_apart(settings)
+    if code == DONE and settings.report:
+        _report(settings, telling.brought)
     return code
+
+
+def _report(settings: Settings, brought: bool) -> None:
+    """The pages that DATA_REPORT asks for, each in a process of its own; a month's is sent too."""
+    from pexip_history.operate.report_page import write_apart, write_month
+
+    try:
+        if brought:
+            write_apart(settings)
+        if month := write_month(settings):
+            from pexip_history.operate.notify import tell_month
+
+            tell_month(settings, month.path, month.figures)
+    except (CollectorError, OSError) as error:
+        log.warning(
+            "%s. The rows are collected; the report is not there or was not sent", explain(error, settings.data_dir)
+        )
 
 
 def _collect_locked(
@@ -124,22 +143,7 @@ def _collect_locked(
                 archive.discard(ledger)
                 ledger.note_run(run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
         telling.ended(ledger, run.lost, brought=run.brought)
-    if settings.parquet and outcome == "done":
-        _make_parquet(settings)
     return DONE if outcome == "done" else FAILED
-
-
-def _make_parquet(settings: Settings) -> None:
-    """Make the Parquet files that are missing; one that cannot be made now is made by a later run."""
-    import duckdb
-
-    from pexip_history.export.parquet import make_missing
-
-    try:
-        make_missing(settings.data_dir)
-    except (CollectorError, OSError, duckdb.Error) as error:
-        why = str(error).partition("\n")[0] if isinstance(error, duckdb.Error) else explain(error, settings.data_dir)
-        log.warning("%s. The rows are collected; a later run makes the Parquet files", why)
 
 
 def _why_failed(error: Exception, settings: Settings, archive: Archive, ledger: Ledger) -> str:

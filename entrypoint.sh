@@ -23,7 +23,7 @@ root() { [[ $(id -u) == 0 ]]; } # bash takes EUID over from the environment
 no_secret_in_sight() {
     local name
     root || for name in DEFAULT_MGR_SECRET DATA_PING_URL DATA_NOTIFY_URLS; do
-        [[ -z ${!name-} ]] || stop_with "$name is in the environment of a container that was started as user $(id -u), and whoever has that user ID on the host can read it: put it in a file and name that in ${name}_FILE, or start the container without --user"
+        [[ -z ${!name-} ]] || stop_with "$name is in the environment of a container that was started as user $(id -u), and anyone who has that user ID on the host can read it: put it in a file and name that in ${name}_FILE, or start the container without --user"
     done
 }
 

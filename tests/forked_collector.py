@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(os.environ.get("COLLECTOR", ROOT / "collector.py"))
@@ -197,9 +198,10 @@ def hook(steps: Steps) -> None:
     real_connect = sqlite3.connect
 
     def connecting(path: Any, *rest: Any, **named: Any) -> sqlite3.Connection:
-        if not steps.ours(path):
+        file = unquote(urlsplit(path).path) if str(path).startswith("file:") else path
+        if not steps.ours(file):
             return real_connect(path, *rest, **named)
-        if steps.take("connect", path):
+        if steps.take("connect", file):
             raise sqlite3.OperationalError("unable to open database file")
         return real_connect(path, *rest, factory=Connection, **named)
 

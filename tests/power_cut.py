@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -169,7 +169,7 @@ class _Reader:
         return f"{self.folder}/{opened.path}" if opened else None
 
 
-def record(program: Path, data: Path, env: dict[str, str], moment: datetime) -> list[Op]:
+def record(program: Path, data: Path, env: dict[str, str], moment: datetime, arguments: Sequence[str] = ()) -> list[Op]:
     """The operations of one run of the program, whose clock stands at the moment (UTC)."""
     clock = data.parent / "clock"
     clock.mkdir(exist_ok=True)
@@ -179,7 +179,7 @@ def record(program: Path, data: Path, env: dict[str, str], moment: datetime) -> 
     watched = "trace=" + ",".join(f"?{name}" for name in CALLS.split(","))
     strace = ("strace", "-f", "-qq", "-xx", "-s", str(1 << 22), "--seccomp-bpf", "-e", "signal=none")
     done = subprocess.run(
-        [*strace, "-e", watched, "-e", "raw=read,lseek", "-o", str(trace), sys.executable, str(program)],
+        [*strace, "-e", watched, "-e", "raw=read,lseek", "-o", str(trace), sys.executable, str(program), *arguments],
         env=env | {"PYTHONPATH": str(clock), "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=data.parent,
         stdin=subprocess.DEVNULL,

@@ -162,14 +162,19 @@ class World(Site):
         self.owed: set[int] = set()
         self.corrected: set[int] = set()  # their ends were changed: they may be in no window, and are only never twice
         self.seen: set[int] | None = None  # shown when the first run began since coverage was last read
-        self.covered: Spans = []
+        self.covered: Spans = []  # what was claimed, as far as the time had come
+        self.claimed: Spans = []
         self.gaps: Spans = []
+        self.ran: list[tuple[datetime, datetime]] = []  # when runs ended well, and the node's clock then
+        self.brought: dict[int, datetime] = {}  # when a conference was collected first
+        self.oldest: list[datetime] = []  # the end of the oldest conference at each run since gaps were judged
         self.kept: dict[str, list[Row]] = {name: [] for name in FILES}  # rows of the aggregate as the user left it
         self.written: dict[str, list[Row]] = {name: [] for name in FILES}  # of dated files since, in order
         self.new: dict[str, list[list[Row]]] = {name: [] for name in FILES}  # of dated files not yet judged
         self.files: dict[str, set[str]] = {name: set() for name in FILES}  # dated files that were read here
         self.count: dict[str, Counter[str]] = {name: Counter() for name in FILES}  # keys in dated files, ever
         self.clocks_were_right = True
+        self.unknown = False  # the ledger was changed, and no run has settled yet what it lacks
         self.memory_was_lost = False  # a ledger was, or another was put there
         self.torn: set[str] = set()  # aggregates whose last row is unfinished
         self.settled = True  # all is published
@@ -199,6 +204,7 @@ class World(Site):
         self.turns += 1
         try:
             self._turn(*arguments, **named)
+            self.node.wait(timedelta(seconds=1))  # what is shown from now on, this run did not see
         except AssertionError as error:
             self.broken = True
             raise AssertionError("\n".join([str(error), *self.story[-40:]])) from None
@@ -215,6 +221,8 @@ class World(Site):
             self._note_window(arguments)
         told = self.node.tells_time or not (ahead or self.node.ahead)  # what time it is, as the node has it
         self.clocks_were_right = self.clocks_were_right and not ahead and not self.node.ahead
+        oldest = [one.end for one in self.node.has("conference") if one.end]
+        self.oldest.append(min(oldest, default=self.node.now))
         shown = {id(one) for one in self.records if one.shown <= self.node.now}
         self.seen = shown if self.seen is None else self.seen
         before = {path.name: path.read_bytes() for path in self.data.glob("*.csv")}
@@ -240,6 +248,7 @@ class World(Site):
             return
         self.settled = (self.settled and not fault) or self._nothing_waits(status)
         good = outcome.code == 0 and not (fault or spoilt)
+        self.ran += [(self.node.now, self.node.now + self.node.ahead)] if outcome.code == 0 else []
         self._judge_spans(status, good and told)
         self._note_owed(status, good and not arguments and told, not told)
         self.begun = self.begun or (self.node.now if good and not arguments and told else None)
@@ -268,11 +277,15 @@ class World(Site):
         """From now on this must be in the files.
 
         What was shown when its time came to be covered; what was shown late, a good run a day after another that could
-        see it; what has no end, two days after.
+        see it (a participant who was gone is asked for during a week); what has no end, two days after.
         """
         covered = spans_of(status["coverage"])
-        new = without(covered, self.covered)
+        by_hand = bool(status["runs"]) and bool(status["runs"][0]["by_hand"])
+        new = without(covered, self.claimed if by_hand else self.covered)
         settled = good and not self.limits and not status["runs"][0]["waiting"]
+        if self.unknown and not settled:
+            return  # what a lost ledger took with it comes first
+        self.unknown = False
         if settled and new:  # a query reaches back an hour
             new = [(start - HOUR, end) for start, end in new]
         unknown = status["gaps_unknown_before"]
@@ -284,20 +297,29 @@ class World(Site):
             covers = one.resource in ("conference", "participant") and within(one.end, new)
             if id(one) in self.corrected:
                 continue
-            if seen and covers and known and within(one.end, covered) and not blind:
+            if self._in_time(one) and seen and covers and known and within(one.end, covered) and not blind:
                 self.owed.add(id(one))
             if not good or not self.node.shows(one) or (one.end or now) > now or one.stands:
                 continue
-            if not all(held.shown <= now for held in self.held(one)):
+            if not all(held.shown <= now and (held.end or now) <= now for held in self.held(one)):
                 continue
             ended = one.end and any(held.end for held in self.held(one))
             first = (self.first_good if ended else self.first_null).setdefault(id(one), now)
             late = now - first > (DAY + HOUR if ended else 2 * DAY + HOUR)
-            if late and settled and self._in_scope(one, covered):
+            asked = first - min(self.brought.get(id(held), first) for held in self.held(one)) < 6 * DAY
+            if late and asked and settled and self._in_scope(one, covered):
                 self.owed.add(id(one))
         self.seen = None
         right = now + min(self.node.ahead, NOW)
-        self.covered = [(start, min(end, right)) for start, end in covered if start < right]
+        if by_hand:  # which corrects nothing
+            self.covered = [*self.covered, *new]
+        else:
+            self.covered = [(start, min(end, right)) for start, end in covered if start < right]
+        self.claimed = covered
+
+    def _in_time(self, one: Known) -> bool:
+        """Whether it was shown before the first run that could ask for its time."""
+        return all(one.shown <= moment for moment, told in self.ran if (one.end or told) < told)
 
     def _in_scope(self, one: Known, covered: Spans) -> bool:
         """Whether it ended in covered time, or the node would not say; a participant belongs with its conference."""
@@ -361,9 +383,10 @@ class World(Site):
         if not good:
             return
         now = self.node.now + self.node.ahead
-        if not any(one.end for one in self.node.has("conference")):  # history begins with the node's oldest record
+        begun = any(one.end < min(now, self.node.now) for one in self.node.has("conference") if one.end)
+        assert covered or gaps or self.limits or not begun, "a good run covered nothing"
+        if not covered:
             return
-        assert covered or self.limits, "a good run covered nothing"
         assert status["runs"][0]["by_hand"] or not covered or covered[-1][1] <= now + MINUTE, (
             f"covered ahead of now: {covered}"
         )
@@ -372,12 +395,11 @@ class World(Site):
 
     def _judge_gaps(self, status: dict[str, Any], covered: Spans, gaps: Spans) -> None:
         """A gap is what the node had forgotten; what is called complete has none."""
-        oldest = min((one.end for one in self.node.has("conference") if one.end), default=self.node.now)
         for start, end in without(gaps, self.gaps):
             before = self.since is not None and start < self.since
-            assert end <= oldest or before, f"no gap: {start} to {end}, the node lists what ended {oldest}"
-        self.gaps = gaps
-        if not status["runs"][0]["by_hand"]:
+            assert end <= max(self.oldest) or before, f"no gap: {start} to {end}, the node lists {self.oldest}"
+        self.gaps, self.oldest = gaps, []
+        if not status["runs"][0]["by_hand"] and (not gaps or gaps[-1] < covered[-1]):
             since = status["complete_since"]
             assert since, "a good run, and complete since never"
             start = datetime.fromisoformat(since)
@@ -389,6 +411,8 @@ class World(Site):
         conferences = self.node.known["conference"].values()
         collected = [one for one in conferences if self.count["conference"][one.id]]
         listed = {id_of(uri) for one in collected for uri in one.record["participants"]}
+        for one in collected:
+            self.brought.setdefault(id(one), self.node.now)
         missing = {id for id in listed if not self.count["participant"][id]}
         told = status["lost"] + status["expected"]
         assert told <= len(missing), f"{status['lost']} lost, {status['expected']} expected, missing: {sorted(missing)}"
@@ -424,7 +448,8 @@ class World(Site):
 
     def ledger_changed(self) -> None:
         """It was lost, or an older one was put there: what no file tells may come once more."""
-        self.memory_was_lost, self.covered, self.seen, self.begun = True, [], None, None
+        self.memory_was_lost, self.unknown, self.seen, self.begun = True, True, None, None
+        self.covered, self.claimed = [], []
         self.first_good, self.first_null = {}, {}
         for name, file in FILES.items():
             files = (*self.dated(name), self.data / file)
@@ -433,7 +458,7 @@ class World(Site):
                 del self.count[name][key]
         self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
 
-    HELD = "kept", "written", "files", "count"
+    HELD = "kept", "written", "files", "count", "covered", "claimed", "gaps"
 
     def back_up(self, folder: Path) -> None:
         """The whole data folder."""
@@ -447,7 +472,7 @@ class World(Site):
         shutil.copytree(folder, self.data)
         for name, value in deepcopy(self.backup).items():
             setattr(self, name, value)
-        self.covered, self.seen, self.first_good, self.first_null, self.begun, self.gaps = [], None, {}, {}, None, []
+        self.seen, self.first_good, self.first_null, self.begun = None, {}, {}, None
         self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
 
     # The end
@@ -463,24 +488,26 @@ class World(Site):
         assert status["runs"][0]["waiting"] == 0, status["runs"][0]
         assert status["expected"] == 0, status["expected"]
         covered = spans_of(status["coverage"])
-        if not any(one.end for one in self.node.has("conference")):
-            return
-        assert covered, "nothing is covered"
-        assert covered[-1][1] > self.node.now - 2 * MINUTE, covered
+        asked = [*covered, *spans_of(status["gaps"])]
+        if any(one.end < self.node.now for one in self.node.has("conference") if one.end):
+            assert max(end for _, end in asked) > self.node.now - 2 * MINUTE, asked
+        begins = (covered or [(datetime.max, datetime.max)])[0][0]
         for one in self.records:
-            if not self.node.shows(one) or self.node.now - one.shown < 2 * DAY or id(one) in self.corrected:
-                continue
-            first = covered[0][0] if not self.begun or one.shown > self.begun else self.since or datetime.min
-            if one.stands:
-                continue
-            if (one.end is None or first <= one.end < self.node.now - MINUTE) and self._due(one, status):
+            first = begins if not self.begun or one.shown > self.begun else self.since or datetime.min
+            ended = one.end is None or first <= one.end < self.node.now - MINUTE
+            if ended and self._due(one, spans_of(status["gaps"])):
                 self.owed.add(id(one))
         self._judge_owed()
 
-    def _due(self, one: Known, status: dict[str, Any]) -> bool:
-        if one.resource == "participant" and not any(self.count["conference"][held.id] for held in self.held(one)):
+    def _due(self, one: Known, gaps: Spans) -> bool:
+        """Whether days of good runs could see it, and had to ask for it."""
+        first = self.first_good.get(id(one)) or self.first_null.get(id(one))
+        if not first or self.node.now - first < 2 * DAY or id(one) in self.corrected or not self.node.shows(one):
             return False
-        return self._may_come(one) and not within(one.end, spans_of(status["gaps"]))
+        held = [self.brought[id(held)] for held in self.held(one) if id(held) in self.brought]
+        if one.resource == "participant" and (not held or first - min(held) > 6 * DAY):
+            return False
+        return self._may_come(one) and not within(one.end, gaps)
 
 
 __all__ = ["BEGINNING", "CONF", "FILES", "PART", "Site", "World", "rows_of"]

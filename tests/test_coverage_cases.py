@@ -252,7 +252,19 @@ def test_a_participant_from_its_own_address_is_a_row_without_more_columns(site: 
     once(site, ["c1-0", "early"], "participant")
     header = (site.data / PART).read_text(encoding="utf-8").partition("\r\n")[0]
     assert "call_quality" not in header, header
-    assert {"c1" in row["conference"] for row in rows_of(site.data / PART)} == {True}
+    assert {row["conference"] for row in rows_of(site.data / PART)} == {held.record["resource_uri"]}
+
+
+def test_a_participant_from_its_own_address_is_known_after_a_lost_ledger(site: Site) -> None:
+    site.node.by_conference, site.node.nested = 404, True
+    site.good()
+    site.node.wait(3 * DAY)
+    held = hold(site, "c1", site.node.now - HOUR, MINUTE)
+    site.node.participant(held, "early", BEGINNING - DAY, site.node.now - HOUR)
+    site.good()
+    shutil.rmtree(site.data / ".collector")
+    daily(site, 3)
+    once(site, ["c1-0", "early"], "participant")
 
 
 def test_a_participant_that_is_gone_is_counted_as_lost_and_no_longer_when_it_comes(site: Site) -> None:

@@ -19,9 +19,10 @@ from pexip_history.archive import manifest
 from pexip_history.archive.journal import open_journal
 
 from .conftest import environment_for
-from .forked_collector import MEMORY, NEEDS_PERMISSION, Fault, ForkedCollector, Outcome
+from .forked_collector import MEMORY, NEEDS_PERMISSION, PROGRAM, Fault, ForkedCollector, Outcome
 from .management_node import ManagementNode, conference, media_stream, participant
 from .management_node.calls import stamp
+from .power_cut import Disk, Recording, image_of, lay_out, record
 
 NOW = datetime(2026, 11, 24)
 ALIAS, NAME, ADDRESS = "sip:mia.berg@example.com", "Mia Berg-Lie", "203.0.113.77"
@@ -412,6 +413,70 @@ def test_a_step_that_is_not_permitted_leaves_each_file_whole(
     kept: tuple[Folder, Path, dict[str, bytes], list[str]],
 ) -> None:
     strike_at_each(kept, "EACCES", set(NEEDS_PERMISSION))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace; on Debian: apt-get install strace")
+@pytest.mark.parametrize("again", [[], ["erase", "--alias", ALIAS, "--yes"]], ids=["a run", "erase"])
+def test_a_power_cut_leaves_each_file_whole_and_is_gone_on_with(folder: Folder, again: list[str]) -> None:
+    shutil.rmtree(folder.data / "parquet")
+    before = image_of(folder.data)
+    env = environment_for(folder.node, folder.data) | folder.env
+    ops = record(PROGRAM, folder.data, env, NOW, ["erase", "--alias", ALIAS, "--yes"])
+    disk, after = Disk(before), folder.files()
+    for op in ops:
+        disk.do(op)
+    assert disk.after_cut({}) == image_of(folder.data)
+    recording = Recording("erase", env, NOW, before, ops, ({}, {}), set())
+    cuts = list(recording.folders(None, set()))
+    assert len(cuts) > 40
+    for how, image in cuts:
+        lay_out(image, folder.data)
+        assert_gone_on_with(folder, after, how, again)
+
+
+@pytest.mark.parametrize("planted", ["text", "trigger", "tables", "journal"])
+def test_a_journal_that_something_else_wrote_is_removed_with_a_warning(
+    folder: Folder, planted: str, tmp_path: Path
+) -> None:
+    folder()
+    path, elsewhere = folder.data / ".collector" / "rewriting.sqlite", tmp_path / "elsewhere"
+    elsewhere.touch()
+    if planted == "text":
+        path.write_bytes(b"no journal" * 500)
+    elif planted == "journal":
+        with open_journal(folder.data / ".collector") as journal:
+            journal.will_rewrite("../../etc/passwd")
+        name = os.fsencode(elsewhere)
+        tail = len(name).to_bytes(4, "big") + sum(name).to_bytes(4, "big") + bytes.fromhex("d9d505f920a163d7")
+        path.with_name("rewriting.sqlite-journal").write_bytes(bytes(512) + bytes(4) + name + tail)
+    else:
+        with open_journal(folder.data / ".collector") as journal:
+            journal.will_rewrite("../../etc/passwd")
+        with sqlite3.connect(path) as db:
+            sql = {
+                "trigger": "CREATE TRIGGER bad AFTER DELETE ON file BEGIN INSERT INTO row VALUES ('p01-1', 3); END",
+                "tables": "CREATE VIEW more AS SELECT * FROM row",
+            }
+            db.execute(sql[planted])
+        db.close()
+    before = folder.files()[PART]
+    said = folder(moment=NOW + timedelta(hours=1)).output
+    assert "rewriting.sqlite is damaged and was removed" in said
+    assert folder.files()[PART] == before
+    assert elsewhere.exists()
+    assert not path.exists()
+    folder.erase()
+    assert folder.holding() == set()
+
+
+def test_a_name_in_the_journal_leads_nowhere(folder: Folder) -> None:
+    folder()
+    with open_journal(folder.data / ".collector") as journal:
+        journal.will_rewrite("../../etc/passwd")
+    folder(moment=NOW + timedelta(hours=1))
+    assert not (folder.data / ".collector" / "rewriting.sqlite").exists()
+    assert "passwd" not in (folder.data / "manifest.jsonl").read_text()
 
 
 def test_many_rows_are_looked_up_in_the_journal_s_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

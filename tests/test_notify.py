@@ -31,6 +31,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from aiosmtpd.controller import Controller
 
+from pexip_history.errors import CollectorError
 from pexip_history.operate import notify
 from pexip_history.operate.message import LONGEST, Message, due, unrecorded
 from pexip_history.operate.plain import plain
@@ -536,8 +537,8 @@ notify.try_all(read_settings({{"DATA_PING_URL": "http://{silent}/", "DATA_NOTIFY
 
 def test_a_message_is_text_in_whatever_form_it_travels(mail: tuple[str, Postbox]) -> None:
     evil = Message(NODE, "the node said <script>alert(1)</script>\n\nand more")
-    # private: what Apprise is given cannot be seen from outside
     settings = settings_for(None, f"mailto://{mail[0]}?from=a@example.com&to=b@example.com")
+    # private: what Apprise is given cannot be seen from outside
     ((_, work),) = notify._messages(settings, evil, False)
     assert work() is None
     sent = email.message_from_bytes(mail[1][0].content, policy=email.policy.default)
@@ -582,3 +583,27 @@ def test_a_message_and_a_ping_are_plain_wherever_the_words_came_from(monitor: Se
     (sent,) = webhook.received
     for body in (json.loads(sent.body)["message"], monitor.received[-1].body):
         assert body.startswith("mgr.example.com: Presented: subject 'CN=(at)everyone (x)(https[:]//evil[.]example)'")
+
+
+def test_the_page_of_a_month_is_attached_to_a_mail_and_told_in_figures_elsewhere(
+    webhook: Server, mail: tuple[str, Postbox], said: Said, tmp_path: Path
+) -> None:
+    page = tmp_path / "report-2026-10.html"
+    page.write_text("<p>Participants: 42</p>")
+    mailto = f"mailto://{mail[0]}?from=a@example.com&to=b@example.com"
+    notify.tell_month(settings_for(None, mailto, hook(webhook)), page, ["Participants: 42"])
+    assert not said.warnings
+    (message,) = webhook.messages()
+    assert "Participants: 42" in message["message"]
+    sent = email.message_from_bytes(mail[1][0].content, policy=email.policy.default)
+    files = {part.get_filename(): part.get_content() for part in sent.iter_attachments()}
+    assert {name: str(text).strip() for name, text in files.items()} == {page.name: "<p>Participants: 42</p>"}
+
+
+def test_a_link_in_the_place_of_a_months_page_is_not_sent(mail: tuple[str, Postbox], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("sesame, open")
+    page = tmp_path / "report-2026-10.html"
+    page.symlink_to(tmp_path / "secret")
+    with pytest.raises(CollectorError, match="symbolic link"):
+        notify.tell_month(settings_for(None, f"mailto://{mail[0]}?from=a@example.com&to=b@example.com"), page, [])
+    assert not mail[1]

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from pexip_history.ledger.schema import JOURNAL_MAGIC
 from tests.conftest import Collector, Outcome, environment_for
 from tests.management_node import ManagementNode, calls
 
@@ -31,7 +34,8 @@ AGGREGATE, DATED = "pexHistoryPart.csv", "2026-11-22_00-00-00_pexHistoryStream.c
 NAMES = (
     *(AGGREGATE, DATED, "2026-11-22_00-00-00_pexHistoryConf.csv", "pexHistoryConf.csv.new", "pexHistoryStream.csv"),
     *("data_collector.log", "report.html", ".collector/lock", ".collector/ledger.sqlite"),
-    *(".collector/ledger.sqlite-journal", ".collector/1-conference.csv", ".collector"),
+    *(".collector/ledger.sqlite-journal", ".collector/1-conference.csv", ".collector/rewriting.sqlite"),
+    *(".collector", "manifest.jsonl", "parquet"),
 )
 
 
@@ -58,7 +62,10 @@ def collector(node: ManagementNode, first_run: Path, tmp_path: Path) -> Collecto
     """A folder with one good run, and a clock at the second; little memory."""
     data = tmp_path / "data"
     shutil.copytree(first_run, data)
-    made = Collector(data, environment_for(node, data) | {"DATA_REPORT": "true", "DATA_CRON_TIME": "5 0 * * *"})
+    made = Collector(
+        data,
+        environment_for(node, data) | {"DATA_CRON_TIME": "5 0 * * *"},
+    )
     made.at(SECOND)
     start = tmp_path / "clock" / "sitecustomize.py"
     limit = f"import resource\nresource.setrlimit(resource.RLIMIT_DATA, ({MOST_MEMORY},) * 2)\n"
@@ -114,6 +121,7 @@ def test_a_planted_name_stops_no_command_and_is_named(
 ) -> None:
     if name == ".collector" and kind == "a folder":
         pytest.skip("it is one")
+    collector.env |= {"DATA_REPORT": "true", "DATA_PARQUET": "true"}
     (tmp_path / "elsewhere").write_text("theirs")
     path = collector.data / name
     plant(path, kind)
@@ -148,8 +156,14 @@ BOMBS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["", "and the ledger is lost"])
-@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize(
+    ("bomb", "lost"),
+    [
+        pytest.param(bomb, lost, marks=() if bomb == "a stray quote" else pytest.mark.slow)
+        for bomb in BOMBS
+        for lost in (False, True)
+    ],
+)
 def test_what_is_no_row_of_ours_takes_no_memory_and_collecting_goes_on(
     collector: Collector, node: ManagementNode, bomb: str, lost: bool
 ) -> None:
@@ -168,5 +182,58 @@ def test_what_is_no_row_of_ours_takes_no_memory_and_collecting_goes_on(
     new = collector.data / AGGREGATE
     assert new.stat().st_size < 20 * MB
     assert subprocess.run(["tail", "-c", "2", str(new)], capture_output=True, check=True).stdout == b"\r\n"
-    for command in COMMANDS:
+    for command in COMMANDS if lost else ():
         says(collector, command)
+
+
+ENDLESS = "WITH RECURSIVE n (id, what, name) AS (SELECT '1', 3, '../x' UNION ALL SELECT id, what, name FROM n)"
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite", "rewriting.sqlite"])
+def test_a_forged_database_runs_nothing_of_its_own(collector: Collector, name: str) -> None:
+    path = collector.data / ".collector" / name
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as db:
+        for table in ("row", "file", "run", "fact", "staged"):
+            db.execute(f"CREATE VIEW {table} AS {ENDLESS} SELECT * FROM n")
+    ran = says(collector, "collect")
+    assert ran.code == 0, ran.output
+    assert f"{name} is damaged" in ran.output, "it is named"
+    assert ids(collector) >= ended("2026-11-25")
+    assert says(collector, "status").code == 0
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite", "rewriting.sqlite"])
+def test_a_forged_journal_of_a_database_deletes_no_other_file(collector: Collector, tmp_path: Path, name: str) -> None:
+    """SQLite deletes the super-journal that a journal names, once nothing refers to it any more."""
+    victim = tmp_path / "victim-mj01"
+    victim.write_bytes(b"theirs")
+    path = collector.data / ".collector" / name
+    if not path.exists():
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA user_version = 0")
+    named = str(victim).encode()
+    tail = named + len(named).to_bytes(4, "big") + sum(named).to_bytes(4, "big") + JOURNAL_MAGIC
+    journal = JOURNAL_MAGIC + bytes(4) + bytes(16) + bytes(512 - 28) + (1).to_bytes(4, "big") + tail
+    path.with_name(f"{name}-journal").write_bytes(journal)
+    ran = says(collector, "collect")
+    assert victim.read_bytes() == b"theirs"
+    assert ran.code == 0, ran.output
+    assert ids(collector) >= ended("2026-11-25")
+
+
+@pytest.mark.parametrize("target", [None, b"", b"a;b;c\r\n1;2;3\r\n"], ids=["not yet there", "empty", "not ours"])
+def test_an_aggregate_that_the_user_keeps_elsewhere_is_begun_there(
+    collector: Collector, tmp_path: Path, target: bytes | None
+) -> None:
+    elsewhere, path = tmp_path / "calls.csv", collector.data / AGGREGATE
+    if target is not None:
+        elsewhere.write_bytes(target)
+    path.unlink()
+    path.symlink_to(elsewhere)
+    assert says(collector, "collect").code == 0
+    assert len(collector.rows(AGGREGATE)) > 10
+    if target:
+        assert elsewhere.read_bytes() == target, "only the link was renamed"
+    else:
+        assert len(collector.rows(elsewhere)) > 10

@@ -227,7 +227,7 @@ def _empty_parquet(holding: Holding, journal: Journal) -> int:
 
 
 def resume(archive: Archive, ledger: Ledger) -> Emptied | None:
-    """Go on with an erasure that was cut, and say so in the log; None where there is none.
+    """Go on with an erasure that was cut, and say so in the log; None where there is none, or what there is is no use.
 
     For a run, behind publishing. Raises OSError, sqlite3.Error.
     """
@@ -235,9 +235,13 @@ def resume(archive: Archive, ledger: Ledger) -> Emptied | None:
     settle_rewriting(ledger, archive.aggregate)
     if not exists(archive.folder):
         return None
-    with open_journal(archive.folder) as journal:
-        pending = journal.rows()
-        done = go_on(archive, ledger, journal)
+    try:
+        with open_journal(archive.folder) as journal:
+            pending = journal.rows()
+            done = go_on(archive, ledger, journal)
+    except CollectorError as error:  # something else has its name
+        log.warning("an erasure that was cut cannot go on: %s", error)
+        return None
     for reason in done.unreadable:
         log.warning("an erasure left out a file, look into it yourself: %s", reason)
     for reason in done.waits:

@@ -5,6 +5,7 @@ It holds ids of rows and names of files, and nobody's name. A run or an `erase` 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from pathlib import Path
 from pexip_history.archive import manifest
 from pexip_history.archive.editing import Changing, Edited, edit
 from pexip_history.archive.holdings import AGGREGATE, DATED_FILE, Holding
-from pexip_history.folder.opening import refuse_other_kinds
+from pexip_history.folder.names import DATED
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.rewritten import begin_rewriting, settle_rewriting
+from pexip_history.ledger.schema import Damaged, connect, entries_of, refuse_super_journal
 
 NAME = "rewriting.sqlite"
 SCHEMA = """
@@ -27,9 +29,11 @@ CREATE TABLE IF NOT EXISTS file (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 IN_MEMORY = 50_000
 """Rows that are looked up in memory; more of them in the file."""
 
+log = logging.getLogger("collector")
+
 
 class Journal:
-    """The journal of one data folder; for whoever holds the lock."""
+    """The journal of one data folder; for the process that holds the lock."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -91,15 +95,22 @@ def exists(folder: Path) -> bool:
 
 @contextmanager
 def open_journal(folder: Path) -> Iterator[Journal]:
-    """The journal in `.collector`; it is removed at the end where nothing is left in it. Raises sqlite3.Error."""
+    """The journal in `.collector`; it is removed at the end where nothing is left in it.
+
+    One that is damaged, or that something else wrote, is removed and begun again. Raises CollectorError where no file
+    can be, sqlite3.Error.
+    """
     path = folder / NAME
-    for name in (path, path.with_name(f"{NAME}-journal")):
-        refuse_other_kinds(name)
-    db = sqlite3.connect(path, isolation_level=None)
     try:
-        db.executescript(
-            f"PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; PRAGMA secure_delete = ON; {SCHEMA}"
-        )
+        db = _open(path)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        log.warning("%s is damaged and was removed; if an erasure was not finished, start it again", path)
+        for name in (path.with_name(f"{NAME}-journal"), path):
+            name.unlink(missing_ok=True)
+        db = _open(path)
+    try:
         journal = Journal(db)
         yield journal
         empty = not journal.rows() and not journal.rewritten()
@@ -107,6 +118,25 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         db.close()
     if empty:
         path.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Raises sqlite3.DatabaseError where something else is there."""
+    refuse_super_journal(path.with_name(f"{NAME}-journal"))
+    db = connect(path)
+    try:
+        db.executescript("PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; PRAGMA secure_delete = ON;")
+        # A view or a trigger would run whatever another wrote into it.
+        found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        if found and sorted(found, key=str) != entries_of(SCHEMA):
+            raise Damaged("tables that are not the journal's")
+        db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise Damaged("damaged")
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 @contextmanager
@@ -139,6 +169,6 @@ def rewrite(holding: Holding, changing: Changing, journal: Journal, ledger: Ledg
 def note_rewritten(data: Path, journal: Journal) -> None:
     """Write the manifest's lines for the dated files that were rewritten. Raises CollectorError, OSError."""
     if names := journal.rewritten():
-        there = [name for name in names if (data / name).exists()]
+        there = [name for name in names if DATED.fullmatch(name) and (data / name).exists()]
         manifest.note_change(data, manifest.ERASED, there)
         journal.noted()

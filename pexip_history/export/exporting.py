@@ -21,7 +21,7 @@ from pexip_history.history.schema import named
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MEMORY = "192MB"
+MEMORY = "160MB"
 """For DuckDB; the rest of what an export takes is Python's."""
 
 
@@ -44,9 +44,10 @@ def export(
     known: dict[str, int] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Exported:
-    """Write what is wanted to `output`. `known` are the ledger's rows by resource; `progress` is told each step.
+    """Write what was asked for to `output`. `known` are the ledger's rows by resource; `progress` is told each step.
 
-    Raises Misused where what is wanted cannot be, CollectorError where there is nothing, or the disk or a file fails.
+    Raises Misused where what was asked for cannot be, CollectorError where there is nothing or the disk or a file
+    fails.
     """
     import duckdb
 
@@ -86,13 +87,14 @@ def export(
 
 
 def _final(selected: Selected, wanted: Wanted, data: Path) -> str:
-    """The SQL for the columns that are wanted, under pseudonyms where they are."""
+    """The SQL for the columns that were asked for, under pseudonyms where they are."""
     secret = key(data) if wanted.hide_names else b""
     columns = [
         f"{pseudonym(named(name), KINDS[name], secret)} AS {named(name)}" if secret and name in KINDS else named(name)
         for name in selected.columns
     ]
-    return f"SELECT {', '.join(columns)} FROM ({selected.sql}) ORDER BY {selected.order}"
+    order = f" ORDER BY {selected.order}" if selected.order else ""
+    return f"SELECT {', '.join(columns)} FROM ({selected.sql}){order}"
 
 
 def _nothing(db: DuckDBPyConnection, tables: Tables, wanted: Wanted) -> str:

@@ -9,7 +9,6 @@ DATA_MEDIA_STREAMS=true writes, are a table of their own beside.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -58,21 +57,22 @@ STREAM_FIELDS = _STREAM.split()
 COLUMNS = {resource: names.split() for resource, names in _COLUMNS.items()}
 """What every file has, in the node's order."""
 
-log = logging.getLogger("collector")
-
 
 def make_missing(
-    data: Path, most: int = A_RUN, progress: Callable[[str, int, int], None] = lambda what, done, every: None
+    data: Path,
+    most: int = A_RUN,
+    tell: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str, int, int], None] = lambda what, done, every: None,
 ) -> int:
     """Make the Parquet files that are missing, oldest first, and return how many were made.
 
     Of the dated files as many as have `most` bytes together, and at least one. Each is made whole or not at all; one
-    that cannot be is named in the log, and the others are made. `progress` is told what is counted, how many are done,
-    and how many this call makes. For whoever holds the lock.
+    that cannot be is named to `tell`, and the others are made. `progress` is told what is counted, how many are done,
+    and how many this call makes. For the process that holds the lock.
     Raises CollectorError, OSError, duckdb.Error where the folder, the disk or the memory fails.
     """
     chosen: list[tuple[str, File]] = []
-    for resource, file in _missing(data):
+    for resource, file in _missing(data, tell):
         most -= file.path.stat().st_size
         if most < 0 and chosen:
             break
@@ -80,7 +80,7 @@ def make_missing(
     made = 0
     if chosen:
         with workshop(data, "parquet") as folder, database(folder) as db, ThreadPoolExecutor(THREADS) as pool:
-            maker = Maker(db, data, folder)
+            maker = Maker(db, data, folder, tell)
             try:
                 for number, done in enumerate(pool.map(maker.make, *zip(*chosen, strict=True))):
                     made += done
@@ -90,8 +90,8 @@ def make_missing(
     return made
 
 
-def _missing(data: Path) -> list[tuple[str, File]]:
-    """The dated files that have no Parquet file, oldest first. What is none of the history's is named in the log."""
+def _missing(data: Path, tell: Callable[[str], None]) -> list[tuple[str, File]]:
+    """The dated files that have no Parquet file, oldest first. What is none of the history's is told."""
     lacking = []
     for resource, folder in TABLES.items():
         stems = {path.stem for path in (data / FOLDER / folder).glob("*.parquet")}
@@ -101,7 +101,7 @@ def _missing(data: Path) -> list[tuple[str, File]]:
             lacking += [(resource, file) for file in found.dated if stem_of(file.name) not in stems]
             for remark in found.remarks:
                 if remark.file in names:
-                    log.warning("%s", remark)
+                    tell(str(remark))
     return sorted(lacking, key=lambda each: each[1].name)
 
 
@@ -113,8 +113,8 @@ def stem_of(name: str) -> str:
 class Maker:
     """Makes Parquet of dated files, some at the same time."""
 
-    def __init__(self, db: DuckDBPyConnection, data: Path, folder: Path) -> None:
-        self.db, self.data, self.folder = db, data, folder
+    def __init__(self, db: DuckDBPyConnection, data: Path, folder: Path, tell: Callable[[str], None]) -> None:
+        self.db, self.data, self.folder, self.tell = db, data, folder, tell
         self.guarded: set[str] = set()
         """The columns in which the formula guard was seen: to take it away from each would take as long as the rest."""
         self.alone = threading.Lock()
@@ -150,14 +150,14 @@ class Maker:
                 return False
 
     def _edited(self, db: DuckDBPyConnection, resource: str, file: File, draft: Path) -> bool:
-        """Make the draft of what can be read, and say in the log what cannot; False where that is nothing."""
+        """Make the draft of what can be read, and tell what cannot; False where that is nothing."""
         with self.alone:
             db.execute(f"DROP TABLE IF EXISTS {resource}")
             table = Table(resource, source=file.name)
             create(db, table, _columns(resource, file))
             add(db, table, [file], self.folder)
             for remark in (*table.remarks, *unread_cells(db, table)):
-                log.warning("%s", remark)
+                self.tell(str(remark))
             if table.files:
                 _copy(db, [named(name) for name in table.columns], f"FROM {resource}", draft)
             return bool(table.files)

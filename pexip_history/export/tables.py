@@ -16,9 +16,11 @@ from pexip_history.export.wanted import PERSON, Misused, Wanted, conferences, pa
 from pexip_history.history.files import find
 from pexip_history.history.rules import RULES
 from pexip_history.history.schema import NUMBER, TEXT, named
-from pexip_history.history.tables import Table, Take, load
+from pexip_history.history.tables import NESTED, Table, Take, load
 from pexip_history.report.concurrency import local_times
 from pexip_history.report.period import midnight
+from pexip_history.report.queries import LENGTH
+from pexip_history.report.reading import TABLES as PAGE
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -45,7 +47,7 @@ KINDS = ("audio", "video", "presentation")
 
 @dataclass(frozen=True)
 class Selected:
-    """SQL for the rows, for their order, and the columns of the rows that are wanted."""
+    """SQL for the rows, for their order (empty for any), and the columns of the rows that were asked for."""
 
     sql: str
     order: str
@@ -84,7 +86,7 @@ class Tables:
         if self.loaded[-1].resource != "conference":
             self.db.execute(f"CREATE VIEW chosen AS FROM participant WHERE {participants(self.db, asked, self.zone)}")
         if table not in RESOURCE:
-            counted = f"SELECT *, {_SECONDS} AS seconds FROM chosen WHERE person(protocol, service_type)"
+            counted = f"SELECT *, floor({SECONDS})::BIGINT AS seconds FROM chosen WHERE person(protocol, service_type)"
             self.db.execute(f"CREATE VIEW people AS {counted}")
         if table in ("conferences", "rooms"):
             self.db.execute(f"CREATE VIEW held AS FROM conference WHERE {conferences(asked, self.zone)}")
@@ -97,7 +99,7 @@ class Tables:
     # What is read
 
     def _columns(self, resource: str) -> list[str]:
-        """The file's columns that are wanted, local times beside those in UTC. Raises Misused."""
+        """The file's columns that were asked for, local times beside those in UTC. Raises Misused."""
         found = find(self.data, resource)
         files = [*([found.aggregate] if found.aggregate else []), *found.dated]
         there = {name.casefold(): name for file in reversed(files) for name in file.header if name}
@@ -111,12 +113,17 @@ class Tables:
             names += PERSON if self.wanted.person else ()
             names += COUNTED if self.wanted.table not in RESOURCE else ()
             names += CALLS if self.wanted.table == "calls" else ()
-        take = typed_column if self.wanted.format in ("parquet", "jsonl") else Take
-        takes = {name: take(name) for name in dict.fromkeys(names)}
+        takes = {name: self._take(resource, name) for name in dict.fromkeys(names)}
         if resource == "participant" and self.wanted.table == "calls":
             takes["streams"] = _media()
         given = {"columns": takes, "known": self.known.get(resource, 0), "progress": self.progress}
         self.loaded.append(load(self.db, self.data, resource, self.folder, **given))  # type: ignore[arg-type]
+
+    def _take(self, resource: str, name: str) -> Take:
+        """A record's column as it is in the files; in a table that counts, as the page counts it."""
+        if self.wanted.table not in RESOURCE:
+            return AS_ON_THE_PAGE[resource].get(name) or Take(name)
+        return typed_column(name) if self.wanted.format in ("parquet", "jsonl") else Take(name)
 
     def _local(self) -> None:
         """Make local(t) for all times that are there."""
@@ -141,7 +148,9 @@ class Tables:
         order = ["start_time", *(["participant_id"] if table == "streams" else []), "id"]
         utc = {local: time for time, local in LOCAL.items()}
         listed = [f"local({utc[n]}) AS {n}" if n in utc else named(n) for n in dict.fromkeys((*columns, *order))]
-        return Selected(f"SELECT {', '.join(listed)} FROM {source}", ", ".join(order), columns)
+        # Sorting holds whole rows in memory: those with long texts stay in the order of the files.
+        long = any(name in NESTED for name in columns)
+        return Selected(f"SELECT {', '.join(listed)} FROM {source}", "" if long else ", ".join(order), columns)
 
     def _usage(self) -> tuple[str, str]:
         whole = "ceil(seconds / 60)::BIGINT" if self.wanted.round_up else "seconds / 60"
@@ -151,7 +160,7 @@ class Tables:
                    service_type, protocol, system_location AS location, license_type,
                    count(DISTINCT conference) AS conferences, count(*) AS participants,
                    sum(seconds)::BIGINT AS seconds,
-                   sum({whole}) AS minutes, sum({whole} * greatest(coalesce(license_count, 0), 0)) AS license_minutes
+                   sum({whole}) AS minutes, sum({whole} * coalesce(license_count, 0)) AS license_minutes
             FROM people WHERE start_time IS NOT NULL GROUP BY ALL""",
             ("day, tag NULLS FIRST, room, service_type, protocol, location, license_type"),
         )
@@ -213,8 +222,12 @@ class Tables:
         )
 
 
-_SECONDS = "greatest(coalesce(duration, floor(epoch(end_time - start_time))::BIGINT), 0)"
+SECONDS = LENGTH.replace("starts", "start_time").replace("ends", "end_time")
 _ROOM = "service_type IN ('conference', 'lecture')"
+AS_ON_THE_PAGE = {
+    resource: {take.source: take for name, take in columns.items() if name != "conference"}
+    for resource, columns in PAGE.items()
+}
 
 
 def choose(every: Sequence[str], asked: Sequence[str]) -> list[str]:

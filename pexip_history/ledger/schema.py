@@ -112,16 +112,17 @@ def version_of(db: sqlite3.Connection, path: Path) -> int:
     if application != APPLICATION_ID:
         raise Damaged("not a ledger")
     # A view, a trigger or a column that is computed would run whatever another wrote into it.
-    if version == SCHEMA_VERSION and sorted(entries, key=str) != _own_entries():
+    if version == SCHEMA_VERSION and sorted(entries, key=str) != entries_of(SCHEMA):
         raise Damaged("tables that are not the ledger's")
     if version < SCHEMA_VERSION and any(kind != "table" and sql for kind, _, sql in entries):
         raise Damaged("more than tables")
     return int(version)
 
 
-def _own_entries() -> list[tuple[str, str, str | None]]:
+def entries_of(schema: str) -> list[tuple[str, str, str | None]]:
+    """What a database has in `sqlite_master` (type, name, SQL) once the schema made its tables."""
     with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(SCHEMA)
+        db.executescript(schema)
         return sorted(db.execute("SELECT type, name, sql FROM sqlite_master"), key=str)
 
 
@@ -132,7 +133,7 @@ def _check_staged(db: sqlite3.Connection) -> None:
             raise Damaged("a file name that is not the ledger's")
 
 
-def _refuse_super_journal(path: Path) -> None:
+def refuse_super_journal(path: Path) -> None:
     """A journal of ours names no other file; SQLite would delete the one that it names. Raises Damaged."""
     with suppress(FileNotFoundError), open(path, "rb", opener=own) as journal:
         if journal.seek(0, os.SEEK_END) >= len(JOURNAL_MAGIC):
@@ -148,7 +149,7 @@ def open_to_write(folder: Path) -> tuple[sqlite3.Connection, int] | None:
     """
     path = folder / NAME
     try:
-        _refuse_super_journal(path.with_name(f"{NAME}-journal"))
+        refuse_super_journal(path.with_name(f"{NAME}-journal"))
     except Damaged:
         return None
     db = connect(path)

@@ -18,7 +18,7 @@ from pexip_history.errors import QUOTED, NodeError, NotFound, Passing, Refused, 
 from pexip_history.node.answers import NOT_THE_API, Columns, PageReader, decode
 from pexip_history.node.connection import Answer, Connection, seconds_ahead
 from pexip_history.node.credentials import Basic, OAuth2
-from pexip_history.node.records import OWN_ADDRESS_ONLY, Page
+from pexip_history.node.records import OWN_ADDRESS_ONLY, Page, as_uris
 from pexip_history.resources import BY_NAME, RESOURCES
 from pexip_history.settings.environment import Settings
 
@@ -180,6 +180,8 @@ class Node:
         following = meta.get("next")
         target = self._next(url, str(following), bool(columns)) if following else None
         columns = {name: values for name, values in columns.items() if whole or name not in OWN_ADDRESS_ONLY}
+        if "conference" in columns:
+            columns["conference"] = as_uris(columns["conference"])
         page = Page(columns, total, target, BY_NAME[resource].time)
         usable = [place for place, i in enumerate(ids) if isinstance(i, (str, int)) and i != "" and i is not True]
         return page if len(usable) == len(ids) else self._without_ids(url, page, usable)

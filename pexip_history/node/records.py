@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -89,8 +90,18 @@ def nested(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
+def as_uris(values: Sequence[object]) -> Sequence[object]:
+    """A column of records' URIs, also where the node nests the record itself: what a row refers to is one thing."""
+    if not any(isinstance(value, dict) for value in values):
+        return values
+    return [value.get("resource_uri") or value.get("id") if isinstance(value, dict) else value for value in values]
+
+
 def uri_id(value: object) -> str | None:
     """The id at the end of a resource URI (or the id itself, or that of a record in place of its URI)."""
+    if isinstance(value, str) and value[:1] == "{":  # so an earlier version wrote it
+        with suppress(ValueError):
+            value = decode(value.encode())
     if isinstance(value, dict):
         value = value.get("id") or value.get("resource_uri")
     if isinstance(value, str):

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from pexip_history import __version__
 from pexip_history.export.choices import FORMATS, QUALITIES, TABLES
 from pexip_history.folder.people import ADDRESS, ALIAS, NAME, Person
-from pexip_history.settings.values import since
+from pexip_history.settings.values import licenses, since
 
 DESCRIPTION = "Collect Pexip Infinity's call detail records into CSV files, each record exactly once."
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "write report.html: when you are busiest, how many licenses you need, which rooms have bad calls",
     "erase": "find a person's rows in every file and, with --yes, empty what says whose they were",
     "export": "write a table of the history for a person or a program: " + ", ".join(TABLES),
+    "parquet": "make the Parquet files that are missing now; with DATA_PARQUET=true each run makes some",
     "verify": "compare the files with the manifest, with each other and with the ledger: what was changed since",
     "health": "say in one line whether collection works; exit 1 where it does not (for HEALTHCHECK)",
     "crontab": "print the crontab that DATA_CRON_TIME stands for",
@@ -54,6 +55,7 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
     _collect(of["collect"], zone)
     of["check"].add_argument("--notify", action="store_true", help="also send a test to those who are told of failures")
     of["check"].add_argument("--at-start", action="store_true", help=argparse.SUPPRESS)  # entrypoint.sh
+    of["parquet"].add_argument("--some", action="store_true", help=argparse.SUPPRESS)  # after a run
     of["status"].add_argument("--json", action="store_true", help="for a program to read")
     _report(of["report"])
     _export(of["export"])
@@ -74,8 +76,23 @@ def _collect(parser: argparse.ArgumentParser, zone: ZoneInfo) -> None:
 def _report(parser: argparse.ArgumentParser) -> None:
     for name, word in (("--from", "first"), ("--to", "last")):
         parser.add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, included, in TZ")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="elsewhere than report.html in the data folder")
-    parser.add_argument("--hide-names", action="store_true", help="number the rooms instead of naming them")
+    parser.add_argument("--month", type=_month, metavar="YYYY-MM", help="the days of one month, against the one before")
+    owned_help = "how many are owned, as in port=100,audio=20 (default: DATA_LICENSES)"
+    parser.add_argument("--licenses", type=_licenses, metavar="L", help=owned_help)
+    rooms_help = "a text file with the name of each configured room on a line: those that nobody used are named"
+    parser.add_argument("--rooms", type=Path, metavar="FILE", help=rooms_help)
+    output_help = "elsewhere than report.html in the data folder; from the folder that the command is called in"
+    parser.add_argument("--output", type=Path, metavar="FILE", help=output_help)
+    hide_help = "numbers in place of rooms and service tags, and nothing that a stranger wrote"
+    parser.add_argument("--hide-names", action="store_true", help=hide_help)
+    parser.add_argument("--figures", action="store_true", help=argparse.SUPPRESS)  # for the monthly message
+
+
+def _licenses(text: str) -> dict[str, int]:
+    try:
+        return licenses(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_person(parser: argparse.ArgumentParser, *, required: bool, text: str) -> None:

@@ -95,7 +95,7 @@ def _next_run(settings: Settings) -> str:
         return "The next run collects what is new, and what is missing before that"
     return (
         "The first run collects the day before it as a pair of files of its own, then what the node still has of the"
-        " time before that"
+        f" time before that{f', back to {settings.since:%Y-%m-%d %H:%M} UTC (DATA_SINCE)' if settings.since else ''}"
     )
 
 

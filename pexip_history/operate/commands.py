@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
 from pexip_history.errors import DONE
 from pexip_history.settings.environment import Settings
@@ -18,11 +17,10 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
 
             return status(settings, asked.json)
         case "report":
-            from pexip_history.operate.report_page import report
+            from pexip_history.operate.report_page import report_command
 
-            progress = print if sys.stdout.isatty() else lambda text: None
             os.umask(settings.umask)
-            print(report(settings, asked.first, asked.last, asked.output, asked.hide_names, progress))
+            report_command(settings, asked)
             return DONE
         case "erase":
             from pexip_history.operate.erase import erase
@@ -33,6 +31,11 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
 
             os.umask(settings.umask)
             return export_table(settings, asked)
+        case "parquet":
+            from pexip_history.operate.parquet_files import make
+
+            os.umask(settings.umask)
+            return make(settings, asked.some)
         case "verify":
             from pexip_history.operate.verify import verify
 

@@ -1,4 +1,4 @@
-"""The log, on the screen and in the data folder; and a bar for a person who watches."""
+"""The log, on the screen and in the data folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
+from zoneinfo import ZoneInfo
 
 from pexip_history.errors import printable
 from pexip_history.folder.mounts import CRON_PID
@@ -39,35 +40,48 @@ def find_container_log() -> None:
             _container.append(open("/proc/1/fd/2", "w", encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
 
 
+class Formatter(logging.Formatter):
+    """Times in the settings' zone; what a node says forges no line."""
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self.zone = zone
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return f"{datetime.fromtimestamp(record.created, self.zone):%Y-%m-%d %H:%M:%S}"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
+
+class Screen(logging.StreamHandler):  # type: ignore[type-arg]
+    """Standard error, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "tqdm" not in sys.modules:
+            return super().emit(record)
+        from tqdm import tqdm
+
+        return tqdm.write(self.format(record), file=sys.stderr)
+
+
+class LogFile(logging.handlers.RotatingFileHandler):
+    """The log in the data folder, opened as every file there is."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=own)
+
+
 def open_log(settings: Settings, to_file: bool) -> None:
     """Lines on standard error, and in the data folder's log where this process holds the lock.
 
     A log file that cannot be written is a warning: the rows matter more.
     """
     logging.raiseExceptions = False
-
-    class Formatter(logging.Formatter):
-        def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-            return f"{datetime.fromtimestamp(record.created, settings.zone):%Y-%m-%d %H:%M:%S}"
-
-        def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-            record.message = printable(record.message)  # what a node says forges no line
-            return super().formatMessage(record)
-
-        def formatException(self, ei: Any) -> str:  # noqa: N802
-            return "\n".join(map(printable, super().formatException(ei).split("\n")))
-
-    class Screen(logging.StreamHandler):  # type: ignore[type-arg]
-        def emit(self, record: logging.LogRecord) -> None:
-            if "tqdm" not in sys.modules:
-                return super().emit(record)
-            from tqdm import tqdm
-
-            return tqdm.write(self.format(record), file=sys.stderr)
-
-    class LogFile(logging.handlers.RotatingFileHandler):
-        def _open(self) -> Any:
-            return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=own)
 
     handlers: list[logging.Handler] = [Screen(), *map(logging.StreamHandler, _container)]
     trouble = ""
@@ -80,7 +94,7 @@ def open_log(settings: Settings, to_file: bool) -> None:
         except (OSError, NotAFile) as error:
             trouble = getattr(error, "strerror", None) or str(error)
     for handler in handlers:
-        handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(Formatter(settings.zone))
     for handler in log.handlers:
         handler.close()
     log.handlers, log.propagate = handlers, False

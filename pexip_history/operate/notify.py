@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from pexip_history.errors import printable
+from pexip_history.folder.opening import own
 from pexip_history.operate.message import Message, Row, due, was_stopped
 from pexip_history.operate.plain import plain
 
@@ -44,13 +46,13 @@ class Pings:
             from uuid import uuid4
 
             self._id = str(uuid4())
-            post = _poster(self.url)
+            post = Poster(self.url)
             self._started = _in_background(lambda: post("/start", "", self._id, self._over))
 
     def end(self, good: bool, text: str) -> str | None:
         """Say how it went; why that could not be said, None where it could. Takes up to half a minute."""
         url = self.url or ""
-        post, known = _poster(url), None
+        post, known = Poster(url), None
         if self._started:
             self._over.set()  # one that came after the end would begin another run
             with suppress(TimeoutError):
@@ -83,11 +85,26 @@ def tell_wrong_settings(ping_url: str | None, problems: Sequence[str]) -> None:
         _warn([(_ping_label(ping_url), lambda: Pings(ping_url).end(False, text))], _deadline())
 
 
+def tell_month(settings: Settings, page: Path, figures: Sequence[str]) -> None:
+    """Send the page of a month: attached where the service takes attachments, elsewhere its figures alone."""
+    if not settings.notify_urls:
+        return
+    title = f"{settings.address}: the report {page.name}"
+    body = "\n".join((*figures, f"The whole page is {page.name} in the data folder."))
+    with open(page, "rb", opener=own) as file:
+        held = file.read()
+    _warn(
+        _messages(settings, Message(title, body), True, Attached(page.name, held)),
+        _deadline(),
+        "was not sent the report",
+    )
+
+
 def try_all(settings: Settings) -> list[tuple[str, bool, str]]:
     """Send a test to all who are set: the label, whether it was taken, a sentence. A check's state stays as it is."""
     until, jobs = _deadline(), list[Job]()
     if url := settings.ping_url:
-        jobs.append((_ping_label(url), lambda: _poster(url)("/log", "a test of collector.py check --notify", None)))
+        jobs.append((_ping_label(url), lambda: Poster(url)("/log", "a test of collector.py check --notify", None)))
     text = "This is a test of collector.py check --notify. Nothing is wrong."
     jobs += _messages(settings, Message(f"{settings.address}: a test", text), True)
     return [(label, why is None, why or "the test was taken") for label, why in _all(jobs, until)]
@@ -114,6 +131,14 @@ def notify_problems(urls: Sequence[str]) -> list[str]:
 
 # How it is sent
 
+
+class Attached(NamedTuple):
+    """A page that goes with a message."""
+
+    name: str
+    held: bytes
+
+
 Job = tuple[str, Callable[[], str | None]]  # a label without a secret; why it was not taken, or None
 
 
@@ -132,39 +157,48 @@ def _all(jobs: Sequence[Job], until: float) -> list[tuple[str, str | None]]:
     return found
 
 
-def _warn(jobs: Sequence[Job], until: float) -> None:
+def _warn(jobs: Sequence[Job], until: float, what: str = "was not told how the run went") -> None:
     for label, why in _all(jobs, until):
         if why:
-            log.warning("%s was not told how the run went: %s", label, why)
+            log.warning("%s %s: %s", label, what, why)
 
 
-def _poster(url: str) -> Callable[..., str | None]:
+class Poster:
     """Posts a text to the URL with a suffix, three times at most; why it was not taken, None where it was.
 
-    HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE (without it: the authorities that come with requests) are read here:
-    a run beside it takes variables out of the environment.
+    HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE (without it: the authorities that come with requests) are read as it
+    is made: a run beside it takes variables out of the environment.
     """
-    import requests
 
-    split = urlsplit(url)
-    proxies = requests.utils.get_environ_proxies(url)
-    verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+    def __init__(self, url: str) -> None:
+        import requests
 
-    def once(address: str, body: bytes) -> tuple[str | None, bool]:
+        self.split = urlsplit(url)
+        self.proxies = requests.utils.get_environ_proxies(url)
+        self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+
+    def __call__(self, suffix: str, text: str, run_id: str | None, over: threading.Event | None = None) -> str | None:
+        query = "&".join(part for part in (self.split.query, run_id and f"rid={run_id}") if part)
+        path = self.split.path.rstrip("/") + suffix
+        address = self.split._replace(path=path, query=query, fragment="").geturl()
+        body = "\n".join(map(printable, text.splitlines())).encode(errors="backslashreplace")
+        over = over or threading.Event()
+        for left in reversed(range(TRIES)):
+            why, passing = self._once(address, body)
+            if not (passing and left) or over.wait(PAUSE):
+                break
+        return why
+
+    def _once(self, address: str, body: bytes) -> tuple[str | None, bool]:
         """Why it was not taken, and whether that may pass."""
+        import requests
+
+        headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "pexip-history-collector"}
+        how = {"timeout": PER_REQUEST, "verify": self.verify, "allow_redirects": False, "stream": True}
         with requests.Session() as session:
-            session.trust_env, session.proxies = False, proxies
-            headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "pexip-history-collector"}
+            session.trust_env, session.proxies = False, self.proxies
             try:
-                answer = session.post(
-                    address,
-                    body,
-                    headers=headers,
-                    timeout=PER_REQUEST,
-                    verify=verify,
-                    allow_redirects=False,
-                    stream=True,
-                )
+                answer = session.post(address, body, headers=headers, **how)  # type: ignore[arg-type]
                 said = answer.raw.read(100) if answer.ok else b""
             except (requests.RequestException, OSError, ValueError) as error:
                 return _why(repr(error)), True
@@ -175,25 +209,12 @@ def _poster(url: str) -> Callable[..., str | None]:
             return f"it answered {code}{hint}", code >= 500
         return None, False
 
-    def post(suffix: str, text: str, run_id: str | None, over: threading.Event | None = None) -> str | None:
-        query = "&".join(part for part in (split.query, run_id and f"rid={run_id}") if part)
-        address = split._replace(path=split.path.rstrip("/") + suffix, query=query, fragment="").geturl()
-        body = "\n".join(map(printable, text.splitlines())).encode(errors="backslashreplace")
-        over = over or threading.Event()
-        for left in reversed(range(TRIES)):
-            why, passing = once(address, body)
-            if not (passing and left) or over.wait(PAUSE):
-                break
-        return why
 
-    return post
-
-
-def _messages(settings: Settings, message: Message, good: bool) -> list[Job]:
+def _messages(settings: Settings, message: Message, good: bool, attached: Attached | None = None) -> list[Job]:
     urls, shown = settings.notify_urls, Message(*(plain(text, host_of(settings)) for text in message))
 
     def job(place: int, service: Apprise | None) -> Job:
-        return _label(place, service), lambda: _notify(service, shown, good)
+        return _label(place, service), lambda: _notify(service, shown, good, attached)
 
     return [job(place, service) for place, service in enumerate(_services(urls) if urls else (), 1)]
 
@@ -234,11 +255,18 @@ def _services(urls: Sequence[str]) -> list[Apprise | None]:
     return found
 
 
-def _notify(service: Apprise | None, message: Message, good: bool) -> str | None:
+def _notify(service: Apprise | None, message: Message, good: bool, attached: Attached | None) -> str | None:
     if service is None:
         return "Apprise does not understand the address; see collector.py check"
     kind = "success" if good else "failure"
-    outcome = service.notify(message.body, message.title, notify_type=kind, body_format="text", log_level=logging.DEBUG)
+    attach = None
+    if attached and all(one.attachment_support for one in service):
+        from apprise.attachment.memory import AttachMemory
+
+        attach = AttachMemory(attached.held, name=attached.name, mimetype="text/html")  # type: ignore[no-untyped-call]
+    outcome = service.notify(
+        message.body, message.title, notify_type=kind, body_format="text", log_level=logging.DEBUG, attach=attach
+    )
     if outcome:
         return None
     return _why("\n".join(entry.message for attempt in outcome for one in attempt for entry in one.logs))

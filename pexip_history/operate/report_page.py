@@ -1,71 +1,173 @@
-"""The report with what the ledger says."""
+"""The report with what the ledger says, on demand and after runs."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pexip_history import __version__
-from pexip_history.errors import printable
+from pexip_history.errors import CollectorError, printable
+from pexip_history.folder.opening import own
 from pexip_history.operate.status import peek
 from pexip_history.settings.environment import SECRETS, Settings
 from pexip_history.values import parse_time
 
+if TYPE_CHECKING:
+    from pexip_history.report import Facts, Page
+
 LONGEST = 600.0
 """Seconds for a report after a run: of a million rows it takes ten."""
+MOST_NAMES = 1 << 23
+"""Bytes of a file of rooms' names."""
 
 log = logging.getLogger("collector")
+
+
+@dataclass(frozen=True)
+class Monthly:
+    """The page of a month that was written for the first time."""
+
+    path: Path
+    figures: Sequence[str]
+    """What it says in short, a line each."""
+
+
+def report_command(settings: Settings, asked: argparse.Namespace) -> None:
+    """Write the page that was asked for, and print where it is. Raises CollectorError, sqlite3.Error."""
+    progress = print if sys.stdout.isatty() else lambda text: None
+    first, last = asked.month or (asked.first, asked.last)
+    if asked.month and (asked.first or asked.last):
+        raise CollectorError("--month and --from or --to contradict each other; give one of them")
+    page = report(
+        settings,
+        first,
+        last,
+        output=asked.output,
+        licenses=asked.licenses,
+        rooms=read_rooms(asked.rooms) if asked.rooms else None,
+        hide_names=asked.hide_names,
+        progress=progress,
+    )
+    print(page.path)
+    if asked.figures:
+        print("\n".join(page.figures))
 
 
 def report(
     settings: Settings,
     first: date | None = None,
     last: date | None = None,
+    *,
     output: Path | None = None,
+    licenses: Mapping[str, int] | None = None,
+    rooms: Sequence[str] | None = None,
     hide_names: bool = False,
     progress: Callable[[str], None] = lambda text: None,
-) -> Path:
-    """Write the page on the history and return its path. Raises CollectorError, sqlite3.Error."""
-    from pexip_history.report import Facts, write_report
+) -> Page:
+    """Write the page on the history. Raises CollectorError, sqlite3.Error."""
+    from pexip_history.report import write_report
 
-    found, target = peek(settings), output or settings.data_dir / "report.html"
-    facts = Facts(
-        version=__version__,
-        complete_since=parse_time(found["complete_since"]),
-        reconciled=parse_time(found["reconciled"]),
-        waiting=found["staged"],
-        lost=[(parse_time(found["lost_to"]), found["lost"])] if found["lost"] else [],
-    )
-    write_report(
+    return write_report(
         settings.data_dir,
-        target,
+        output or settings.data_dir / "report.html",
         zone=settings.zone,
         first=first,
         last=last,
+        licenses=settings.licenses if licenses is None else licenses,
+        rooms=rooms,
         hide_names=hide_names,
-        facts=facts,
+        facts=facts_of(peek(settings)),
         progress=progress,
     )
-    return target
+
+
+def facts_of(found: Mapping[str, Any]) -> Facts:
+    """What `peek` found, for the page. No ledger at all says nothing of coverage."""
+    from pexip_history.report import Facts
+
+    coverage = _spans(found.get("coverage", ()))
+    some = coverage or found.get("runs") or found.get("resources")
+    return Facts(
+        version=__version__,
+        complete_since=parse_time(found.get("complete_since")),
+        reconciled=parse_time(found.get("reconciled")),
+        waiting=found.get("staged", 0),
+        lost=[(parse_time(found.get("lost_to")), found["lost"])] if found.get("lost") else [],
+        gaps=_spans(found.get("gaps", ())),
+        coverage=coverage if some else None,
+        gaps_unknown_before=parse_time(found.get("gaps_unknown_before")),
+        rows={name: rows for name, rows, _ in found.get("resources", ())},
+        missing=found.get("expected", 0),
+    )
+
+
+def _spans(texts: Sequence[Sequence[str]]) -> list[tuple[datetime, datetime]]:
+    pairs = [(parse_time(start), parse_time(end)) for start, end in texts]
+    return [(start, end) for start, end in pairs if start and end]
+
+
+def read_rooms(path: Path) -> list[str]:
+    """The names in the file, one on each line, each once. Raises CollectorError."""
+    try:
+        with open(os.path.realpath(path), "rb", opener=own) as file:
+            text = file.read(MOST_NAMES + 1)
+    except OSError as error:
+        raise CollectorError(
+            f"--rooms {path}: {error.strerror}; give a text file with a room's name on each line"
+        ) from None
+    try:
+        names = text.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise CollectorError(f"--rooms {path}: it is not UTF-8; save it as UTF-8") from None
+    if len(text) > MOST_NAMES:
+        raise CollectorError(f"--rooms {path}: it is larger than {MOST_NAMES >> 20} MB; give the rooms' names alone")
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
 def write_apart(settings: Settings) -> None:
-    """Write the report again in a process of its own; that it cannot be is no reason for a run to fail.
+    """Write the report again in a process of its own; that it cannot be is no reason for a run to fail."""
+    _apart(settings, "report.html")
+
+
+def write_month(settings: Settings, now: datetime | None = None) -> Monthly | None:
+    """With DATA_REPORT=monthly the page of the month before, where it is not there yet; else None.
+
+    To be called after a good run. It is kept as report-YYYY-MM.html.
+    """
+    if settings.report != "monthly":
+        return None
+    today = (now or datetime.now(UTC)).astimezone(settings.zone).date()
+    month = f"{today.replace(day=1) - timedelta(days=1):%Y-%m}"
+    path = settings.data_dir / f"report-{month}.html"
+    if path.exists() or path.is_symlink():
+        return None
+    said = _apart(settings, path.name, "--month", month, "--output", str(path), "--figures")
+    return Monthly(path, said[1:]) if said else None
+
+
+def _apart(settings: Settings, name: str, *arguments: str) -> list[str]:
+    """The lines that the report's process printed; none where it failed, which is logged.
 
     It gets no secret, and ends with its time.
     """
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    program = [sys.executable, str(Path(sys.argv[0]).resolve()), "report"]
+    hide = ["--hide-names"] if settings.report_hide_names else []
+    program = [sys.executable, str(Path(sys.argv[0]).resolve()), "report", *arguments, *hide]
     try:
         done = subprocess.run(program, env=kept, stdin=subprocess.DEVNULL, capture_output=True, timeout=LONGEST)
     except (subprocess.TimeoutExpired, OSError) as error:
-        log.warning("report.html was not written: %s", printable(str(error)))
-        return
+        log.warning("%s was not written: %s", name, printable(str(error)))
+        return []
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        log.warning("report.html was not written: %s", said[-1] if said else f"it ended with {done.returncode}")
+        log.warning("%s was not written: %s", name, said[-1] if said else f"it ended with {done.returncode}")
+        return []
+    return done.stdout.decode(errors="replace").splitlines()

@@ -128,7 +128,7 @@ def _material(
 
     archive = reading.load_all(db, data, folder, facts.rows, progress)
     oldest, newest = _bounds(db, made)
-    coverage = coverage_of(facts, oldest, newest, wish.zone)
+    coverage = coverage_of(facts, oldest, newest, made)
     ends = [b.replace(tzinfo=UTC).astimezone(wish.zone) for _, b in coverage.spans[-1:]] if coverage.known else []
     period, before = choose_period(
         wish.first, wish.last, oldest, max([*ends, *([newest] if newest else [])], default=None), made

@@ -14,6 +14,9 @@ from pexip_history.errors import printable
 LONGEST = 120
 """Characters of a name on the page; one may have 1,000."""
 
+PHONE = 40
+"""Letters that a line of a table has on a telephone."""
+
 Cell = str | int | float
 
 
@@ -27,8 +30,11 @@ class Table:
 
     @property
     def wide(self) -> bool:
-        """Whether a telephone shows it by scrolling."""
-        return len(self.head) > 3
+        """Whether a telephone shows it by scrolling, as far as letters tell."""
+        words = [max(map(len, name.split()), default=0) for name in self.head]
+        cells = [max((len(str(row[place])) for row in self.rows), default=0) for place in range(len(self.head))]
+        first = min(cells[0], 14) if cells else 0  # a name has more lines where it must
+        return sum(max(pair) for pair in zip(words[1:], cells[1:], strict=True)) + first + 2 * len(words) > PHONE
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def sweep(
 ) -> list[Measure]:
     """Make `held`: for each day and measure how long (seconds) each level was held, and when first.
 
-    `covered` are the spans whose averages are wanted, `owned` the license types that get a measure whether they are
+    `covered` are the spans of the averages, `owned` the license types that get a measure whether they are
     much used or not.
     """
     measures, deltas = _measures(db, archive, owned)
@@ -226,7 +226,7 @@ def hours(db: DuckDBPyConnection, span: str, first: date, last: date) -> dict[da
     """By span how long participants were there in it, all together, whenever they came; hours."""
     since = f"date_trunc('{span}', day)::DATE" if span else f"DATE '{first}'"
     rows = db.execute(
-        f"SELECT {since} AS since, sum(presence) / 3600 FROM held "
+        f"SELECT {since} AS since, coalesce(sum(presence), 0) / 3600 FROM held "
         "WHERE measure = 'presence' AND day BETWEEN ? AND ? GROUP BY ALL",
         [first, last],
     ).fetchall()

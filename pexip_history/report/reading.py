@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pexip_history.folder.names import AGGREGATES
+from pexip_history.history.rules import RULES
 from pexip_history.history.schema import quoted
 from pexip_history.history.tables import Table, Take, load
 
@@ -26,15 +27,12 @@ PROTOCOL = "nullif(replace(upper(trim({})), 'WEBRTC', 'WebRTC'), '')"
 NO_TYPE = "no type"
 LICENSE = f"coalesce(nullif(nullif(lower(trim({{}})), ''), 'none'), '{NO_TYPE}')"
 
-# What counts. A Virtual Reception's caller is counted in the room that they are put through to. A connection of
-# protocol API controls a call and has no media; BACKPLANE is between nodes. A room is a meeting's.
-RULES = """
-CREATE MACRO meeting(service) AS service IS DISTINCT FROM 'two_stage_dialing';
+MORE_RULES = """
 CREATE MACRO media(protocol) AS split_part(coalesce(protocol, ''), ' ', 1) NOT IN ('API', 'BACKPLANE');
-CREATE MACRO person(protocol, service) AS media(protocol) AND meeting(service);
 CREATE MACRO held_in(room, service) AS room IS NOT NULL AND service IN ('conference', 'lecture');
 CREATE MACRO try_out(service) AS coalesce(service, '') IN ('test_call', 'media_playback');
 """
+"""Beside history/rules.py: what has media at all, a meeting's room, and what tries out a connection."""
 SLIP = 86_400
 """Seconds by which a stay's duration may be longer than its times say; what is beyond is a slip of an edit."""
 
@@ -100,7 +98,7 @@ def load_all(
 ) -> Reading:
     """Make the tables; `rows` is how many each aggregate has, as the ledger says. Raises OSError, duckdb.Error."""
     found = Reading()
-    db.execute(RULES)
+    db.execute(RULES + MORE_RULES)
     for name, columns in TABLES.items():
         known = rows.get(name, 0)
         table = load(db, data, name, folder, columns=columns, known=known, progress=progress)
@@ -137,7 +135,10 @@ def _untimed(db: DuckDBPyConnection, found: Reading) -> list[str]:
         ("starts IS NULL", "whose start cannot be read: not counted"),
         ("starts IS NOT NULL AND ends IS NULL", "whose end cannot be read: not counted"),
         ("ends < starts", "whose end lies before the start: without a length, and never there"),
-        (f"duration NOT BETWEEN 0 AND epoch(ends - starts) + {SLIP}", "whose duration cannot be: taken by its times"),
+        (
+            f"ends >= starts AND duration NOT BETWEEN 0 AND epoch(ends - starts) + {SLIP}",
+            "whose duration cannot be: taken by its times",
+        ),
     )
     counts = ", ".join(f"count(*) FILTER ({where})" for where, _ in kinds)
     for name in ("conference", "participant"):

@@ -25,8 +25,10 @@ from pexip_history.settings.values import (
     flag,
     folder,
     level,
+    licenses,
     mask,
     ping_url,
+    report_mode,
     since,
     unquoted,
     urls,
@@ -70,7 +72,9 @@ class Settings:
     keep_history_days: int
     omit_columns: frozenset[str]
     parquet: bool
-    report: bool
+    report: str
+    licenses: Mapping[str, int]
+    report_hide_names: bool
     ping_url: str | None = field(repr=False)
     notify_urls: tuple[str, ...] = field(repr=False)
     log_level: str
@@ -116,7 +120,9 @@ VARIABLES = (
     Variable("DATA_KEEP_HISTORY_DAYS", "keep_history_days", days, 0),
     Variable("DATA_OMIT_COLUMNS", "omit_columns", omitted, frozenset()),
     Variable("DATA_PARQUET", "parquet", flag, False),
-    Variable("DATA_REPORT", "report", flag, False),
+    Variable("DATA_REPORT", "report", report_mode, ""),
+    Variable("DATA_LICENSES", "licenses", licenses, {}),
+    Variable("DATA_REPORT_HIDE_NAMES", "report_hide_names", flag, False),
     Variable("DATA_PING_URL", "ping_url", ping_url, in_file=True),
     Variable("DATA_NOTIFY_URLS", "notify_urls", urls, (), in_file=True),
     Variable("DATA_LOG_LEVEL", "log_level", level, "INFO"),

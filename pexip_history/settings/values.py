@@ -95,6 +95,28 @@ def mask(text: str) -> int:
     return int(text, 8)
 
 
+def report_mode(text: str) -> str:
+    """`true`, `monthly`, or empty for none."""
+    if text.lower() == "monthly":
+        return "monthly"
+    if text.lower() not in WORDS:
+        raise ValueError(f"{text!r} is none of true, monthly and false")
+    return "true" if WORDS[text.lower()] else ""
+
+
+def licenses(text: str) -> dict[str, int]:
+    """How many there are by type, in lower case: `port=100 audio=20`, also with commas."""
+    found: dict[str, int] = {}
+    for part in re.split(r"[\s,;]+", text.strip(" ,;")):
+        name, sign, number = part.partition("=")
+        if not (name and sign and re.fullmatch("[0-9]{1,9}", number)) or name.lower() in found:
+            raise ValueError(
+                f"{text!r} does not say once how many licenses of a type there are; give port=100 audio=20"
+            )
+        found[name.lower()] = int(number)
+    return found
+
+
 def level(text: str) -> str:
     if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ValueError(f"{text!r} is none of DEBUG, INFO, WARNING, ERROR")

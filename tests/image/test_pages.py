@@ -164,7 +164,7 @@ def test_from_clone_to_the_third_month_as_written(person: Person) -> None:
 
     owner = person.uid or 1000
     assert {file.stat().st_uid for file in (person.folder / "data").iterdir()} == {owner}
-    assert "id," in person("head -n 1 data/pexHistoryConf.csv"), "whoever set it up can read what is collected"
+    assert "id," in person("head -n 1 data/pexHistoryConf.csv"), "who set it up can read what is collected"
 
     [schedule] = section(DOCS / "day-two.md", "Another schedule")
     person(schedule.splitlines()[0])

@@ -1,0 +1,460 @@
+"""`export`: what is in each format, row by row; usage beside a calculation of its own; and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pyarrow.parquet
+import pytest
+from openpyxl.utils.escape import unescape
+
+from pexip_history.errors import CollectorError
+from pexip_history.export import workbook
+from pexip_history.export.exporting import export
+from pexip_history.export.wanted import Misused, Wanted, uncovered
+from pexip_history.folder.people import ALIAS, Person
+from tests.conftest import ROOT, Outcome
+from tests.management_node.calls import Call, calls, conference, media_stream, participant
+from tests.report_reader import OSLO
+from tests.test_parquet import value as sent
+from tests.test_parquet import write_dated
+
+CASES = ROOT / "tests" / "cases"
+DAYS = [date(2026, 10, 24) + timedelta(days=n) for n in range(3)]  # the clocks go back on the 25th
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def made() -> list[Call]:
+    found = [call for day in DAYS for call in calls(seed=9, day=day, conferences=50)]
+    held, present = next(each for each in found if len(each[1]) > 2)
+    held["tag"] = " 12345678901234567 "
+    present[0] |= {"display_name": "0047", "vendor": '=1+1;"x"\r\n@a\t+b', "call_tag": "x" * 40_000}
+    present[1] |= {"display_name": "<r><t>markup</t></r>", "vendor": "http://example.com/", "call_tag": "😀" * 20_000}
+    present[2] |= {"display_name": "_x0041_ \x01 \x0b", "vendor": "12345678901234567", "license_count": 0}
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(made: list[Call], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("export")
+    write_dated(data, 1, made)
+    for kind in ("Conf", "Part", "Stream"):
+        (data / f"2026-11-01_00-05-00_pexHistory{kind}.csv").rename(data / f"pexHistory{kind}.csv")
+    return data
+
+
+def people(made: list[Call]) -> list[Row]:
+    return [one for _, present in made for one in present]
+
+
+def write(data: Path, tmp_path: Path, table: str, form: str, **more: Any) -> Path:
+    output = tmp_path / f"{table}.{form}"
+    export(data, output, Wanted(table, form, **more), zone=OSLO)
+    return output
+
+
+def local(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone(OSLO).replace(tzinfo=None)
+
+
+def read_csv(path: Path, delimiter: str = ",") -> list[Row]:
+    csv.field_size_limit(1 << 24)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file, delimiter=delimiter, strict=True))
+
+
+# --- Formats --------------------------------------------------------------------------------------------------------
+
+
+def test_a_workbook_has_real_dates_and_numbers_and_no_formula(data: Path, made: list[Call], tmp_path: Path) -> None:
+    book = openpyxl.load_workbook(write(data, tmp_path, "participants", "xlsx"))
+    sheet = book["participants"]
+    names = [cell.value for cell in sheet[1]]
+    assert sheet.freeze_panes == "A2"
+    assert sheet.auto_filter.ref == f"A1:{sheet.cell(1, len(names)).column_letter}{sheet.max_row}"
+    assert names[names.index("start_time") + 1] == "start_local"
+    right = {one["id"]: one for one in people(made)}
+    rows = list(sheet.iter_rows(min_row=2))
+    assert len(rows) == len(right)
+    for row in rows:
+        cells = dict(zip(names, row, strict=True))
+        record = right[cells["id"].value]
+        for name, cell in cells.items():
+            assert cell.data_type != "f", (name, cell.value)
+            assert cell.hyperlink is None
+            if name.endswith("_local"):
+                wanted: Any = local(record[name.replace("_local", "_time")])
+            elif name == "media_streams":
+                continue
+            else:
+                wanted = sent(name, record[name])
+            compare(cell.value, wanted, name)
+
+
+def compare(found: Any, wanted: Any, name: str) -> None:
+    if isinstance(wanted, datetime):
+        assert abs(found - wanted.replace(tzinfo=None)) <= timedelta(milliseconds=1), name
+    elif isinstance(wanted, str):
+        found = unescape(found) if isinstance(found, str) else found
+        lines = wanted.replace("\r\n", "\n").replace("\r", "\n")
+        if len(lines.encode("utf-16-le")) > 2 * workbook.LONGEST:
+            assert found.endswith("…")
+            assert lines.startswith(found[:-1])
+            assert len(found.encode("utf-16-le")) <= 2 * workbook.LONGEST
+        else:
+            assert found == lines, name
+    else:
+        assert found == wanted, name
+        assert type(found) is type(wanted) or isinstance(wanted, float), name
+
+
+def test_numbers_in_a_workbook_keep_their_digits_and_a_sheet_holds_a_million_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert workbook.ROWS == 1_048_575
+    monkeypatch.setattr(workbook, "ROWS", 3)
+    values = [12345678901234567, 10**15 - 1, 0.30000000000000004, 1e-05, -5, True, None, date(2026, 11, 23)]
+    columns = [(f"c{n}", "number") for n in range(len(values))]
+    with open(tmp_path / "x.xlsx", "w+b") as file:
+        assert workbook.write_workbook(file, tmp_path, "t", columns, [values] * 7) == 0
+    book = openpyxl.load_workbook(tmp_path / "x.xlsx")
+    assert book.sheetnames == ["t", "t 2", "t 3"]
+    assert [sheet.max_row for sheet in book] == [4, 4, 2]
+    for sheet in book:
+        assert [cell.value for cell in sheet[1]] == [name for name, _ in columns]
+        assert sheet.auto_filter.ref == f"A1:H{sheet.max_row}"
+        found = [cell.value for cell in sheet[2]]
+        assert found[:7] == ["12345678901234567", 10**15 - 1, 0.30000000000000004, 1e-05, -5, True, None]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_csv_has_every_cell_with_any_delimiter_and_a_mark_where_excel_needs_one(
+    delimiter: str, data: Path, made: list[Call], tmp_path: Path
+) -> None:
+    from pexip_history.folder.cells import guard
+
+    path = write(data, tmp_path, "participants", "csv", delimiter=delimiter)
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf") == (delimiter == ";")
+    rows = {row["id"]: row for row in read_csv(path, delimiter)}
+    assert len(rows) == len(people(made))
+    for record in people(made):
+        row = rows[record["id"]]
+        assert datetime.fromisoformat(row["start_time"]) == datetime.fromisoformat(record["start_time"])
+        assert datetime.fromisoformat(row["end_local"]) == local(record["end_time"])
+        for name in ("display_name", "vendor", "conference_name", "remote_alias", "call_tag", "disconnect_reason"):
+            assert row[name] == guard(record[name] or ""), name
+        assert row["license_count"] == str(record["license_count"])
+        assert row["has_media"] == str(record["has_media"])
+
+
+def test_json_lines_and_parquet_are_typed(data: Path, made: list[Call], tmp_path: Path) -> None:
+    right = {one["id"]: one for one in people(made)}
+    lines = write(data, tmp_path, "participants", "jsonl").read_bytes().splitlines()
+    table = pyarrow.parquet.read_table(write(data, tmp_path, "participants", "parquet"))
+    assert str(table.schema.field("start_time").type) == "timestamp[us, tz=UTC]"
+    assert str(table.schema.field("start_local").type) == "timestamp[us]"
+    rows = table.to_pylist()
+    assert len(lines) == len(rows) == len(right)
+    for row, line in zip(rows, map(json.loads, lines), strict=False):
+        record, other = right[row["id"]], right[line["id"]]
+        assert row["start_local"] == local(record["start_time"])
+        assert line["start_time"] == f"{other['start_time']}Z"
+        for name in ("display_name", "vendor", "duration", "has_media", "license_count", "remote_port"):
+            assert row[name] == sent(name, record[name])
+            assert line[name] == sent(name, other[name])
+        assert [stream["rx_bitrate"] for stream in row["media_streams"]] == [
+            stream["rx_bitrate"] for stream in record["media_streams"]
+        ]
+        assert len(line["media_streams"]) == len(other["media_streams"])
+
+
+def test_columns_come_as_asked_for_and_one_that_is_unknown_is_named(data: Path, tmp_path: Path) -> None:
+    path = write(data, tmp_path, "streams", "csv", columns=("stream_type", "id", "start_local"))
+    assert [*read_csv(path)[0]] == ["stream_type", "id", "start_local"]
+    with pytest.raises(Misused, match="did you mean display_name"):
+        write(data, tmp_path, "participants", "csv", columns=("display_nam",))
+    with pytest.raises(Misused, match="there are day, tag"):
+        write(data, tmp_path, "usage", "csv", columns=("qqqqqq",))
+
+
+# --- What is chosen -------------------------------------------------------------------------------------------------
+
+
+def test_usage_of_the_case_is_what_the_rules_say(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copy(CASES / "tags.csv", tmp_path / "data" / "pexHistoryPart.csv")
+
+    def acme(zone: str, *more: str) -> tuple[int, int, float]:
+        output = tmp_path / f"{zone.replace('/', '-')}{len(more)}.csv"
+        arguments = ["export", "usage", "--month", "2026-11", "--partial", "--tag", "acme", "--output", str(output)]
+        done = run(tmp_path / "data", *arguments, *more, TZ=zone)
+        assert done.code == 0, done.output
+        rows = read_csv(output)
+        sums = [sum(float(row[name]) for row in rows) for name in ("participants", "seconds", "minutes")]
+        return int(sums[0]), int(sums[1]), sums[2]
+
+    assert acme("UTC")[:2] == (4, 180 * 60 + 59)
+    assert acme("UTC", "--round-up")[2] == 181
+    assert acme("Europe/Oslo", "--round-up") == (3, 120 * 60 + 59, 121)
+
+
+@pytest.mark.parametrize("round_up", [False, True])
+def test_usage_is_what_plain_python_makes_of_the_records(
+    round_up: bool, data: Path, made: list[Call], tmp_path: Path
+) -> None:
+    first, last = date(2026, 10, 24), date(2026, 10, 25)
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for one in people(made):
+        day = local(one["start_time"]).date()
+        if one["protocol"] == "API" or one["service_type"] == "two_stage_dialing" or not first <= day <= last:
+            continue
+        tag, room = ((one[name] or "").strip() or None for name in ("service_tag", "conference_name"))
+        key = (day, tag, room, one["service_type"], one["protocol"], one["system_location"], one["license_type"])
+        groups[key].append(one)
+    path = write(data, tmp_path, "usage", "parquet", first=first, last=last, round_up=round_up)
+    found = pyarrow.parquet.read_table(path).to_pylist()
+    names = ("day", "tag", "room", "service_type", "protocol", "location", "license_type")
+    rows = {tuple(row[name] for name in names): row for row in found}
+    assert len(rows) == len(found)
+    assert rows.keys() == groups.keys()
+    assert any(key[1] is None for key in rows)
+    for key, some in groups.items():
+        row = rows[key]
+        each = [math.ceil(one["duration"] / 60) if round_up else one["duration"] / 60 for one in some]
+        assert row["participants"] == len(some)
+        assert row["conferences"] == len({one["conference"] for one in some})
+        assert row["seconds"] == sum(one["duration"] for one in some)
+        assert row["minutes"] == pytest.approx(sum(each), rel=1e-12)
+        of_licenses = sum(minutes * one["license_count"] for minutes, one in zip(each, some, strict=True))
+        assert row["license_minutes"] == pytest.approx(of_licenses, rel=1e-12)
+
+
+def test_usage_and_the_page_tell_the_same_minutes_of_a_tag(data: Path, tmp_path: Path) -> None:
+    from tests.report_reader import report
+
+    first, last = date(2026, 10, 24), date(2026, 10, 26)
+    page = report(data, first=first, last=last)
+    rows = read_csv(write(data, tmp_path, "usage", "csv", first=first, last=last))
+    told = {
+        row[0]: (int(row[2].replace(",", "")), int(row[3].replace(",", ""))) for row in page.table("By service tag")
+    }
+    tags: dict[str, list[float]] = defaultdict(lambda: [0, 0])
+    for row in rows:
+        tags[row["tag"]][0] += int(row["participants"])
+        tags[row["tag"]][1] += int(row["seconds"])
+    for tag in ("cost-centre=42", "møte"):
+        assert told[tag] == (tags[tag][0], tags[tag][1] // 60)
+
+
+def test_bad_calls_of_a_room_come_with_their_losses_and_codecs(tmp_path: Path) -> None:
+    held = conference(id="11111111-0000-4000-8000-000000000000", name="Board Room", tag="acme")
+    bad = participant(held, call_quality="4_terrible", display_name="Ada", duration=600)
+    for kind, lost, codec in (("audio", 2.5, "opus"), ("video", 12.5, "H264"), ("video", 1.0, "VP8")):
+        media_stream(
+            bad, stream_type=kind, rx_packet_loss=lost, tx_packet_loss=lost / 2, rx_codec=codec, tx_codec=codec
+        )
+    participant(held, call_quality="1_good")
+    write_dated(tmp_path, 1, [(held, held_people(held, bad))], streams=False)
+    wanted = {"room": "board*", "quality": "bad", "first": date(2026, 11, 23), "last": date(2026, 11, 23)}
+    (row,) = read_csv(write(tmp_path, tmp_path, "calls", "csv", **wanted))
+    assert row["display_name"] == "Ada"
+    assert (row["rx_audio_loss"], row["rx_video_loss"], row["tx_video_loss"]) == ("2.5", "12.5", "6.25")
+    assert (row["audio_codecs"], row["video_codecs"], row["presentation_codecs"]) == ("opus", "H264, VP8", "")
+    assert (row["room"], row["tag"], row["seconds"], row["conference"]) == ("Board Room", "acme", "600", held["id"])
+
+
+def held_people(held: Row, *known: Row) -> list[Row]:
+    return [*known, participant({**held, "participants": []}, call_quality="1_good", display_name="Bo")]
+
+
+def test_every_room_is_there_with_the_most_at_once(tmp_path: Path) -> None:
+    held = conference(name="Fjord", tag="acme", start_time="2026-11-23T08:00:00", end_time="2026-11-23T10:00:00")
+    spans = [("08:00:00", "09:00:00"), ("08:30:00", "09:30:00"), ("09:00:00", "10:00:00")]
+    present = [
+        participant(held, start_time=f"2026-11-23T{a}", end_time=f"2026-11-23T{b}", duration=3600) for a, b in spans
+    ]
+    present.append(participant(held, protocol="API"))
+    empty = conference(name="Tarn", start_time="2026-11-22T08:00:00", end_time="2026-11-22T08:00:01")
+    write_dated(tmp_path, 1, [(held, present), (empty, [])], streams=False)
+    rows = {row["room"]: row for row in read_csv(write(tmp_path, tmp_path, "rooms", "csv"))}
+    assert [*rows] == ["Fjord", "Tarn"]
+    fjord = rows["Fjord"]
+    assert (fjord["conferences"], fjord["participants"], fjord["minutes"], fjord["most_at_once"]) == (
+        "1",
+        "3",
+        "180.0",
+        "2",
+    )
+    assert (fjord["tag"], fjord["first_local"], fjord["last_local"]) == (
+        *("acme", "2026-11-23 09:00:00", "2026-11-23 11:00:00"),
+    )
+    assert rows["Tarn"]["most_at_once"] == "0"
+
+
+@pytest.mark.parametrize("table", ["participants", "conferences", "streams", "calls"])
+def test_a_persons_copy_is_what_erase_would_find(table: str, data: Path, made: list[Call], tmp_path: Path) -> None:
+    person = Person(ALIAS, "sip:KARI@example.com")
+    theirs = [one for one in people(made) if one["remote_alias"] == "sip:kari@example.com"]
+    assert theirs
+    path = write(data, tmp_path, table, "csv", person=person)
+    ids = {row["participant_id" if table == "streams" else "id"] for row in read_csv(path)}
+    if table == "conferences":
+        assert ids == {one["conference"].split("/")[-2] for one in theirs}
+    elif table == "participants":
+        assert ids == {one["id"] for one in theirs}
+    else:
+        assert ids <= {one["id"] for one in theirs}
+        assert ids
+
+
+def test_pseudonyms_are_the_same_each_time_and_no_name_is_left(data: Path, made: list[Call], tmp_path: Path) -> None:
+    first = write(data, tmp_path, "participants", "csv", hide_names=True).read_text(encoding="utf-8")
+    (tmp_path / "participants.csv").unlink()
+    assert write(data, tmp_path, "participants", "csv", hide_names=True).read_text(encoding="utf-8") == first
+    rows = {row["id"]: row for row in read_csv(tmp_path / "participants.csv")}
+    names = defaultdict(set)
+    for one in people(made):
+        row = rows[one["id"]]
+        if (one["display_name"] or "").strip():
+            names[one["display_name"]].add(row["display_name"])
+            assert row["display_name"].startswith("name-")
+        for name in ("remote_alias", "local_alias", "conference_name", "call_tag", "remote_address"):
+            assert not one[name] or row[name] != one[name]
+    assert all(len(each) == 1 for each in names.values())
+    key = data / ".collector" / "export" / "pseudonyms.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert "kari" not in first.lower()
+    key.unlink()
+    (tmp_path / "participants.csv").unlink()
+    assert write(data, tmp_path, "participants", "csv", hide_names=True).read_text(encoding="utf-8") != first
+
+
+def test_what_of_a_period_is_not_covered_is_told() -> None:
+    wanted = Wanted("usage", first=date(2026, 11, 1), last=date(2026, 11, 30))
+    now = datetime(2026, 12, 5)
+    whole = [["2026-10-01T00:00:00", "2026-12-04T00:00:00"]]
+    assert uncovered(whole, wanted, OSLO, now) == []
+    parts = [["2026-10-01T00:00:00", "2026-11-10T00:00:00"], ["2026-11-11T00:00:00", "2026-11-30T00:00:00"]]
+    assert uncovered(parts, wanted, OSLO, now) == [
+        (datetime(2026, 11, 10), datetime(2026, 11, 11)),
+        (datetime(2026, 11, 30), datetime(2026, 11, 30, 23)),
+    ]
+    assert uncovered([], wanted, OSLO, now) == [(datetime(2026, 10, 31, 23), datetime(2026, 11, 30, 23))]
+
+
+# --- What is refused ------------------------------------------------------------------------------------------------
+
+
+def run(data: Path, *arguments: str, **env: str) -> Outcome:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "collector.py"), *arguments],
+        env={"PATH": os.environ["PATH"], "DATA_DIR": str(data), **env},
+        cwd=data.parent,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != ".collector")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(CASES / "tags.csv", data / "pexHistoryPart.csv")
+    return data
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("participants", "--columns", "displayname"), 2, "did you mean display_name?"),
+        (("usage",), 2, "usage needs a period"),
+        (("usage", "--month", "2026-11"), 2, "not wholly covered"),
+        (("calls", "--month", "2026-09"), 1, "no row of calls of 2026-09-01 to 2026-09-30"),
+        (("rooms", "--round-up"), 2, "--round-up is for usage"),
+        (("rooms", "--format", "xlsx", "--delimiter", ";"), 2, "--delimiter is for csv"),
+        (("rooms", "--month", "2026-11", "--from", "2026-11-01"), 2, "leave out --from"),
+        (("rooms", "--from", "2026-11-02", "--to", "2026-11-01"), 2, "the first day comes first"),
+        (("rooms", "--output", "data/pexHistoryConf.csv"), 2, "history's own"),
+        (("rooms", "--output", "data/2026-11-01_00-05-00_pexHistoryConf.csv"), 2, "history's own"),
+        (("rooms", "--output", "data/manifest.jsonl"), 2, "history's own"),
+        (("rooms", "--output", "data/report.html"), 2, "history's own"),
+        (("rooms", "--output", "data/.collector/x.csv"), 2, "history's own"),
+        (("rooms", "--output", "nowhere/x.csv"), 1, "cannot be made"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    arguments: tuple[str, ...], code: int, said: str, small: Path
+) -> None:
+    done = run(small, "export", *arguments)
+    assert (done.code, done.stdout) == (code, "")
+    (line,) = done.stderr.splitlines()
+    assert said in line
+    assert left(small) == ["pexHistoryPart.csv"]
+    assert left(small.parent) == ["data"]
+
+
+def test_only_an_export_of_ours_that_nobody_changed_is_replaced(small: Path) -> None:
+    output = small.parent / "rooms.csv"
+    for _ in range(2):
+        assert run(small, "export", "rooms", "--output", str(output)).code == 0
+    with output.open("a") as file:
+        file.write("a note of mine\r\n")
+    content = output.read_bytes()
+    done = run(small, "export", "rooms", "--output", str(output))
+    assert done.code == 1
+    assert "was changed since" in done.stderr
+    assert output.read_bytes() == content
+    output.unlink()
+    output.symlink_to(small / "pexHistoryPart.csv")
+    before = (small / "pexHistoryPart.csv").read_bytes()
+    assert run(small, "export", "rooms", "--output", str(output)).code == 1
+    assert (small / "pexHistoryPart.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "parquet"])
+def test_a_full_disk_leaves_neither_an_output_nor_a_draft(form: str, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns(".collector"))
+    script = (
+        "import resource,signal,sys,os;signal.signal(signal.SIGXFSZ,signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE,(30000,30000));import collector;"
+        f"sys.exit(collector.main(['export','participants','--format','{form}'],dict(os.environ)))"
+    )
+    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "data")}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert left(tmp_path / "data") == ["pexHistoryConf.csv", "pexHistoryPart.csv", "pexHistoryStream.csv"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere; .ci runs it as another user")
+def test_a_folder_that_cannot_be_written_to_is_named(small: Path) -> None:
+    small.chmod(0o500)
+    done = run(small, "export", "rooms")
+    small.chmod(0o700)
+    assert done.code == 1
+    assert str(small) in done.stderr
+
+
+def test_an_empty_folder_has_nothing_to_export(tmp_path: Path) -> None:
+    with pytest.raises(CollectorError, match="holds no rows"):
+        export(tmp_path, tmp_path / "x.csv", Wanted("participants", "csv"), zone=OSLO)
+    assert left(tmp_path) == []

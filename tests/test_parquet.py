@@ -1,0 +1,278 @@
+"""The Parquet folder: every cell of the dated files, typed, for several engines; whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas
+import polars
+import pyarrow.dataset
+import pytest
+from pyarrow import parquet
+
+from pexip_history.export.parquet import COLUMNS, TABLES, make_missing
+from pexip_history.folder.cells import cells
+from pexip_history.history.schema import TYPES
+from tests.conftest import ROOT, Collector
+from tests.management_node import ManagementNode
+from tests.management_node.calls import Call, calls
+
+DAYS = [date(2026, 10, 24), date(2026, 10, 25), date(2026, 10, 26)]
+Row = dict[str, Any]
+NOT_LISTED = ("bucketed_call_quality", "historic_call_quality")
+
+
+def write_dated(data: Path, number: int, made: list[Call], *, streams: bool = True) -> None:
+    """Dated files as the collector writes them, guard and quoting too."""
+    kinds: dict[str, list[Row]] = {
+        "Conf": [held for held, _ in made],
+        "Part": [one for _, all_ in made for one in all_],
+    }
+    if streams:
+        kinds["Stream"] = [{"participant_id": p["id"], **s} for p in kinds["Part"] for s in p["media_streams"]]
+    for kind, records in kinds.items():
+        columns = [name for name in records[0] if name not in NOT_LISTED]
+        text = [cells([r[name] for r in records], name not in ("id", "participant_id")) for name in columns]
+        lines = [",".join(columns), *map(",".join, zip(*text, strict=True))]
+        path = data / f"2026-11-{number:02}_00-05-00_pexHistory{kind}.csv"
+        path.write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+
+
+@pytest.fixture(scope="module")
+def made() -> list[list[Call]]:
+    found = [list(calls(seed=3, day=day, conferences=40)) for day in DAYS]
+    for of_day in found:  # numbers beyond what a double holds, and names that a reader takes for something else
+        held, present = next(each for each in of_day if each[1])
+        held["name"], held["tag"] = "0047", "12345678901234567"
+        present[0] |= {"display_name": "0047", "conference_name": "12345678901234567", "vendor": '=1+1;"x"\r\n@a\t+b'}
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(made: list[list[Call]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("parquet")
+    for number, of_day in enumerate(made, 1):
+        write_dated(data, number, of_day)
+    assert make_missing(data) == 9
+    return data
+
+
+def wanted(made: list[list[Call]], table: str) -> dict[tuple[str, ...], Row]:
+    """The records as they were sent, by their key, null for an empty text."""
+    held = [conference for of_day in made for conference, _ in of_day]
+    there = [one for of_day in made for _, present in of_day for one in present]
+    if table == "conferences":
+        return {(r["id"],): typed(r, "conference") for r in held}
+    if table == "participants":
+        return {(r["id"],): typed(r, "participant") for r in there}
+    streams = [{"participant_id": one["id"], **stream} for one in there for stream in one["media_streams"]]
+    return {(r["participant_id"], str(r["id"])): typed(r, "stream") for r in streams}
+
+
+def typed(record: Row, resource: str) -> Row:
+    return {name: value(name, record[name]) for name in COLUMNS[resource]}
+
+
+def value(name: str, sent: Any) -> Any:
+    if name == "media_streams":
+        return [{field: within(field, each) for field, each in stream.items()} for stream in sent]
+    if sent is None or sent == "":
+        return None
+    kind = TYPES.get(name)
+    if kind == "TIMESTAMP":
+        return datetime.fromisoformat(sent).replace(tzinfo=UTC)
+    if kind is None:
+        return json.dumps(sent, separators=(",", ":")) if isinstance(sent, list) else str(sent)
+    return float(sent) if kind == "DOUBLE" else sent
+
+
+def within(name: str, sent: Any) -> Any:
+    """In JSON an empty text and none are two things."""
+    return sent if sent == "" else value(name, sent)
+
+
+def same(found: Iterator[Row] | list[Row], right: dict[tuple[str, ...], Row]) -> None:
+    """Row by row and cell by cell, in any order."""
+    rows = {key_of(row): row for row in found}
+    assert len(rows) == len(right)
+    for key, row in right.items():
+        assert rows[key].keys() >= row.keys()
+        for name, cell in row.items():
+            read = rows[key][name]
+            if name == "media_streams":
+                read = [{field: each[field] for field in stream} for each, stream in zip(read, cell, strict=True)]
+            assert read == cell, (key, name)
+
+
+def key_of(row: Row) -> tuple[str, ...]:
+    return (row["participant_id"], row["id"]) if "participant_id" in row else (row["id"],)
+
+
+@pytest.mark.parametrize("table", TABLES.values())
+def test_every_cell_is_what_the_node_sent_in_pyarrow_polars_pandas_and_duckdb(
+    table: str, data: Path, made: list[list[Call]]
+) -> None:
+    folder, right = data / "parquet" / table, wanted(made, table)
+    same(pyarrow.dataset.dataset(folder).to_table().to_pylist(), right)
+    same(polars.read_parquet(folder / "*.parquet").to_dicts(), right)
+    with duckdb.connect() as db:
+        db.execute("SET TimeZone = 'UTC'")
+        found = db.execute(f"SELECT * FROM '{folder}/*.parquet'")
+        names = [name for name, *_ in found.description or ()]
+        same([dict(zip(names, row, strict=True)) for row in found.fetchall()], right)
+    frame = pandas.read_parquet(folder, dtype_backend="pyarrow")
+    assert len(frame) == len(right)
+    assert str(frame["start_time"].dtype) == "timestamp[us, tz=UTC][pyarrow]"
+    names = set(frame["display_name" if table == "participants" else "id"].dropna())
+    assert names == {row["display_name" if table == "participants" else "id"] for row in right.values()} - {None}
+
+
+def test_files_of_old_and_new_releases_have_the_same_columns_and_types(tmp_path: Path, made: list[list[Call]]) -> None:
+    old = tmp_path / "2026-11-01_00-05-00_pexHistoryPart.csv"
+    old.write_text(
+        "id,start_time,end_time,duration,display_name\r\n1,2026-11-01T08:00:00,2026-11-01T09:00:00,3600,A\r\n"
+    )
+    write_dated(tmp_path, 2, made[0], streams=False)
+    newer = tmp_path / "2026-11-03_00-05-00_pexHistoryPart.csv"
+    newer.write_text(f"{old.read_text().splitlines()[0]},brand_new\r\n2,,2026-11-01T09:00:00,,B,x\r\n")
+    assert make_missing(tmp_path) == 4
+    folder = tmp_path / "parquet" / "participants"
+    first, second, third = (parquet.read_schema(path) for path in sorted(folder.glob("*")))
+    assert first == second
+    assert [*third][:-1] == [*first]
+    assert third.names[-1] == "brand_new"
+    rows = pyarrow.dataset.dataset(sorted(map(str, folder.glob("*")))).to_table()
+    assert rows.num_rows == sum(len(present) for _, present in made[0]) + 2
+
+
+def test_what_cannot_be_typed_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
+    name = "2026-11-01_00-05-00_pexHistoryPart.csv"
+    rows = ["1,2026-11-01T08:00:00,2026-11-01T09:00:00,3600,Ada,[]", "2,soon,2026-11-01T09:00:00,ten,Bo,[{"]
+    (tmp_path / name).write_text("id,start_time,end_time,duration,display_name,media_streams\r\n" + "\r\n".join(rows))
+    (tmp_path / "2026-11-02_00-05-00_pexHistoryPart.csv").write_text("a;b;c\r\n1;2;3\r\n")
+    told: list[str] = []
+    assert make_missing(tmp_path, tell=told.append) == 1
+    table = parquet.read_table(tmp_path / "parquet" / "participants" / "2026-11-01_00-05-00.parquet").to_pylist()
+    assert [(row["display_name"], row["duration"]) for row in table] == [("Ada", 3600), ("Bo", None)]
+    said = "\n".join(told)
+    assert "start_time cannot be read as a time" in said
+    assert "duration cannot be read as a value" in said
+    assert "semicolons" in said
+
+
+def test_what_is_missing_is_made_oldest_first_over_some_runs(tmp_path: Path, made: list[list[Call]]) -> None:
+    for number in range(1, 6):
+        write_dated(tmp_path, number, made[0], streams=False)
+    told: list[tuple[int, int]] = []
+    one = sum(path.stat().st_size for path in tmp_path.glob("2026-11-01*.csv"))
+    assert make_missing(tmp_path, most=one, progress=lambda what, done, every: told.append((done, every))) == 2
+    assert told == [(1, 2), (2, 2)]
+    assert (
+        sorted(path.name for path in (tmp_path / "parquet").rglob("*.parquet")) == ["2026-11-01_00-05-00.parquet"] * 2
+    )
+    assert make_missing(tmp_path, most=0) == 1  # one at least
+    make_missing(tmp_path)
+    assert make_missing(tmp_path) == 0
+    assert len(list((tmp_path / "parquet").rglob("*.parquet"))) == 10
+
+
+@pytest.mark.parametrize("where", ["parquet", "parquet/participants"])
+def test_a_link_in_place_of_the_folder_is_not_followed(where: str, tmp_path: Path, made: list[list[Call]]) -> None:
+    from pexip_history.errors import CollectorError
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    data = tmp_path / "data"
+    (data / where).parent.mkdir(parents=True)
+    (data / where).symlink_to(elsewhere)
+    write_dated(data, 1, made[0], streams=False)
+    with pytest.raises(CollectorError, match="link"):
+        make_missing(data)
+    assert not list(elsewhere.iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+at, taken = int(sys.argv[2]), 0
+def step(real):
+    def take(*args, **options):
+        global taken
+        taken += 1
+        if taken == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **options)
+    return take
+from pexip_history.export import parquet
+for name in ("_place", "own_folder", "sync_folder", "opened", "workshop", "database"):
+    setattr(parquet, name, step(getattr(parquet, name)))
+for name in ("fsync", "replace", "rename", "mkdir", "open", "unlink"):
+    setattr(os, name, step(getattr(os, name)))
+parquet.make_missing(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_no_half_of_a_file_is_there_and_the_next_makes_the_rest(
+    tmp_path: Path, made: list[list[Call]]
+) -> None:
+    write_dated(tmp_path, 1, made[0], streams=False)
+    write_dated(tmp_path, 2, made[1], streams=False)
+    rows = {
+        "conferences": sum(len(of_day) for of_day in made[:2]),
+        "participants": sum(len(present) for of_day in made[:2] for _, present in of_day),
+    }
+    kills = 0
+    for at in range(1, 400):
+        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(at)], cwd=ROOT, capture_output=True)
+        for path in (tmp_path / "parquet").rglob("*"):
+            if path.is_file():
+                assert path.suffix == ".parquet"
+                parquet.read_table(path)  # whole
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        kills += 1
+    assert kills >= 20
+    make_missing(tmp_path)
+    for table, count in rows.items():
+        assert pyarrow.dataset.dataset(tmp_path / "parquet" / table).count_rows() == count
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(tmp_path: Path, made: list[list[Call]]) -> None:
+    write_dated(tmp_path, 1, made[0])
+    script = (
+        "import resource,signal,sys;signal.signal(signal.SIGXFSZ,signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE,(40000,40000));sys.argv=['collector.py','parquet'];"
+        "import collector,os;sys.exit(collector.main(['parquet'],dict(os.environ)))"
+    )
+    (tmp_path / ".collector").mkdir()
+    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for path in (tmp_path / "parquet").rglob("*.parquet"):
+        parquet.read_table(path)
+    assert not (tmp_path / "parquet" / "participants").exists()
+    assert [path.name for path in (tmp_path / ".collector").iterdir()] == ["lock"]
+
+
+def test_a_run_with_data_parquet_makes_its_files(collector: Collector, node: ManagementNode) -> None:
+    node.load(calls(seed=5, day=date(2026, 11, 22), conferences=5))
+    done = collector("collect", env={"DATA_PARQUET": "true"})
+    assert done.code == 0, done.output
+    dated = collector.dated("Part")
+    assert dated
+    made = sorted(path.stem for path in (collector.data / "parquet" / "participants").glob("*.parquet"))
+    assert made == [path.name.partition("_pex")[0] for path in dated]
+    rows = sum(len(collector.rows(path.name)) for path in dated)
+    assert parquet.read_table(collector.data / "parquet" / "participants").num_rows == rows > 0
