@@ -30,7 +30,7 @@ RUN chmod -R u=rwX,go=rX . \
  && install -d -o 1000 -g 1000 data \
  && find / -xdev -type f -perm /6000 -exec chmod ug-s '{}' +
 
-ARG VERSION=1.1.0
+ARG VERSION=1.2.0
 LABEL org.opencontainers.image.title="pexip-history-collector" \
       org.opencontainers.image.description="Collects the call history of Pexip Infinity as CSV files, on a schedule" \
       org.opencontainers.image.version="$VERSION"

@@ -1,3 +1,3 @@
 """What a run of collector.py is made of: a room for each subject, lowest first in docs/design.md."""
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"

@@ -34,11 +34,23 @@ LONGEST = 150
 """Seconds: a mutant that never ends is found out as well."""
 
 ROOMS = {
-    "run/": "test_coverage_cases test_simulation",
-    "ledger/": "test_coverage_cases test_simulation test_ledger",
-    "archive/": "test_coverage_cases test_simulation test_crash",
-    "folder/": "test_folder test_csv",
-    "node/": "test_coverage_cases test_failures",
+    "run/": "test_plan test_coverage_cases test_simulation",
+    "run/bad_calls.py": "test_bad_calls",
+    "ledger/": "test_coverage_cases test_ledger test_simulation test_upgrade",
+    "ledger/rewritten.py": "test_editing test_keeping test_erasing",
+    "archive/": "test_coverage_cases test_simulation test_crash test_csv",
+    "archive/editing.py": "test_editing test_keeping test_erasing",
+    "archive/erasing.py": "test_erasing test_editing",
+    "archive/keeping.py": "test_keeping test_editing",
+    "archive/holdings.py": "test_editing test_erasing test_manifest",
+    "archive/journal.py": "test_editing test_erasing",
+    "archive/manifest.py": "test_manifest",
+    "archive/parquet_rows.py": "test_manifest",
+    "folder/": "test_folder test_reading test_csv test_planted",
+    "folder/people.py": "test_people test_erasing",
+    "node/": "test_connection test_coverage_cases test_failures",
+    "node/credentials.py": "test_oauth2 test_failures",
+    "node/certificates.py": "test_connection test_failures",
 }
 """The tests that are to notice, quickest first, by what a file's path in pexip_history/ begins with (the longest)."""
 

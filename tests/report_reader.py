@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from pexip_history.report import Facts, write_report
@@ -106,8 +107,9 @@ def report(
     hide_names: bool = False,
     facts: Facts = FACTS,
     now: datetime = NOW,
+    **more: Any,
 ) -> Reader:
     """Make the report of that folder beside it, and read it."""
     output = data.parent / f"{data.name}.html"
-    write_report(data, output, zone=zone, first=first, last=last, hide_names=hide_names, facts=facts, now=now)
+    write_report(data, output, zone=zone, first=first, last=last, hide_names=hide_names, facts=facts, now=now, **more)
     return Reader(output.read_text(encoding="utf-8"))

@@ -165,7 +165,8 @@ class World(Site):
         self.covered: Spans = []  # what was claimed, as far as the time had come
         self.claimed: Spans = []
         self.gaps: Spans = []
-        self.ran: list[datetime] = []  # when runs ended well
+        self.ran: list[tuple[datetime, datetime]] = []  # when runs ended well, and the node's clock then
+        self.brought: dict[int, datetime] = {}  # when a conference was collected first
         self.oldest: list[datetime] = []  # the end of the oldest conference at each run since gaps were judged
         self.kept: dict[str, list[Row]] = {name: [] for name in FILES}  # rows of the aggregate as the user left it
         self.written: dict[str, list[Row]] = {name: [] for name in FILES}  # of dated files since, in order
@@ -247,7 +248,7 @@ class World(Site):
             return
         self.settled = (self.settled and not fault) or self._nothing_waits(status)
         good = outcome.code == 0 and not (fault or spoilt)
-        self.ran += [self.node.now] if outcome.code == 0 else []
+        self.ran += [(self.node.now, self.node.now + self.node.ahead)] if outcome.code == 0 else []
         self._judge_spans(status, good and told)
         self._note_owed(status, good and not arguments and told, not told)
         self.begun = self.begun or (self.node.now if good and not arguments and told else None)
@@ -276,7 +277,7 @@ class World(Site):
         """From now on this must be in the files.
 
         What was shown when its time came to be covered; what was shown late, a good run a day after another that could
-        see it; what has no end, two days after.
+        see it (a participant who was gone is asked for during a week); what has no end, two days after.
         """
         covered = spans_of(status["coverage"])
         by_hand = bool(status["runs"]) and bool(status["runs"][0]["by_hand"])
@@ -300,12 +301,13 @@ class World(Site):
                 self.owed.add(id(one))
             if not good or not self.node.shows(one) or (one.end or now) > now or one.stands:
                 continue
-            if not all(held.shown <= now for held in self.held(one)):
+            if not all(held.shown <= now and (held.end or now) <= now for held in self.held(one)):
                 continue
             ended = one.end and any(held.end for held in self.held(one))
             first = (self.first_good if ended else self.first_null).setdefault(id(one), now)
             late = now - first > (DAY + HOUR if ended else 2 * DAY + HOUR)
-            if late and settled and self._in_scope(one, covered):
+            asked = first - min(self.brought.get(id(held), first) for held in self.held(one)) < 6 * DAY
+            if late and asked and settled and self._in_scope(one, covered):
                 self.owed.add(id(one))
         self.seen = None
         right = now + min(self.node.ahead, NOW)
@@ -317,7 +319,7 @@ class World(Site):
 
     def _in_time(self, one: Known) -> bool:
         """Whether it was shown before the first run that could ask for its time."""
-        return all(one.shown <= moment for moment in self.ran if (one.end or moment) < moment)
+        return all(one.shown <= moment for moment, told in self.ran if (one.end or told) < told)
 
     def _in_scope(self, one: Known, covered: Spans) -> bool:
         """Whether it ended in covered time, or the node would not say; a participant belongs with its conference."""
@@ -409,6 +411,8 @@ class World(Site):
         conferences = self.node.known["conference"].values()
         collected = [one for one in conferences if self.count["conference"][one.id]]
         listed = {id_of(uri) for one in collected for uri in one.record["participants"]}
+        for one in collected:
+            self.brought.setdefault(id(one), self.node.now)
         missing = {id for id in listed if not self.count["participant"][id]}
         told = status["lost"] + status["expected"]
         assert told <= len(missing), f"{status['lost']} lost, {status['expected']} expected, missing: {sorted(missing)}"
@@ -487,24 +491,23 @@ class World(Site):
         asked = [*covered, *spans_of(status["gaps"])]
         if any(one.end < self.node.now for one in self.node.has("conference") if one.end):
             assert max(end for _, end in asked) > self.node.now - 2 * MINUTE, asked
+        begins = (covered or [(datetime.max, datetime.max)])[0][0]
         for one in self.records:
-            if not self.node.shows(one) or self.node.now - one.shown < 2 * DAY or id(one) in self.corrected:
-                continue
-            first = (
-                (covered or [(datetime.max, datetime.max)])[0][0]
-                if not self.begun or one.shown > self.begun
-                else self.since or datetime.min
-            )
-            if one.stands:
-                continue
-            if (one.end is None or first <= one.end < self.node.now - MINUTE) and self._due(one, status):
+            first = begins if not self.begun or one.shown > self.begun else self.since or datetime.min
+            ended = one.end is None or first <= one.end < self.node.now - MINUTE
+            if ended and self._due(one, spans_of(status["gaps"])):
                 self.owed.add(id(one))
         self._judge_owed()
 
-    def _due(self, one: Known, status: dict[str, Any]) -> bool:
-        if one.resource == "participant" and not any(self.count["conference"][held.id] for held in self.held(one)):
+    def _due(self, one: Known, gaps: Spans) -> bool:
+        """Whether days of good runs could see it, and had to ask for it."""
+        first = self.first_good.get(id(one)) or self.first_null.get(id(one))
+        if not first or self.node.now - first < 2 * DAY or id(one) in self.corrected or not self.node.shows(one):
             return False
-        return self._may_come(one) and not within(one.end, spans_of(status["gaps"]))
+        held = [self.brought[id(held)] for held in self.held(one) if id(held) in self.brought]
+        if one.resource == "participant" and (not held or first - min(held) > 6 * DAY):
+            return False
+        return self._may_come(one) and not within(one.end, gaps)
 
 
 __all__ = ["BEGINNING", "CONF", "FILES", "PART", "Site", "World", "rows_of"]

@@ -41,6 +41,7 @@ def sections() -> dict[str, dict[str, str]]:
 
 SECTIONS = sections()
 READING = SECTIONS["Reading the files"]
+PEAKS = "Peak concurrent participants and licenses"
 ANSWERS = [title for title, blocks in SECTIONS.items() if "answer" in blocks.get("python", "")]
 
 
@@ -152,7 +153,7 @@ def test_calls_a_day_are_those_that_the_node_had_by_local_days(collected: Collec
 def test_peaks_are_the_most_that_were_there_at_any_moment(collected: Collected) -> None:
     there = [one for one in collected.participants if one["protocol"] != "API"]
     spans = [(utc(one["start_time"]), utc(one["end_time"]), one["license_count"]) for one in there]
-    answer = by_sql(collected, "Peak concurrent participants and licenses")
+    answer = by_sql(collected, PEAKS)
     first, last = (min(spans)[0].astimezone(ZONE).date(), max(end for _, end, _ in spans).astimezone(ZONE).date())
     assert [day for day, *_ in answer] == [first + timedelta(days=n) for n in range((last - first).days + 1)]
     for day, most, licenses in answer:
@@ -160,6 +161,22 @@ def test_peaks_are_the_most_that_were_there_at_any_moment(collected: Collected) 
         moments.append(datetime.combine(day, time(), ZONE))  # type: ignore[arg-type]  # some stayed past midnight
         present = [[count for start, end, count in spans if start <= moment < end] for moment in moments]
         assert (most, licenses) == (max(map(len, present)), max(map(sum, present))), day
+
+
+def test_who_stays_past_midnight_is_in_the_next_days_peak(tmp_path: Path) -> None:
+    (tmp_path / "pexHistoryPart.csv").write_bytes((ROOT / "tests" / "cases" / "midnight.csv").read_bytes())
+    (tmp_path / "pexHistoryConf.csv").write_text("id,start_time,end_time,duration,participant_count\n")
+    blocks = {name: text.replace("Europe/Oslo", "UTC") for name, text in SECTIONS[PEAKS].items()}
+    names: dict[str, Any] = {}
+    with chdir(tmp_path), duckdb.connect() as sql:
+        for statement in READING["sql"].split("\n\n"):
+            if "VIEW participants" in statement:
+                sql.execute(statement.replace("Europe/Oslo", "UTC"))
+        found = sql.execute(blocks["sql"]).fetchall()
+        exec(READING["python"].replace("Europe/Oslo", "UTC"), names)
+        exec(blocks["python"], names)
+    assert [row[:2] for row in found] == [(date(2026, 11, 23), 1), (date(2026, 11, 24), 2)]
+    assert [row[:2] for row in names["answer"].itertuples(index=False, name=None)] == [row[:2] for row in found]
 
 
 def test_minutes_shares_and_rooms_add_up_to_what_the_node_had(collected: Collected) -> None:

@@ -86,7 +86,7 @@ def answered(records: Sequence[Record | str], page: int, ascii: bool) -> Fault:
     texts = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=ascii) for one in records]
 
     def fault(request: Request, answer: Answer) -> Reply:
-        if request.path.endswith("/schema/"):
+        if request.path.endswith("/schema/") or "limit" not in request.query:  # or one at its own address
             return answer()
         offset, limit = int(request.query.get("offset", 0)), min(page, int(request.query["limit"]))
         after = offset + limit

@@ -28,7 +28,7 @@ import pytest
 
 from tests import stand_ins
 from tests.conftest import ROOT
-from tests.management_node import ManagementNode, OAuth2, calls, certificates
+from tests.management_node import ManagementNode, OAuth2, calls, certificates, conference, participant
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
@@ -93,6 +93,9 @@ def nodes() -> Iterator[dict[str, ManagementNode]]:
         for node in (usual, own):
             for days in (1, 9, 20):
                 node.load(calls(days, today - timedelta(days=days), 12))
+            yesterday = f"{today - timedelta(days=1)}T10:00:00"
+            held = conference(start_time=yesterday, end_time=yesterday.replace("T10", "T11"))
+            node.add([held], [participant(held, remote_alias="ann@example.com", end_time=held["end_time"])])
         yield {"": usual, "self-signed-certificates.md": own}
 
 
@@ -124,6 +127,7 @@ class Sandbox:
 
     def sh(self, script: str, expected: int = 0, folder: Path | None = None) -> None:
         here = script.replace(f"{ADDRESS}:443", ADDRESS).replace(ADDRESS, self.node.address)
+        here = here.replace("--month 2026-10", f"--month {datetime.now(UTC).date() - timedelta(days=1):%Y-%m}")
         with terminal(self.typed) as keyboard:
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", here],

@@ -161,7 +161,7 @@ def test_the_dated_files_are_read_where_the_aggregate_is_short_or_missing(db: Du
     write(data / "2026-11-23_00-05-00_pexHistoryConf.csv", row("not mine"))
     table, rows = read(db, data)
     assert (ids(rows), table.source, table.short) == (["a", "b", "c"], "2 dated files", True)
-    write(data / "pexHistoryPart.csv", row("c"))  # moved away at the year's end, and begun anew
+    write(data / "pexHistoryPart.csv", row("c"))  # moved away at the year's end, and begun again
     table, rows = read(db, data, known=1)
     assert (ids(rows), table.short) == (["c"], False)
     table, rows = read(db, data, known=3)

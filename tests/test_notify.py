@@ -537,8 +537,8 @@ notify.try_all(read_settings({{"DATA_PING_URL": "http://{silent}/", "DATA_NOTIFY
 
 def test_a_message_is_text_in_whatever_form_it_travels(mail: tuple[str, Postbox]) -> None:
     evil = Message(NODE, "the node said <script>alert(1)</script>\n\nand more")
-    # private: what Apprise is given cannot be seen from outside
     settings = settings_for(None, f"mailto://{mail[0]}?from=a@example.com&to=b@example.com")
+    # private: what Apprise is given cannot be seen from outside
     ((_, work),) = notify._messages(settings, evil, False)
     assert work() is None
     sent = email.message_from_bytes(mail[1][0].content, policy=email.policy.default)

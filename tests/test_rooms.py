@@ -138,9 +138,17 @@ def test_nobody_uses_what_is_private_to_a_room_without_saying_why(file: Path) ->
     assert [(line, name) for line, name in private(file) if line not in said] == []
 
 
-def test_the_guide_names_every_folder() -> None:
-    guide = CONTRIBUTING.read_text(encoding="utf-8")
+def test_the_guide_names_every_folder_and_only_what_is_there() -> None:
+    guide = CONTRIBUTING.read_text(encoding="utf-8").partition("## Where what is")[2].partition("\nThe node of")[0]
     assert [name for name in table() if not re.search(rf"\b{name}\b", guide)] == []
+    rows = [line.split("|")[2:4] for line in guide.splitlines() if line.startswith("| ")][2:]
+    for rooms, tests in rows:
+        for room in re.findall(r"`([\w/.]+)`", rooms):
+            assert any(
+                (root / f"{room.rstrip('/')}{end}").exists() for root in (PACKAGE, ROOT) for end in ("", ".py")
+            ), room
+        for test in re.findall(r"`([\w/]+)`", tests):
+            assert any((ROOT / "tests" / f"{test}{end}").exists() for end in ("", ".py")), test
 
 
 def test_a_step_upwards_a_circle_and_a_private_name_are_found() -> None:

@@ -33,7 +33,7 @@ log = logging.getLogger("collector")
 
 
 class Journal:
-    """The journal of one data folder; for whoever holds the lock."""
+    """The journal of one data folder; for the process that holds the lock."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -97,7 +97,7 @@ def exists(folder: Path) -> bool:
 def open_journal(folder: Path) -> Iterator[Journal]:
     """The journal in `.collector`; it is removed at the end where nothing is left in it.
 
-    One that is damaged, or that something else wrote, is removed and begun anew. Raises CollectorError where no file
+    One that is damaged, or that something else wrote, is removed and begun again. Raises CollectorError where no file
     can be, sqlite3.Error.
     """
     path = folder / NAME

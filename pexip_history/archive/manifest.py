@@ -68,8 +68,8 @@ def note(data: Path, written: Mapping[str, Written] | None = None, most: int = A
     """Add a line for each dated file that has none, and return how many were added.
 
     `written` are the files that the run has just published, by their names; these come first, then the oldest.
-    Of the others as many as have `most` bytes together. Can be cut anywhere and repeated. For whoever holds the lock.
-    Raises CollectorError, OSError.
+    Of the others as many as have `most` bytes together. Can be cut anywhere and repeated. For the
+    process that holds the lock. Raises CollectorError, OSError.
     """
     given = written or {}
     known = {entry.name for entry in entries(data)}
@@ -87,7 +87,7 @@ def note(data: Path, written: Mapping[str, Written] | None = None, most: int = A
 def note_change(data: Path, change: str, names: Iterable[str]) -> None:
     """Add a line for each of the dated files that were rewritten (ERASED) or are gone (REMOVED), if they had one.
 
-    For whoever holds the lock. Raises CollectorError, OSError.
+    For the process that holds the lock. Raises CollectorError, OSError.
     """
     now = latest(data)
     gone = change == REMOVED
@@ -104,7 +104,7 @@ def entries(data: Path) -> Iterator[Entry]:
     """The lines, in their order, but for those that nobody can read. Raises CollectorError, OSError."""
     with suppress(FileNotFoundError), open(data / NAME, "rb", opener=own) as file:
         if os.fstat(file.fileno()).st_size > LARGEST:
-            raise CollectorError(f"{data / NAME} is too large for a manifest; remove it, the next run makes it anew")
+            raise CollectorError(f"{data / NAME} is too large for a manifest; remove it, the next run makes it again")
         while line := file.readline(LONGEST):
             if entry := _read(line):
                 yield entry

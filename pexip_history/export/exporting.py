@@ -44,9 +44,10 @@ def export(
     known: dict[str, int] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Exported:
-    """Write what is wanted to `output`. `known` are the ledger's rows by resource; `progress` is told each step.
+    """Write what was asked for to `output`. `known` are the ledger's rows by resource; `progress` is told each step.
 
-    Raises Misused where what is wanted cannot be, CollectorError where there is nothing, or the disk or a file fails.
+    Raises Misused where what was asked for cannot be, CollectorError where there is nothing or the disk or a file
+    fails.
     """
     import duckdb
 
@@ -86,7 +87,7 @@ def export(
 
 
 def _final(selected: Selected, wanted: Wanted, data: Path) -> str:
-    """The SQL for the columns that are wanted, under pseudonyms where they are."""
+    """The SQL for the columns that were asked for, under pseudonyms where they are."""
     secret = key(data) if wanted.hide_names else b""
     columns = [
         f"{pseudonym(named(name), KINDS[name], secret)} AS {named(name)}" if secret and name in KINDS else named(name)

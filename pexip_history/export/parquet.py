@@ -68,7 +68,7 @@ def make_missing(
 
     Of the dated files as many as have `most` bytes together, and at least one. Each is made whole or not at all; one
     that cannot be is named to `tell`, and the others are made. `progress` is told what is counted, how many are done,
-    and how many this call makes. For whoever holds the lock.
+    and how many this call makes. For the process that holds the lock.
     Raises CollectorError, OSError, duckdb.Error where the folder, the disk or the memory fails.
     """
     chosen: list[tuple[str, File]] = []

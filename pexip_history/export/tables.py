@@ -47,7 +47,7 @@ KINDS = ("audio", "video", "presentation")
 
 @dataclass(frozen=True)
 class Selected:
-    """SQL for the rows, for their order (empty for any), and the columns of the rows that are wanted."""
+    """SQL for the rows, for their order (empty for any), and the columns of the rows that were asked for."""
 
     sql: str
     order: str
@@ -99,7 +99,7 @@ class Tables:
     # What is read
 
     def _columns(self, resource: str) -> list[str]:
-        """The file's columns that are wanted, local times beside those in UTC. Raises Misused."""
+        """The file's columns that were asked for, local times beside those in UTC. Raises Misused."""
         found = find(self.data, resource)
         files = [*([found.aggregate] if found.aggregate else []), *found.dated]
         there = {name.casefold(): name for file in reversed(files) for name in file.header if name}

@@ -86,7 +86,7 @@ def _look(path: Path, resource: str, remarks: list[Remark]) -> File | None:
     except FileNotFoundError:
         return None
     except NotAFile as error:
-        remarks.append(Remark(name, f"not read: {error}"))
+        remarks.append(Remark(name, f"not read: {str(error).replace(f'{path} ', 'it ', 1)}"))
         return None
     except OSError as error:
         remarks.append(Remark(name, f"not read: {error.strerror}; make it readable"))
@@ -114,7 +114,7 @@ def _header(start: bytes) -> tuple[str, ...]:
 
 def _why_not(start: bytes, header: Sequence[str], resource: str) -> str:
     """Why it is no file of the history, and the fix; empty where it is one."""
-    fix = "save it as CSV UTF-8 with commas, or move it away; the next run starts it anew"
+    fix = "save it as CSV UTF-8 with commas, or move it away; the next run starts a new one"
     kind = BY_NAME[resource]
     needed = [*(name for name in kind.key if name != "id"), *ALSO.get(resource, ()), kind.time]
     missing = [name for name in needed if name not in header]

@@ -33,7 +33,7 @@ each column of `Table.typed` whose cell holds what is no value of its type."""
 
 @dataclass(frozen=True)
 class Take:
-    """A column that is wanted: the files' column, the SQL around its value, and the type if that makes another.
+    """A column to read: the files' column, the SQL around its value, and the type if that makes another.
 
     `plain`: the text as it stands, where no formula can be; of another type no count of what cannot be read.
     """

@@ -30,13 +30,13 @@ class Trust(Protocol):
 
     @property
     def tls_verify(self) -> bool:
-        """False: whoever answers is believed."""
+        """False: any answer is believed."""
 
 
 def tls_context(trust: Trust) -> ssl.SSLContext:
     """The setting's or the system's authorities; not what SSL_CERT_FILE and SSL_CERT_DIR name.
 
-    A fingerprint names the certificate itself: whoever asks compares it, and the name in it may be any.
+    A fingerprint names the certificate itself: the caller compares it, and the name in it may be any.
     """
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
         os.environ.pop(name, None)

@@ -95,7 +95,7 @@ def sweep(
 ) -> list[Measure]:
     """Make `held`: for each day and measure how long (seconds) each level was held, and when first.
 
-    `covered` are the spans whose averages are wanted, `owned` the license types that get a measure whether they are
+    `covered` are the spans of the averages, `owned` the license types that get a measure whether they are
     much used or not.
     """
     measures, deltas = _measures(db, archive, owned)

@@ -55,8 +55,9 @@ VENDORS = (
     ("safari/", "Safari"),
     ("mozilla/", "other browser"),
 )
-LENGTH = f"""CASE WHEN duration BETWEEN 0 AND epoch(ends - starts) + {SLIP} THEN duration
-             WHEN ends >= starts THEN floor(epoch(ends - starts)) END"""
+LENGTH = f"""CASE WHEN ends < starts THEN NULL
+             WHEN duration BETWEEN 0 AND epoch(ends - starts) + {SLIP} THEN duration
+             ELSE floor(epoch(ends - starts)) END"""
 """Seconds; none where the end lies before the start."""
 
 

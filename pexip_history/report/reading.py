@@ -135,7 +135,10 @@ def _untimed(db: DuckDBPyConnection, found: Reading) -> list[str]:
         ("starts IS NULL", "whose start cannot be read: not counted"),
         ("starts IS NOT NULL AND ends IS NULL", "whose end cannot be read: not counted"),
         ("ends < starts", "whose end lies before the start: without a length, and never there"),
-        (f"duration NOT BETWEEN 0 AND epoch(ends - starts) + {SLIP}", "whose duration cannot be: taken by its times"),
+        (
+            f"ends >= starts AND duration NOT BETWEEN 0 AND epoch(ends - starts) + {SLIP}",
+            "whose duration cannot be: taken by its times",
+        ),
     )
     counts = ", ".join(f"count(*) FILTER ({where})" for where, _ in kinds)
     for name in ("conference", "participant"):

@@ -91,7 +91,7 @@ def tags(m: Material) -> Section:
     totals: Counter[str] = Counter()
     for tag in found:
         totals.update(tag.licenses)
-    types = [kind for kind, _ in totals.most_common(TYPES)]
+    types = sorted(kind for kind, _ in totals.most_common(TYPES))
     more = [kind for kind in totals if kind not in types]
 
     def cells(tag: Tag) -> list[Cell]:

@@ -35,8 +35,8 @@ class Missing:
     time.
     """
 
-    def __init__(self, node: Node, seen: Seen, taker: Taker, room: Allowance, now: datetime) -> None:
-        self.node, self.seen, self.taker, self.room, self.now = node, seen, taker, room, now
+    def __init__(self, node: Node, seen: Seen, taker: Taker, allowance: Allowance, now: datetime) -> None:
+        self.node, self.seen, self.taker, self.allowance, self.now = node, seen, taker, allowance, now
         self.lost, self.newly, self._filter_helps = 0, False, True
 
     def collect(self, covered: Times) -> None:
@@ -49,7 +49,7 @@ class Missing:
                 self.seen.drop_found()
                 asked = self.seen.to_ask(covered, self.now)
             for conference, *_ in asked:
-                if self.room.left(PARTICIPANT.name) == 0:
+                if self.allowance.left(PARTICIPANT.name) == 0:
                     break
                 self._by_conference(conference)
         except NodeError as error:
@@ -73,7 +73,7 @@ class Missing:
 
         def wanted(page: Page) -> Sequence[int]:
             places = [place for place, i in enumerate(page.ids) if i in chosen]
-            return places[: self.room.left(PARTICIPANT.name)]
+            return places[: self.allowance.left(PARTICIPANT.name)]
 
         self.taker.read(Query(PARTICIPANT.name, filters, wanted, room=requests * self.node.page_size))
 
@@ -88,7 +88,7 @@ class Missing:
             missing = self.seen.missing_of(conference, self.now)
         gone: Counter[str] = Counter()
         for participant in missing:
-            if self.room.left(PARTICIPANT.name) == 0:
+            if self.allowance.left(PARTICIPANT.name) == 0:
                 return
             gone[conference] += self._at_own_address(participant)
         for name, count in gone.items():

@@ -30,13 +30,13 @@ class Reconciling:
 
     The list is read newest first, so that what the node forgets meanwhile shifts nothing that is yet to be read. A
     conference without an end time is taken when it was listed so a day ago: then none will come. `since` bounds what
-    is wanted; `waiting` is how many the limit left.
+    is taken; `waiting` is how many the limit left.
     """
 
     def __init__(
-        self, ledger: Ledger, seen: Seen, taker: Taker, room: Allowance, asked: Times, since: datetime
+        self, ledger: Ledger, seen: Seen, taker: Taker, allowance: Allowance, asked: Times, since: datetime
     ) -> None:
-        self.ledger, self.seen, self.taker, self.room = ledger, seen, taker, room
+        self.ledger, self.seen, self.taker, self.allowance = ledger, seen, taker, allowance
         self.asked, self.since, self.waiting = asked, format_time(since), 0
         self._endless: set[str] = set()
         self._long_endless: set[str] = set()
@@ -66,7 +66,7 @@ class Reconciling:
 
     def _wanted(self, page: Page) -> Sequence[int]:
         places = self._asked_for(page)
-        left = self.room.left(CONFERENCE.name)
+        left = self.allowance.left(CONFERENCE.name)
         if left is None or left >= len(places):
             return places
         known = [place for place in places if self.seen.known(CONFERENCE.name, [page.ids[place]])]

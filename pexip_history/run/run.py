@@ -16,14 +16,12 @@ from pexip_history.errors import CollectorError, explain
 from pexip_history.ledger.ledger import COVERED, GAP, Ledger
 from pexip_history.ledger.spans import BEGINNING, Span, Times, common
 from pexip_history.node.api import Node
-from pexip_history.node.records import Page
-from pexip_history.resources import CONFERENCE, OF_PARTICIPANTS, PARTICIPANT, QUALITY
+from pexip_history.resources import CONFERENCE, OF_PARTICIPANTS, PARTICIPANT
 from pexip_history.run import saying
-from pexip_history.run.bad_calls import BadCalls
+from pexip_history.run.draft import Draft
 from pexip_history.run.missing import Missing
 from pexip_history.run.plan import Reading, believed, by_hand, plan
 from pexip_history.run.progress import Progress
-from pexip_history.run.query import Taker
 from pexip_history.run.reconcile import Reconciling, is_due
 from pexip_history.run.seen import Seen
 from pexip_history.run.windows import Allowance, Memory, Windows
@@ -42,8 +40,7 @@ class Run:
     """One collection: from the node through the ledger into the files, a window at a time.
 
     `published`: its own window is in the files; `listed`: the conferences that the node had when nothing was asked for
-    yet; `lost`: participants that the node said are gone; `brought`: whether
-    there are new rows.
+    yet; `lost`: participants that the node said are gone; `brought`: whether there are new rows.
     """
 
     def __init__(
@@ -53,7 +50,7 @@ class Run:
         self.node, self.seen, self.progress = Node(settings), Seen(ledger), progress
         self.memory = Memory(self.node, ledger, self.seen)
         limits = {CONFERENCE.name: settings.conf_limit or None, PARTICIPANT.name: settings.part_limit or None}
-        self.room = Allowance(limits)
+        self.allowance = Allowance(limits)
         self.names = [resource.name for resource in archive.resources if resource not in OF_PARTICIPANTS]
         self.now, self.since, self.by_hand = this_minute(started), BEGINNING, by_hand
         self.began, self.late, self.waiting, self.lost = time.monotonic(), 0, 0, 0
@@ -106,13 +103,13 @@ class Run:
 
     @property
     def brought(self) -> bool:
-        return any(self.room.taken.values())
+        return any(self.allowance.taken.values())
 
     def summary(self) -> str:
         """The run's line for the log."""
-        counts = [f"{self.room.taken.get(name, 0)} {name}s" for name in BY_LISTING]
+        counts = [f"{self.allowance.taken.get(name, 0)} {name}s" for name in BY_LISTING]
         counts[1] += f" ({self.late} late)" if self.late else ""
-        counts += [f"{self.room.taken[name]} {name}s" for name in self.names[2:] if self.room.taken.get(name)]
+        counts += [f"{self.allowance.taken[name]} {name}s" for name in self.names[2:] if self.allowance.taken.get(name)]
         counts += [f"{len(self.node.left_out)} left out"] if self.node.left_out else []
         return f"{', '.join(counts)}, {self.waiting} waiting, {time.monotonic() - self.began:.1f} s"
 
@@ -170,7 +167,7 @@ class Run:
 
     def _next_due(self) -> Reading | None:
         for reading in plan(self._asked(), self.since, self.now):
-            due = {n: span for n, span in reading.items() if span.start < span.end and self.room.left(n) != 0}
+            due = {n: span for n, span in reading.items() if span.start < span.end and self.allowance.left(n) != 0}
             if due:
                 return due
         return None
@@ -178,8 +175,8 @@ class Run:
     def _read(self, reading: Reading, *, own: bool = False, limited: bool = True) -> bool:
         """Read windows, commit and publish them as one set of dated files; whether anything came of it."""
         before = self._asked()
-        taker = self._taker(before)
-        windows = Windows(self.node, taker, self.room, before, BEGINNING if self.by_hand else self.since)
+        draft = self._draft(before)
+        windows = Windows(self.node, draft.taker, self.allowance, before, BEGINNING if self.by_hand else self.since)
         outcomes = {name: windows.read(name, span, limited=limited) for name, span in reading.items()}
         covered = {
             name: self.memory.spans(name, outcome)
@@ -189,11 +186,11 @@ class Run:
         if own:
             self.waiting += sum(outcome.waiting for outcome in outcomes.values())
         waiting = {name: outcome.waiting for name, outcome in outcomes.items() if outcome.waiting}
-        saying.what_waits(waiting, self.room.limits if own else None, self.by_hand)
+        saying.what_waits(waiting, self.allowance.limits if own else None, self.by_hand)
         saying.warn_of_gaps(covered.get(CONFERENCE.name, {}).get(GAP, ()))
         asked = {name: [*spans, *(o.read for o in [outcomes.get(name)] if o)] for name, spans in before.items()}
         begins = reading[PARTICIPANT.name].start if self.by_hand and PARTICIPANT.name in reading else self.since
-        missing = self._ask_for_missing(taker, [*asked[PARTICIPANT.name], Span(BEGINNING, begins)])
+        missing = self._ask_for_missing(draft, [*asked[PARTICIPANT.name], Span(BEGINNING, begins)])
 
         def note() -> None:
             for name, spans in covered.items():
@@ -203,24 +200,24 @@ class Run:
             if missing.newly:
                 self.ledger.doubt("participants are gone")
 
-        self._commit(taker, note, {name: kinds.get(COVERED, []) for name, kinds in covered.items()}, write=own)
+        self._commit(draft, note, {name: kinds.get(COVERED, []) for name, kinds in covered.items()}, write=own)
         return any(spans for spans in covered.values())
 
     def _reconcile(self) -> None:
         """Compare with the node's whole list where that is due."""
         if not is_due(self.ledger, self.now):
             return
-        if self.listed == self.room.taken.get(CONFERENCE.name) and not self.ledger.fact("doubt"):
+        if self.listed == self.allowance.taken.get(CONFERENCE.name) and not self.ledger.fact("doubt"):
             self.ledger.note(reconciled=self.now)  # a first run took as many as the node lists
             return
         before = self._asked()
-        taker = self._taker(before)
+        draft = self._draft(before)
         kept = Span(oldest_kept(self.settings, self.now) or BEGINNING, self.now)
         asked = Times(common(before[CONFERENCE.name], [kept]))
-        reconciling = Reconciling(self.ledger, self.seen, taker, self.room, asked, self.since)
+        reconciling = Reconciling(self.ledger, self.seen, draft.taker, self.allowance, asked, self.since)
         whole = reconciling.read(self.now)
         listed = self.seen.pass_number
-        missing = self._ask_for_missing(taker, [*before[PARTICIPANT.name], Span(BEGINNING, self.since)])
+        missing = self._ask_for_missing(draft, [*before[PARTICIPANT.name], Span(BEGINNING, self.since)])
         self.waiting += reconciling.waiting
         doubt = "participants are gone" if missing.newly else None if whole else "the list was not read whole"
 
@@ -233,64 +230,34 @@ class Run:
             elif doubt:
                 self.ledger.doubt(doubt)
 
-        self._commit(taker, note, {}, write=False)
+        self._commit(draft, note, {}, write=False)
         self.ledger.compact()
 
-    def _taker(self, asked: Mapping[str, Sequence[Span]]) -> Taker:
-        """For a reading of its own: nothing seen, and a file for each kind of record."""
-        self.seen.clear()
-        self._pair = self.ledger.next_pair()
-        self._asking, self._counts = False, {"conferences": 0, "participants": 0, "late": 0}
-        participants = Times(asked[PARTICIPANT.name])
+    def _draft(self, asked: Mapping[str, Sequence[Span]]) -> Draft:
+        covered = Times(asked[PARTICIPANT.name])
+        return Draft(self.archive, self.ledger, self.node, self.seen, self.allowance, self.progress, covered)
 
-        def taken(resource: str, page: Page) -> None:
-            self.room.used(resource, page)
-            if f"{resource}s" in self._counts:
-                self._counts[f"{resource}s"] += len(page.ids)
-            if self._asking:
-                self._counts["late"] += sum(map(participants.has, page.times))
-            if self._bad_calls and resource == PARTICIPANT.name:
-                self._bad_calls.note(page)
-
-        stages = self.archive.stage(self._pair)
-        self._bad_calls = BadCalls(self.node, stages[QUALITY.name]) if QUALITY.name in stages else None
-        return Taker(self.node, self.seen, stages, self.progress, on_taken=taken)
-
-    def _ask_for_missing(self, taker: Taker, asked: Sequence[Span]) -> Missing:
+    def _ask_for_missing(self, draft: Draft, asked: Sequence[Span]) -> Missing:
         """Ask for the participants that conferences list and no window brought.
 
         Not where their time is yet to be asked for: there they may come by themselves. `asked` has, besides, the time
         for which participants never are: who left a conference before that is asked for now.
         """
-        self._asking = True
-        missing = Missing(self.node, self.seen, taker, self.room, self.now)
+        draft.asking = True
+        missing = Missing(self.node, self.seen, draft.taker, self.allowance, self.now)
         missing.collect(Times(asked))
         self.lost += missing.lost
         return missing
 
     def _commit(
-        self, taker: Taker, note: Callable[[], None], covered: Mapping[str, Sequence[Span]], *, write: bool
+        self, draft: Draft, note: Callable[[], None], covered: Mapping[str, Sequence[Span]], *, write: bool
     ) -> None:
-        """The commit point, and publishing. Without rows, files are written only where that is asked for."""
-        if self._bad_calls:
-            self._bad_calls.ask()
-        if write or any(taker.taken.values()):
-            files = self.archive.finish(self._pair, self.started, taker.stages, self.ledger, self.node.fields)
-        else:
-            files = []
-            for stage in taker.stages.values():
-                stage.abandon()
-        with self.ledger.transaction():
-            self.seen.export(taker.oldest, self.now)
+        def note_all() -> None:
             note()
-            self.ledger.stage(files)
-            self.ledger.add_to_run(self.number, self._counts)
             self.ledger.note_run(self.number, waiting=self.waiting)
-        self.late += self._counts["late"]
-        self.archive.publish(self.ledger)
-        for file in files:
-            spans = tuple((format_time(span.start), format_time(span.end)) for span in covered.get(file.resource, ()))
-            self.written[self.archive.dated(file).name] = Written(file.rows, spans)
+
+        self.late += draft.counts["late"]
+        self.written |= draft.commit(self.number, self.started, self.now, note_all, covered, write=write)
 
 
 def this_minute(moment: datetime) -> datetime:

@@ -61,15 +61,15 @@ class Windows:
         self,
         node: Node,
         taker: Taker,
-        room: Allowance,
+        allowance: Allowance,
         asked: Mapping[str, Sequence[Span]],
         since: datetime,
     ) -> None:
-        self.node, self.taker, self.room, self.asked, self.since = node, taker, room, asked, since
+        self.node, self.taker, self.allowance, self.asked, self.since = node, taker, allowance, asked, since
 
     def read(self, resource: str, window: Span, *, limited: bool = True) -> Outcome:
         """Take what is new in the window and, of what was asked for before, in the hour before it."""
-        room = self.room.left(resource) if limited else None
+        room = self.allowance.left(resource) if limited else None
         if room == 0 and window.start < window.end:
             return Outcome(Span(window.start, window.start), waiting=self._count(resource, window))
         answer = self.taker.read(replace(self._query(resource, window), room=room))

@@ -195,3 +195,19 @@ def test_root_is_root_whatever_the_environment_says(engine: Engine) -> None:
     code, logs = engine.run("collect", env=engine.settings(EUID="1000", UID="1000"), data=data)
     assert code == 0, logs
     assert set(engine.files(data).values()) == {"1007:1007"}
+
+
+@pytest.mark.parametrize("bomb", ["yes 'a,b,c,d' | head -c 210000000", "head -c 700000000 /dev/zero | tr '\\0' x"])
+def test_a_file_of_ours_that_somebody_spoilt_does_not_use_up_the_containers_memory(engine: Engine, bomb: str) -> None:
+    """One stray quote before it; then the node gains a field, so that the file would have to be written anew."""
+    data = engine.data("1000:1000")
+    assert engine.run("collect", env=engine.settings(), data=data, flags=HARDENED)[0] == 0
+    engine.sh(f"{{ printf '1,\"'; {bomb}; }} >>{data}/pexHistoryPart.csv; rm -r {data}/.collector")
+    engine.node.extra_fields["participant"] = {"new_field": "x"}
+    try:
+        code, logs = engine.run("collect", env=engine.settings(), data=data, flags=(*HARDENED, "--memory", "256m"))
+    finally:
+        engine.node.extra_fields.clear()
+    assert code == 0, logs
+    assert "pexHistoryPart.csv.set-aside-" in logs
+    assert ",new_field" in engine.sh(f"cat {data}/pexHistoryPart.csv"), "a new one is begun"

@@ -1,0 +1,245 @@
+"""What the page must say, worked out in plain Python from the rows themselves: no SQL, no frames of data."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+Row = dict[str, str]
+Span = tuple[datetime, datetime]
+A_DAY = timedelta(days=1)
+
+
+def moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@dataclass
+class Stay:
+    """A row whose times can be read."""
+
+    row: Row
+    start: datetime
+    end: datetime
+
+    @property
+    def kind(self) -> str:
+        return self.row.get("license_type", "")
+
+    @property
+    def media(self) -> bool:
+        return self.row["protocol"].upper() not in ("API", "BACKPLANE")
+
+    @property
+    def person(self) -> bool:
+        return self.media and self.meeting
+
+    @property
+    def meeting(self) -> bool:
+        return self.row["service_type"] != "two_stage_dialing"
+
+    @property
+    def in_room(self) -> bool:
+        return self.row["service_type"] in ("conference", "lecture")
+
+    @property
+    def licenses(self) -> int:
+        return int(self.row["license_count"] or 0) if self.media else 0
+
+    @property
+    def seconds(self) -> float | None:
+        return int(self.row["duration"]) if self.row["duration"] and self.end >= self.start else None
+
+
+@dataclass
+class Oracle:
+    """Over all rows of the two files, for the days from first to last in a zone."""
+
+    held: list[Stay]
+    there: list[Stay]
+    first: date
+    last: date
+    zone: ZoneInfo
+    covered: Sequence[Span]
+
+    @classmethod
+    def of(
+        cls, held: list[Row], there: list[Row], first: date, last: date, zone: ZoneInfo, covered: Sequence[Span]
+    ) -> Oracle:
+        return cls(_stays(held), _stays(there), first, last, zone, covered)
+
+    @property
+    def days(self) -> list[date]:
+        return [self.first + timedelta(days=n) for n in range((self.last - self.first).days + 1)]
+
+    def day(self, at: datetime) -> date:
+        return at.astimezone(self.zone).date()
+
+    def began(self, stays: list[Stay]) -> list[Stay]:
+        return [stay for stay in stays if self.first <= self.day(stay.start) <= self.last]
+
+    @property
+    def people(self) -> list[Stay]:
+        return [stay for stay in self.began(self.there) if stay.person]
+
+    @property
+    def calls(self) -> list[Stay]:
+        return [stay for stay in self.began(self.held) if stay.meeting]
+
+    def span(self, first: date, last: date) -> Span:
+        start, after = (datetime.combine(day, time(), self.zone).astimezone(UTC) for day in (first, last + A_DAY))
+        return start, after
+
+    def inside(self, stay: Stay) -> float:
+        """Seconds of the stay within the period."""
+        start, end = self.span(self.first, self.last)
+        return max((min(stay.end, end) - max(stay.start, start)).total_seconds(), 0) if stay.end > stay.start else 0
+
+    def totals(self) -> list[str]:
+        hours = sum(self.inside(stay) for stay in self.there if stay.person) / 3600
+        lengths = [stay.seconds for stay in self.people if stay.seconds is not None]
+        mean = sum(lengths) / len(lengths) / 60 if lengths else 0
+        tried = sum(stay.row["service_type"] in ("test_call", "media_playback") for stay in self.people)
+        return [f"{len(self.calls)}", f"{len(self.people)}", f"{round(hours)}", f"{mean:.1f}", f"{tried}"]
+
+    def weigh(self, measure: str) -> list[tuple[Stay, int]]:
+        """Whom a measure counts, and as how many."""
+        if measure == "Participants":
+            return [(stay, 1) for stay in self.there if stay.person]
+        if measure == "Conferences":
+            return [(stay, 1) for stay in self.held if stay.meeting]
+        kind = measure.partition(", ")[2]
+        return [(stay, stay.licenses) for stay in self.there if kind in ("", stay.kind)]
+
+    def levels(self, counted: list[tuple[Stay, int]]) -> Iterator[tuple[datetime, datetime, int]]:
+        """Stretches of the period that lie in one quarter of an hour each, and how many were there in them."""
+        start, end = self.span(self.first, self.last)
+        present = [(stay, many) for stay, many in counted if stay.end > stay.start]
+        edges = {start, end, *(at for stay, _ in present for at in (stay.start, stay.end) if start < at < end)}
+        edges |= {at for span in self.covered for at in span if start < at < end}
+        edges |= {start + timedelta(minutes=15 * n) for n in range(math.ceil((end - start) / timedelta(minutes=15)))}
+        order = sorted(edges)
+        change: Counter[datetime] = Counter()
+        for stay, many in present:
+            change[min(max(stay.start, start), end)] += many
+            change[min(max(stay.end, start), end)] -= many
+        level = 0
+        for one, other in pairwise(order):
+            level += change[one]
+            yield one, other, level
+
+    def peaks(self, measure: str) -> list[list[str]]:
+        """As the table by day has them: day, peak, first reached, how long at 90 % or more."""
+        most: dict[date, int] = defaultdict(int)
+        at: dict[date, datetime] = {}
+        levels = list(self.levels(self.weigh(measure)))
+        for start, _, level in levels:
+            if level > most[self.day(start)]:
+                most[self.day(start)], at[self.day(start)] = level, start.astimezone(self.zone)
+        near: dict[date, float] = defaultdict(float)
+        for start, end, level in levels:
+            if level * 10 >= most[self.day(start)] * 9:
+                near[self.day(start)] += (end - start).total_seconds()
+        return [
+            [f"{day}", f"{most[day]}", f"{at[day]:%Y-%m-%d %H:%M}" if day in at else "", f"{round(near[day])}"]
+            if most[day]
+            else [f"{day}", "0", "", "0"]
+            for day in self.days
+        ]
+
+    def above(self, kind: str, number: int) -> tuple[float, int, int]:
+        """Seconds, days and conferences with more licenses of that type than the number."""
+        mine = self.weigh(f"Licenses, {kind}")
+        stretches = [(start, end) for start, end, level in self.levels(mine) if level > number]
+        conferences = {
+            stay.row["conference"]
+            for stay, many in mine
+            if many and any(stay.start < end and stay.end > start for start, end in stretches)
+        }
+        seconds = sum((end - start).total_seconds() for start, end in stretches)
+        return seconds, len({self.day(start) for start, _ in stretches}), len(conferences)
+
+    def means(self) -> dict[tuple[int, int], float]:
+        """By weekday and hour the participants at once, over what is covered."""
+        lasted: dict[tuple[int, int], float] = defaultdict(float)
+        summed: dict[tuple[int, int], float] = defaultdict(float)
+        for start, end, level in self.levels(self.weigh("Participants")):
+            if any(a <= start and end <= b for a, b in self.covered):
+                local = start.astimezone(self.zone)
+                key = local.isoweekday(), local.hour
+                lasted[key] += (end - start).total_seconds()
+                summed[key] += (end - start).total_seconds() * level
+        return {key: summed[key] / lasted[key] for key in lasted}
+
+    def tags(self) -> dict[str, list[int]]:
+        """By tag: conferences, participants, minutes, license-minutes of audio and of port, peak of licenses."""
+        found: dict[str, list[int]] = {}
+        names = {stay.row["service_tag"].strip() for stay in self.people}
+        names |= {stay.row["tag"].strip() for stay in self.calls}
+        for name in names:
+            mine = [stay for stay in self.people if stay.row["service_tag"].strip() == name]
+            both = [
+                int(sum((stay.seconds or 0) * stay.licenses for stay in mine if stay.kind == kind) // 60)
+                for kind in ("audio", "port")
+            ]
+            counted = [
+                (stay, stay.licenses)
+                for stay in self.there
+                if stay.person and stay.row["service_tag"].strip() == name and self.inside(stay)
+            ]
+            peak = max((level for _, _, level in self.levels(counted)), default=0) if counted else 0
+            minutes = int(sum(stay.seconds or 0 for stay in mine) // 60)
+            calls = sum(stay.row["tag"].strip() == name for stay in self.calls)
+            found[name or "no tag"] = [calls, len(mine), minutes, *both, peak]
+        return found
+
+    def rooms(self) -> dict[str, list[int]]:
+        """By room: minutes in the period, conferences, participants that began."""
+        minutes = Counter[str]()
+        for stay in self.there:
+            if stay.person and stay.in_room and (name := stay.row["conference_name"].strip()):
+                minutes[name] += 0
+                minutes[name] += self.inside(stay)  # type: ignore[assignment]
+        calls = Counter(stay.row["name"].strip() for stay in self.calls if stay.in_room)
+        people = Counter(stay.row["conference_name"].strip() for stay in self.people if stay.in_room)
+        used = {name for name in {*minutes, *calls, *people} if name and (minutes[name] or calls[name] or people[name])}
+        return {name: [int(minutes[name] // 60), calls[name], people[name]] for name in used}
+
+    def count(self, key: Callable[[Stay], str]) -> dict[str, int]:
+        return dict(Counter(key(stay) for stay in self.people))
+
+    def months(self) -> dict[str, list[int]]:
+        """By month, also those between in which nothing began: conferences, participants, hours."""
+        calls = Counter(f"{self.day(stay.start):%Y-%m}" for stay in self.held if stay.meeting)
+        people = Counter(f"{self.day(stay.start):%Y-%m}" for stay in self.there if stay.person)
+        hours: dict[str, float] = defaultdict(float)
+        for stay in self.there:
+            if stay.person and stay.end > stay.start:
+                for day in _days(self.day(stay.start), self.day(stay.end)):
+                    start, end = self.span(day, day)
+                    inside = (min(stay.end, end) - max(stay.start, start)).total_seconds()
+                    hours[f"{day:%Y-%m}"] += max(inside, 0) / 3600
+        names = sorted({*calls, *people, *(name for name, each in hours.items() if each)})
+        return {name: [calls[name], people[name], round(hours[name])] for name in names}
+
+
+def _days(first: date, last: date) -> Iterator[date]:
+    return (first + timedelta(days=n) for n in range((last - first).days + 1))
+
+
+def _stays(rows: list[Row]) -> list[Stay]:
+    """Each id once, the first; those whose times can be read."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        found.setdefault(row["id"], row)
+    both = [(row, moment(row["start_time"]), moment(row["end_time"])) for row in found.values()]
+    return [Stay(row, start, end) for row, start, end in both if start and end]
