@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import sqlite3
@@ -240,6 +241,21 @@ def test_the_page_counts_what_it_counted_before(folder: Folder) -> None:
     folder.erase()
     folder("report")
     assert (folder.data / "report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize(("option", "text"), [("--alias", ALIAS), ("--name", "*berg*"), ("--address", ADDRESS)])
+def test_the_copy_that_a_person_may_ask_for_has_the_rows_that_erasing_finds(
+    folder: Folder, option: str, text: str
+) -> None:
+    folder()
+    target = folder.data.parent / "copy.jsonl"
+    wanted = ["export", "participants", option, text, "--format", "jsonl", "--output", str(target)]
+    folder(*wanted)
+    copy = {json.loads(line)["id"] for line in target.read_text().splitlines()}
+    before = {row["id"]: row for row in folder.rows(PART)}
+    folder("erase", option, text, "--yes")
+    assert copy == {row["id"] for row in folder.rows(PART) if row != before[row["id"]]}
+    assert "no row of participants" in folder(*wanted, code=1).output
 
 
 def test_the_log_gets_one_line_without_a_name(folder: Folder) -> None:
