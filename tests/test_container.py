@@ -60,7 +60,9 @@ def owners(folder: Path) -> dict[str, int]:
 def test_what_the_collector_wrote_is_handed_over_and_no_other_file(folder: Path) -> None:
     for name in (".collector", ".collector/deep", "own"):
         (folder / name).mkdir(mode=0o700)
+    (folder / "parquet" / "streams").mkdir(parents=True)
     ours = ("pexHistoryConf.csv", "2026-11-01_00-00-00_pexHistoryPart.csv", "data_collector.log.1", "report.html")
+    ours += ("report-2026-10.html", "manifest.jsonl", "parquet/streams/2026-11-01_00-00-00.parquet")
     theirs = ("notes.txt", "own/pexHistoryConf.csv")
     for name in (*ours, *theirs, ".collector/ledger.sqlite", ".collector/deep/left"):
         (folder / name).write_text("")

@@ -64,7 +64,7 @@ def collector(node: ManagementNode, first_run: Path, tmp_path: Path) -> Collecto
     shutil.copytree(first_run, data)
     made = Collector(
         data,
-        environment_for(node, data) | {"DATA_REPORT": "true", "DATA_CRON_TIME": "5 0 * * *", "DATA_PARQUET": "true"},
+        environment_for(node, data) | {"DATA_CRON_TIME": "5 0 * * *"},
     )
     made.at(SECOND)
     start = tmp_path / "clock" / "sitecustomize.py"
@@ -121,6 +121,7 @@ def test_a_planted_name_stops_no_command_and_is_named(
 ) -> None:
     if name == ".collector" and kind == "a folder":
         pytest.skip("it is one")
+    collector.env |= {"DATA_REPORT": "true", "DATA_PARQUET": "true"}
     (tmp_path / "elsewhere").write_text("theirs")
     path = collector.data / name
     plant(path, kind)
@@ -181,7 +182,7 @@ def test_what_is_no_row_of_ours_takes_no_memory_and_collecting_goes_on(
     new = collector.data / AGGREGATE
     assert new.stat().st_size < 20 * MB
     assert subprocess.run(["tail", "-c", "2", str(new)], capture_output=True, check=True).stdout == b"\r\n"
-    for command in COMMANDS:
+    for command in COMMANDS if lost else ():
         says(collector, command)
 
 
@@ -219,3 +220,20 @@ def test_a_forged_journal_of_a_database_deletes_no_other_file(collector: Collect
     assert victim.read_bytes() == b"theirs"
     assert ran.code == 0, ran.output
     assert ids(collector) >= ended("2026-11-25")
+
+
+@pytest.mark.parametrize("target", [None, b"", b"a;b;c\r\n1;2;3\r\n"], ids=["not yet there", "empty", "not ours"])
+def test_an_aggregate_that_the_user_keeps_elsewhere_is_begun_there(
+    collector: Collector, tmp_path: Path, target: bytes | None
+) -> None:
+    elsewhere, path = tmp_path / "calls.csv", collector.data / AGGREGATE
+    if target is not None:
+        elsewhere.write_bytes(target)
+    path.unlink()
+    path.symlink_to(elsewhere)
+    assert says(collector, "collect").code == 0
+    assert len(collector.rows(AGGREGATE)) > 10
+    if target:
+        assert elsewhere.read_bytes() == target, "only the link was renamed"
+    else:
+        assert len(collector.rows(elsewhere)) > 10

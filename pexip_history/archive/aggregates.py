@@ -41,7 +41,7 @@ def columns_of(path: Path, resource: str) -> list[str] | None:
 def why_not_ours(path: Path) -> str:
     if not path.is_file():
         return "is no regular file"
-    with open(path, "rb", opener=own) as file:
+    with open(behind_link(path), "rb", opener=own) as file:
         first = file.readline(1 << 16)
     if first.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "is UTF-16, not UTF-8"
@@ -140,6 +140,29 @@ def _cells(row: bytes) -> int:
     return len(next(csv.reader([row.decode("utf-8-sig", "replace").rstrip("\r\n")]), []))
 
 
+def end_whole(path: Path, resource: str, known: Known | None, zone: ZoneInfo) -> tuple[int, int] | None:
+    """Have the aggregate end in a whole row; a torn one goes to a file of its own, and what is not ours is set aside.
+
+    The bytes between which rows stand that are not in what is known of it: from where it ended, if it still begins as
+    it did, or from its beginning. None where there is nothing new. Raises NotAFile, OSError.
+    """
+    columns = columns_of(path, resource)
+    if columns is None:
+        return None
+    size = behind_link(path).stat().st_size
+    start = known.size if known and still_begins_with(path, known) else 0
+    if start == size:
+        return None
+    try:
+        until = whole_until(path, columns, start)
+    except NotOurs as error:
+        set_aside(path, f"is damaged ({error})", zone)
+        return None
+    if until < size:
+        move_torn_row(path, until, columns, zone)
+    return start, until
+
+
 def move_torn_row(path: Path, begins: int, columns: Sequence[str], zone: ZoneInfo) -> None:
     """Move what is behind the byte `begins` to a file of its own."""
     other = _free_name(path, "unfinished", zone)
@@ -164,11 +187,11 @@ def move_torn_row(path: Path, begins: int, columns: Sequence[str], zone: ZoneInf
 def prepare(path: Path, file: Staged, columns: Sequence[str], bom: bool, zone: ZoneInfo) -> None:
     """Make the aggregate ready to take rows under these columns.
 
-    Its own rows stay what they are, so this can be repeated: what is not ours is set aside, a missing file is begun,
-    missing columns are added, a last line gets its end.
+    Its own rows stay what they are, so this can be repeated: what is not ours is set aside, a missing file is begun
+    (also where the user's link leads), missing columns are added, a last line gets its end.
     """
-    there = columns_of(path, file.resource)
-    if there is None and os.path.lexists(path) and (not path.is_file() or path.stat().st_size):
+    there, real = columns_of(path, file.resource), behind_link(path)
+    if there is None and os.path.lexists(real) and (not real.is_file() or real.stat().st_size):
         set_aside(path, why_not_ours(path), zone)
     if there is None:
         with new_file(path) as target:

@@ -171,7 +171,7 @@ class Archive:
             sizes = {file: file.size for file in files if file.size is not None}
             if not sizes:
                 for file in there:
-                    self._prepare(file)
+                    self._prepare(file, ledger)
                 for file in set(files) - set(there):
                     log.warning(
                         "%s is gone, and %d rows with it; restore it from a backup", self.waiting(file), file.rows
@@ -179,7 +179,7 @@ class Archive:
                 sizes = self._note_sizes(ledger, there)
             for file in there:
                 if not self._append(file, sizes[file]):
-                    self._prepare(file)
+                    self._prepare(file, ledger)
                     sizes |= self._note_sizes(ledger, [file])
                     self._append(file, sizes[file], self._keys_in_aggregate(file))
             for file in there:
@@ -197,9 +197,11 @@ class Archive:
         ledger.begin_publishing(sizes)
         return sizes
 
-    def _prepare(self, file: Staged) -> None:
-        columns = header(self.waiting(file)) or []
-        aggregates.prepare(self.aggregate(file.resource), file, columns, self.settings.csv_bom, self.zone)
+    def _prepare(self, file: Staged, ledger: Ledger) -> None:
+        path, columns = self.aggregate(file.resource), header(self.waiting(file)) or []
+        with suppress(FileNotFoundError):
+            aggregates.end_whole(path, file.resource, ledger.aggregate(file.resource), self.zone)
+        aggregates.prepare(path, file, columns, self.settings.csv_bom, self.zone)
 
     def _append(self, file: Staged, size: int, there: set[tuple[str, ...]] | None = None) -> bool:
         """Append the file's rows; `there` are keys of rows to leave out. False where the aggregate was changed."""

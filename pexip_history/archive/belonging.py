@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from pexip_history.archive import aggregates
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError
-from pexip_history.folder.opening import NotAFile, behind_link
+from pexip_history.folder.opening import NotAFile
 from pexip_history.folder.reading import NotOurs
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.making import know_rows, make
@@ -126,25 +125,15 @@ def _settle(archive: Archive, ledger: Ledger, resource: str, now: datetime) -> N
         return  # half published: what is behind the end is that
     path, known = archive.aggregate(resource), ledger.aggregate(resource)
     try:
-        columns = aggregates.columns_of(path, resource)
-        if columns is None:
+        behind = aggregates.end_whole(path, resource, known, archive.zone)
+        if behind is None:
             return
-        size = behind_link(path).stat().st_size
-        start = known.size if known and aggregates.still_begins_with(path, known) else 0
-        if start == size:
-            return
-        until = aggregates.whole_until(path, columns, start)
-        if resource in (each.name for each in RESOURCES) and 0 < start < until:
-            count = know_rows(ledger, resource, aggregates.rows_behind(path, start, until), now)
+        if resource in (each.name for each in RESOURCES) and 0 < behind[0] < behind[1]:
+            count = know_rows(ledger, resource, aggregates.rows_behind(path, *behind), now)
             if count:
                 log.info("%s has %d rows that were not known; they count as collected", path.name, count)
-        if until < size:
-            aggregates.move_torn_row(path, until, columns, archive.zone)
         ledger.know_aggregates({resource: aggregates.as_it_is(path)})
     except FileNotFoundError:
         return
-    except NotOurs as error:
-        with suppress(OSError):
-            aggregates.set_aside(path, f"is damaged ({error})", archive.zone)
     except (NotAFile, PermissionError):
         return  # publishing says so

@@ -34,7 +34,8 @@ from pexip_history.folder import opening as files
 from pexip_history.operate.running import forget
 from pexip_history.settings.environment import IMAGE_DATA
 
-OURS = ("*pexHistory*.csv*", "data_collector.log*", "report.html")
+OURS = ("*pexHistory*.csv*", "data_collector.log*", "report*.html", "manifest.jsonl*")
+FOLDERS = (".collector", "parquet")
 CAP_CHOWN = 0
 WAIT_FOR_NUMBER, WAIT_FOR_RUN = 0.5, 4.0  # seconds: for a run to write its number, and for it to end
 
@@ -141,12 +142,13 @@ def ours(descriptor: int) -> Iterator[tuple[int, str]]:
             for entry in entries:
                 if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in OURS):
                     yield here, entry.name
-        with suppress(FileNotFoundError, NotADirectoryError):
-            os.stat(".collector", dir_fd=here, follow_symlinks=False)
-            yield here, ".collector"
-            for _, folders, names, place in os.fwalk(".collector", dir_fd=here):
-                for name in (*folders, *names):
-                    yield place, name
+        for folder in FOLDERS:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                os.stat(folder, dir_fd=here, follow_symlinks=False)
+                yield here, folder
+                for _, folders, names, place in os.fwalk(folder, dir_fd=here):
+                    for name in (*folders, *names):
+                        yield place, name
     finally:
         os.close(here)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -47,6 +48,12 @@ def database(folder: Path, memory: str = MEMORY) -> Iterator[DuckDBPyConnection]
     """DuckDB on disk in that folder, its clock UTC; it neither installs nor loads what did not come with it."""
     import duckdb
 
+    # By its descriptor: DuckDB takes a \\ in a path for a /. And what follows a ? for options: there, tables are in
+    # memory, and what has no room in it is in `temp`.
+    file = ":memory:" if "?" in str(folder.resolve()) else "history.duckdb"
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    by_descriptor = Path(f"/proc/self/fd/{held}")
+    folder = by_descriptor if by_descriptor.is_dir() else folder
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
         "threads": THREADS,
@@ -57,12 +64,21 @@ def database(folder: Path, memory: str = MEMORY) -> Iterator[DuckDBPyConnection]
         "autoload_known_extensions": False,
         "preserve_insertion_order": False,
     }
-    with duckdb.connect(":memory:", config=settings) as db:
+    with closing_descriptor(held), duckdb.connect(":memory:", config=settings) as db:
         # Rows are held in memory until a group is whole, and a row with its streams can have some kilobytes.
-        db.execute(f"ATTACH {quoted(str(folder / 'history.duckdb'))} AS history (ROW_GROUP_SIZE {GROUP}); USE history")
+        path = quoted(file if file == ":memory:" else str(folder / file))
+        db.execute(f"ATTACH {path} AS history (ROW_GROUP_SIZE {GROUP}); USE history")
         db.execute("SET GLOBAL TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false")
         db.execute("SET lock_configuration = true")
         yield db
+
+
+@contextmanager
+def closing_descriptor(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def _look(path: Path, resource: str, remarks: list[Remark]) -> File | None:
     except FileNotFoundError:
         return None
     except NotAFile as error:
-        remarks.append(Remark(name, f"not read: {error}"))
+        remarks.append(Remark(name, f"not read: {str(error).replace(f'{path} ', 'it ', 1)}"))
         return None
     except OSError as error:
         remarks.append(Remark(name, f"not read: {error.strerror}; make it readable"))

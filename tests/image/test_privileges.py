@@ -58,13 +58,17 @@ def test_what_docker_exec_collects_belongs_to_the_same_user(engine: Engine, flag
 @pytest.mark.parametrize("command", ["collect", "check", "status", "health"])
 def test_commands_work_as_any_user_without_a_capability(engine: Engine, command: str) -> None:
     data = engine.data("4567:4567", "700")
-    flags = ("--user", "4567:4567", "--read-only", "--cap-drop", "ALL")
-    code, logs = engine.run(command, env=engine.settings(), data=data, flags=flags)
+    file = engine.folder / secrets.token_hex(4)
+    file.write_text(engine.node.secret)
+    engine.sh(f"chown 4567 {file} && chmod 400 {file}")
+    settings = engine.settings(DEFAULT_MGR_SECRET=None, DEFAULT_MGR_SECRET_FILE="/secrets/mgr_secret")
+    flags = ("--user", "4567:4567", "--read-only", "--cap-drop", "ALL", "-v", f"{file}:/secrets/mgr_secret:ro")
+    code, logs = engine.run(command, env=settings, data=data, flags=flags)
     assert code == 0, logs
 
 
 def test_a_schedule_as_another_user_explains_what_to_do_instead(engine: Engine) -> None:
-    code, logs = engine.run(env=engine.settings(), flags=("--user", "1000:1000"))
+    code, logs = engine.run(env=engine.settings(DEFAULT_MGR_SECRET=None), flags=("--user", "1000:1000"))
     assert code == 2
     assert "start the container without --user" in logs
     assert '"collect"' in logs
