@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import archive, stage
+from tests.bench import archive, exports, stage
 from tests.bench.measure import Cost, FailedError, run
 
 LARGE = 300_000
@@ -51,9 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.compare_only:
             return
         failed = False
-        for part in (
-            (report,) if options.report_only else (history, reconcile, by_hand, slow_node, health, erasing, report)
-        ):
+        every = (history, reconcile, by_hand, slow_node, health, erasing, exporting, report)
+        for part in (report,) if options.report_only else (exporting,) if options.export_only else every:
             try:
                 with tempfile.TemporaryDirectory(dir=folder) as own:
                     part(Path(own), options)
@@ -77,6 +76,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--history", type=int, default=5000, metavar="MB", help="size of the long aggregate")
     parser.add_argument("--known", type=int, default=2000, metavar="MB", help="the same where all of it is known")
     parser.add_argument("--erase", type=int, default=2000, metavar="MB", help="size of the history to erase in")
+    parser.add_argument("--export", type=int, default=1_000_000, metavar="N", help="participants that are exported")
+    parser.add_argument("--export-only", action="store_true", help="the exports and no more")
     parser.add_argument("--report", type=int, nargs="*", default=list(REPORT_SECONDS), metavar="N", help="its archives")
     parser.add_argument("--report-repeat", type=int, default=3, metavar="N", help="runs of each report")
     parser.add_argument("--report-only", action="store_true", help="the report and no more")
@@ -94,7 +95,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.participants, options.repeat = [10_000], 3
         options.history = options.known = options.erase = 200
         options.report = [100_000]
-    if options.report_only:
+        options.export = 100_000
+    if options.report_only or options.export_only:
         options.participants = []
     return options
 
@@ -277,6 +279,15 @@ def report(folder: Path, options: argparse.Namespace) -> None:
             f"  {participants:9,} participants: wall {cost.wall:.1f} s{f' (at most {wanted})' if wanted else ''},"
             f" CPU {cost.cpu:.1f} s, peak {cost.peak:.0f} MB (at most 400), page {size:.0f} kB (at most 500)"
         )
+
+
+def exporting(folder: Path, options: argparse.Namespace) -> None:
+    """Parquet, a workbook and usage of a long history."""
+    if not enough(folder, options.export * exports.BYTES_EACH, f"exports of {options.export:,} participants"):
+        return
+    say(f"\nExports of {options.export:,} participants")
+    for what, cost, wanted in exports.measure(folder, options.export, options.collector):
+        say(f"  {what:28} wall {cost.wall:.1f} s, CPU {cost.cpu:.1f} s, peak {cost.peak:.0f} MB (at most {wanted})")
 
 
 def erasing(folder: Path, options: argparse.Namespace) -> None:

@@ -1,0 +1,134 @@
+"""docs/exporting.md, followed as written: its SQL and Python on a Parquet folder, its load into a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import chdir
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import psycopg
+import pytest
+
+from pexip_history.archive import manifest
+from pexip_history.export.parquet import make_missing
+from tests.conftest import ROOT
+from tests.management_node.calls import calls
+from tests.test_parquet import write_dated
+
+PAGE = (ROOT / "docs" / "exporting.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(sql|python)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+DDL = next(text for kind, text in BLOCKS if "CREATE TABLE loaded" in text)
+LOADER = next(text for kind, text in BLOCKS if "psycopg" in text)
+SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for number in (1, 2, 3):
+        write_dated(tmp_path, number, list(calls(seed=number, day=date(2026, 10, number), conferences=8)))
+    manifest.note(tmp_path)
+    make_missing(tmp_path)
+    return tmp_path
+
+
+def test_the_pages_sql_and_python_run_on_the_folder(data: Path) -> None:
+    own = [(kind, text) for kind, text in BLOCKS if text not in (DDL, LOADER)]
+    assert len(own) == 3
+    with chdir(data), duckdb.connect() as db:
+        for kind, text in own:
+            if kind == "python":
+                names: dict[str, object] = {}
+                exec(text, names)
+                frame, lazy = names["participants"], names["lazy"]
+                assert len(frame) == lazy.collect().height > 0  # type: ignore[arg-type,attr-defined]
+            else:
+                assert db.execute(text.replace("2026-10-*", "2026-11-*")).fetchall()
+
+
+@pytest.fixture
+def server() -> Iterator[dict[str, str]]:
+    """A PostgreSQL of the test's own, in a folder of its own, as a user that is not root."""
+    if not SERVERS:
+        pytest.skip("PostgreSQL is not here (apt-get install postgresql)")
+    user = pwd.getpwnam("postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    if os.geteuid() == 0:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+
+    def run(*words: str) -> None:
+        who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        done = subprocess.run(words, cwd=folder, env={"PATH": os.environ["PATH"]}, capture_output=True, **who)  # type: ignore[call-overload]
+        assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
+
+    binaries = SERVERS[-1].parent
+    cluster, log = str(folder / "cluster"), str(folder / "log")
+    try:
+        run(str(binaries / "initdb"), "-D", cluster, "-A", "trust", "-U", "test", "-E", "UTF8", "--no-sync")
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        run(str(binaries / "pg_ctl"), "-D", cluster, "-l", log, "-w", "-o", options, "start")
+        try:
+            yield {"PGHOST": str(folder), "PGUSER": "test", "PGDATABASE": "postgres"}
+        finally:
+            run(str(binaries / "pg_ctl"), "-D", cluster, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_a_nightly_load_into_postgresql_has_each_row_once_whatever_cuts_it(
+    data: Path, server: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in server.items():
+        monkeypatch.setenv(name, value)
+    with psycopg.connect(autocommit=True) as db, duckdb.connect() as duck:
+        db.execute(DDL)  # type: ignore[arg-type]
+
+        def count(table: str) -> int:
+            return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # type: ignore[arg-type,index]
+
+        def there(table: str) -> int:
+            query = f"SELECT count(DISTINCT {'(participant_id, id)' if table == 'streams' else 'id'}) FROM"
+            return int(duck.execute(f"{query} '{data}/parquet/{table}/*.parquet'").fetchone()[0])  # type: ignore[index]
+
+        real, cut = psycopg.Cursor.copy, iter([False, False, True])
+
+        def copy(self: psycopg.Cursor, *given: object, **more: object) -> object:
+            if next(cut, False):
+                raise KeyboardInterrupt
+            return real(self, *given, **more)  # type: ignore[arg-type]
+
+        with chdir(data):
+            monkeypatch.setattr(psycopg.Cursor, "copy", copy)
+            with pytest.raises(KeyboardInterrupt):
+                exec(LOADER, {})
+            assert count("loaded") == 2
+            for _ in range(2):
+                exec(LOADER, {})
+                assert count("loaded") == 9
+                assert [count(table) for table in ("conferences", "participants", "streams")] == [
+                    there(table) for table in ("conferences", "participants", "streams")
+                ]
+            name = "2026-11-01_00-05-00"
+            path = data / f"{name}_pexHistoryPart.csv"
+            of_one = f"FROM '{data}/parquet/participants/{name}.parquet' WHERE display_name ~ '[A-Za-z ]{{4,}}'"
+            (person,) = duck.execute(f"SELECT display_name {of_one} LIMIT 1").fetchone()  # type: ignore[misc]
+            before = count(f"participants WHERE display_name = '{person}'")
+            path.write_bytes(path.read_bytes().replace(f",{person},".encode(), b",,"))
+            manifest.note_change(data, manifest.ERASED, [path.name])
+            (data / "parquet" / "participants" / f"{name}.parquet").unlink()
+            make_missing(data)
+            exec(LOADER, {})
+            assert count("loaded") == 10
+            assert count("participants") == there("participants")
+            kept = duck.execute(
+                f"SELECT count(*) FROM '{data}/parquet/participants/*.parquet' WHERE display_name = '{person}'"
+            ).fetchone()
+            assert count(f"participants WHERE display_name = '{person}'") == kept[0] < before  # type: ignore[index]
