@@ -338,6 +338,7 @@ Step = Callable[[Sandbox], None]
 AROUND: dict[str, tuple[Step | None, Step | None]] = {
     "README.md": (None, once),
     "day-two.md": (running, once),
+    "exporting.md": (running, once),
     "data-protection.md": (running, once),
     "troubleshooting.md": (set_up, None),
     "moving-from-the-powershell-script.md": (old_files, moved),
