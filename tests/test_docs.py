@@ -433,9 +433,9 @@ def test_the_example_has_every_setting_of_the_program_with_its_default() -> None
     names |= {oauth2_settings.ID, oauth2_settings.KEY_FILE, oauth2_settings.AUDIENCE}
     names |= {f"{variable.name}_FILE" for variable in VARIABLES if variable.in_file}
     assert set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == names | {"COLLECTOR_IMAGE"}
-    defaults = {v.name: str(v.default) for v in VARIABLES if v.default not in (None, "", b"", (), frozenset())}
+    defaults = {v.name: str(v.default) for v in VARIABLES if v.default or v.default in (0, False)}
     defaults = {name: text.lower() if text in ("True", "False") else text for name, text in defaults.items()}
-    defaults["UMASK"] = "027"
+    defaults |= {"UMASK": "027", "DATA_REPORT": "false"}
     assert dict(re.findall(r"^#([A-Z_]+)=(.+)$", example, re.MULTILINE)) == defaults
 
 

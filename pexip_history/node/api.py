@@ -292,10 +292,19 @@ class Node:
     def _name(self, url: str) -> str:
         return f"{self.address} ({printable(urlsplit(url).path.removeprefix(API), QUOTED)})"
 
+    @staticmethod
+    def _is_optional(url: str) -> bool:
+        """Whether only a setting made us ask for this resource."""
+        name = urlsplit(url).path.removeprefix(API).partition("/")[0]
+        return name in BY_NAME and BY_NAME[name].optional
+
     def _status_error(self, url: str, answer: Answer) -> NodeError:
         code, said = answer.status, f"{self._name(url)} answered {answer.status}"
         wait = max(seconds_ahead(answer.headers.get("Retry-After")) or 0.0, 0.0)
         patience = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
+        if code in (400, 404) and self._is_optional(url):
+            kind = NotFound if code == 404 else Refused
+            return kind(f"{said}: this release of Pexip Infinity does not offer it; set DATA_EVENTS=false")
         if code == 400:
             return Refused(f"{said}: it does not accept the query; is it Pexip Infinity with its History API?")
         if code in (401, 403):

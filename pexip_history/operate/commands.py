@@ -11,6 +11,7 @@ from pexip_history.settings.environment import Settings
 
 def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
     """Carry out the command and return the exit code. Raises CollectorError, OSError, sqlite3.Error."""
+    os.umask(settings.umask)
     match asked.command:
         case "status":
             from pexip_history.operate.status import status
@@ -19,7 +20,6 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
         case "report":
             from pexip_history.operate.report_page import report_command
 
-            os.umask(settings.umask)
             report_command(settings, asked)
             return DONE
         case "erase":
@@ -29,12 +29,10 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
         case "export":
             from pexip_history.operate.export_command import export_table
 
-            os.umask(settings.umask)
             return export_table(settings, asked)
         case "parquet":
             from pexip_history.operate.parquet_files import make
 
-            os.umask(settings.umask)
             return make(settings, asked.some)
         case "verify":
             from pexip_history.operate.verify import verify
@@ -43,7 +41,6 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
         case "check":
             from pexip_history.operate.check import at_start, check
 
-            os.umask(settings.umask)
             return at_start(settings) if asked.at_start else check(settings, asked.notify)
         case "health":
             from pexip_history.operate.health import health

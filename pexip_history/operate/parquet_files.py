@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import DONE, CollectorError, printable
+from pexip_history.operate.apart import run_apart
 from pexip_history.run.progress import Progress
-from pexip_history.settings.environment import SECRETS, Settings
+from pexip_history.settings.environment import Settings
 
-LONGEST = 600.0
-"""Seconds for those after a run."""
 ALL = 1 << 62
 """Bytes of dated files."""
 
 log = logging.getLogger("collector")
 
 
-def make_apart(settings: Settings) -> None:
-    """Make some of what is missing, in a process that gets no secret and ends with its time; for the end of a run.
-
-    That it cannot be made is no reason for a run to fail: the next one tries again.
-    """
-    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    program = [sys.executable, str(Path(sys.argv[0]).resolve()), "parquet", "--some"]
-    try:
-        done = subprocess.run(program, env=kept, stdin=subprocess.DEVNULL, capture_output=True, timeout=LONGEST)
-    except (subprocess.TimeoutExpired, OSError) as error:
-        log.warning("Parquet files were not made: %s", printable(str(error)))
-        return
-    for line in done.stderr.decode(errors="replace").strip().splitlines()[-20:]:
-        log.warning("Parquet: %s", printable(line))
+def make_apart() -> None:
+    """Make some of what is missing, for the end of a run; the next one makes what cannot be made now."""
+    if done := run_apart("Parquet", "parquet", "--some"):
+        for line in done[1][-20:]:
+            log.warning("Parquet: %s", printable(line))
 
 
 def make(settings: Settings, some: bool) -> int:

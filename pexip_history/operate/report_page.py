@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pexip_history import __version__
-from pexip_history.errors import CollectorError, printable
+from pexip_history.errors import CollectorError
 from pexip_history.folder.opening import own
+from pexip_history.operate.apart import run_apart
 from pexip_history.operate.status import peek
-from pexip_history.settings.environment import SECRETS, Settings
+from pexip_history.settings.environment import Settings
 from pexip_history.values import parse_time
 
 if TYPE_CHECKING:
     from pexip_history.report import Facts, Page
 
-LONGEST = 600.0
-"""Seconds for a report after a run: of a million rows it takes ten."""
 MOST_NAMES = 1 << 23
 """Bytes of a file of rooms' names."""
 
@@ -154,20 +152,7 @@ def write_month(settings: Settings, now: datetime | None = None) -> Monthly | No
 
 
 def _apart(settings: Settings, name: str, *arguments: str) -> list[str]:
-    """The lines that the report's process printed; none where it failed, which is logged.
-
-    It gets no secret, and ends with its time.
-    """
-    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    """The lines that the report's process printed; none where it failed."""
     hide = ["--hide-names"] if settings.report_hide_names else []
-    program = [sys.executable, str(Path(sys.argv[0]).resolve()), "report", *arguments, *hide]
-    try:
-        done = subprocess.run(program, env=kept, stdin=subprocess.DEVNULL, capture_output=True, timeout=LONGEST)
-    except (subprocess.TimeoutExpired, OSError) as error:
-        log.warning("%s was not written: %s", name, printable(str(error)))
-        return []
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        log.warning("%s was not written: %s", name, said[-1] if said else f"it ended with {done.returncode}")
-        return []
-    return done.stdout.decode(errors="replace").splitlines()
+    done = run_apart(name, "report", *arguments, *hide)
+    return done[0] if done else []

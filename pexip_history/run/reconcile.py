@@ -37,7 +37,8 @@ class Reconciling:
         self, ledger: Ledger, seen: Seen, taker: Taker, allowance: Allowance, asked: Times, since: datetime
     ) -> None:
         self.ledger, self.seen, self.taker, self.allowance = ledger, seen, taker, allowance
-        self.asked, self.since, self.waiting = asked, format_time(since), 0
+        self.asked, self.since = asked, format_time(since)
+        self._left: set[str] = set()
         self._endless: set[str] = set()
         self._long_endless: set[str] = set()
 
@@ -71,8 +72,12 @@ class Reconciling:
             return places
         known = [place for place in places if self.seen.known(CONFERENCE.name, [page.ids[place]])]
         new = [place for place in places if place not in set(known)]
-        self.waiting += max(0, len(new) - left)
+        self._left |= {page.ids[place] for place in new[left:]}
         return sorted(known + new[:left])
+
+    @property
+    def waiting(self) -> int:
+        return len(self._left)
 
     def _asked_for(self, page: Page) -> Sequence[int]:
         if self.asked.has_all(page.times):
@@ -86,6 +91,6 @@ class Reconciling:
         ]
 
     def _look(self, page: Page) -> None:
-        places = self._asked_for(page)
+        places = [place for place in self._asked_for(page) if page.ids[place] not in self._left]
         self.seen.expect(page.only(places))
         self._endless |= {i for i, time in zip(page.ids, page.times, strict=True) if not time}

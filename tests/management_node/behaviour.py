@@ -24,7 +24,7 @@ class Behaviour:
 
     max_limit: int = 1000
     """Larger pages are clamped to this without a word, as Tastypie does."""
-    ordering: Collection[str] = ("end_time", "id", "name", "start_time")
+    ordering: Collection[str] = ("end_time", "id", "name", "start_time", "time_changed", "time_lowered")
     """Fields that order_by takes; any other answers Tastypie's 400."""
     obeys: bool = True
     """Whether order_by, where it is taken, orders."""

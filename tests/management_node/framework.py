@@ -52,8 +52,8 @@ def create_database(alias: str, file: Path) -> None:
 
     connections.databases[alias] = {**connections.databases["default"], "NAME": str(file)}
     with connections[alias].schema_editor() as schema:
-        schema.create_model(models.Conference)
-        schema.create_model(models.Participant)
+        for model in (models.Conference, models.Participant, models.Alarm, models.NodeEvent):
+            schema.create_model(model)
 
 
 def drop_database(alias: str) -> None:

@@ -20,9 +20,8 @@ from . import certificates, framework
 from .behaviour import Behaviour
 from .calls import Call, Record
 from .faults import Faults
-from .models import Conference, Participant
-from .models import Record as StoredRecord
-from .resources import INTERNAL, ConferenceResource, ParticipantResource
+from .models import Alarm, Conference, NodeEvent, Participant, Stored
+from .resources import INTERNAL, AlarmResource, ConferenceResource, NodeEventResource, ParticipantResource
 from .server import Reply, Request, Server
 
 BATCH = 900  # SQLite's older limit of variables in one statement is 999
@@ -30,10 +29,16 @@ BATCH = 900  # SQLite's older limit of variables in one statement is 999
 _aliases = (f"node{number}" for number in count(1))
 _handler = WSGIHandler()
 
-TIMES = ("end_time", "start_time")
+TIMES = ("end_time", "start_time", "time_changed", "time_lowered", "time_raised")
+RESOURCES = {
+    Conference: ConferenceResource,
+    Participant: ParticipantResource,
+    Alarm: AlarmResource,
+    NodeEvent: NodeEventResource,
+}
 LISTED = {
     model: {name for name, field in resource.base_fields.items() if field.use_in == "all"}
-    for model, resource in ((Conference, ConferenceResource), (Participant, ParticipantResource))
+    for model, resource in RESOURCES.items()
 }
 COLUMNS = {model: {field.name for field in model._meta.fields} - INTERNAL for model in LISTED}
 
@@ -152,6 +157,12 @@ class ManagementNode(Behaviour):
             _tell_ends({one.id for one in ended} | {one.conference_id for one in left})
             self._most_stored += len(ended)
 
+    def add_events(self, alarms: Iterable[Record] = (), node_events: Iterable[Record] = ()) -> None:
+        """Takes alarms and Conferencing Nodes' events, as add() does."""
+        with framework.using(self):
+            _replace(Alarm, [_stored(Alarm, record) for record in alarms])
+            _replace(NodeEvent, [_stored(NodeEvent, record) for record in node_events])
+
     def load(self, calls: Iterable[Call]) -> None:
         """Adds calls, a few hundred at a time."""
         each = iter(calls)
@@ -176,8 +187,8 @@ class ManagementNode(Behaviour):
     def clear(self) -> None:
         """As new: no records, requests or faults, and the behaviour that it was made with."""
         with framework.using(self):
-            Conference.objects.all().delete()
-            Participant.objects.all().delete()
+            for model in RESOURCES:
+                model.objects.all().delete()
         fresh = Behaviour(**copy.deepcopy(self._made), database=self.database)
         vars(self).update(vars(fresh))
         self.faults.clear()
@@ -219,9 +230,9 @@ def _ask_framework(request: Request) -> Reply:
     return Reply(response.status_code, dict(response.items()), response.content)
 
 
-def _stored(model: type[StoredRecord], record: Record) -> Any:
+def _stored(model: type[Stored], record: Record) -> Any:
     columns = {name: value for name, value in record.items() if name in COLUMNS[model]}
-    for name in TIMES:
+    for name in COLUMNS[model].intersection(TIMES):
         columns[name] = _utc(columns.get(name))
     if "conference" in columns:
         uri = columns.pop("conference")
@@ -239,7 +250,7 @@ def _utc(value: str | datetime | None) -> datetime | None:
     return time.astimezone(UTC).replace(tzinfo=None) if time and time.tzinfo else time
 
 
-def _replace(model: type[StoredRecord], records: list[Any]) -> None:
+def _replace(model: type[Stored], records: list[Any]) -> None:
     for batch in _batches([one.pk for one in records]):
         model.objects.filter(pk__in=batch).delete()
     model.objects.bulk_create(records)

@@ -25,7 +25,7 @@ from tastypie.resources import ModelResource
 from tastypie.serializers import Serializer
 
 from .framework import current
-from .models import Conference, Participant, Record
+from .models import Alarm, Conference, NodeEvent, Participant, Record, Stored
 from .oauth import Authentication, token
 
 ROOT = "/api/admin/history/v1/"
@@ -39,7 +39,7 @@ def uri(resource: str, record_id: str) -> str:
     return f"{ROOT}{resource}/{record_id}/"
 
 
-def filters(model: type[Record]) -> dict[str, int]:
+def filters(model: type[Stored]) -> dict[str, int]:
     """Every field with a column of its own may be filtered on, in every way."""
     columns = {field.name for field in model._meta.fields}
     return dict.fromkeys(sorted(columns - INTERNAL - NESTED), ALL)
@@ -87,6 +87,8 @@ class HistoryResource(ModelResource):
 
     def get_object_list(self, request: HttpRequest) -> QuerySet:
         records = super().get_object_list(request).filter(self.shown())
+        if not issubclass(records.model, Record):
+            return records
         return records.exclude(pk__in=current().hidden) if current().hidden else records
 
     def shown(self) -> Q:
@@ -115,7 +117,7 @@ class HistoryResource(ModelResource):
 
 
 class Common:
-    """Options of both resources. Tastypie keeps a property as one: it is read at each request."""
+    """Options of all resources. Tastypie keeps a property as one: it is read at each request."""
 
     allowed_methods = ("get",)
     authentication = Authentication(backend=Administrator(), realm="Management Node")
@@ -164,7 +166,27 @@ class ParticipantResource(HistoryResource):
         return Q(end_time__lte=until) | Q(end_time=None, conference_end__lte=until)
 
 
+class AlarmResource(HistoryResource):
+    class Meta(Common):
+        queryset = Alarm.objects.order_by("pk")
+        resource_name = "alarm"
+        filtering = filters(Alarm)
+
+    def shown(self) -> Q:
+        return Q(time_raised__lte=current().shown_until())
+
+
+class NodeEventResource(HistoryResource):
+    class Meta(Common):
+        queryset = NodeEvent.objects.order_by("pk")
+        resource_name = "workervm_status_event"
+        filtering = filters(NodeEvent)
+
+    def shown(self) -> Q:
+        return Q(time_changed__lte=current().shown_until())
+
+
 api = Api(api_name="v1")
-api.register(ConferenceResource())
-api.register(ParticipantResource())
+for resource in (ConferenceResource, ParticipantResource, AlarmResource, NodeEventResource):
+    api.register(resource())
 urlpatterns = [path("api/admin/history/", include(api.urls)), path("oauth/token/", token)]
