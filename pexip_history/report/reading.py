@@ -72,7 +72,7 @@ TABLES: dict[str, dict[str, Take]] = {
         "reason": Take("disconnect_reason", "nullif(trim({}), '')"),
         "location": Take("system_location", "nullif(trim({}), '')"),
         "node": Take("media_node", "nullif({}, '')", plain=True),
-        "vendor": Take("vendor"),
+        "vendor": Take("vendor", plain=True),
         "license": Take("license_type", LICENSE, plain=True),
         "licenses": Take("license_count", "least(greatest({}, 0), 9999)::SMALLINT", "SMALLINT"),
     },
