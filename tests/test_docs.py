@@ -403,8 +403,8 @@ def test_every_block_of_commands_is_one_that_is_run() -> None:
     """No fence that these tests pass by: what is run is `sh`, what is a file says its name."""
     for page in PAGES:
         kinds = {block.kind for block in blocks(page)}
-        more = {"python"} if page.name == "exporting.md" else set()  # which test_export_docs runs
-        assert kinds <= {"sh", "yaml", "ini", "sql"} | more, page.name
+        python = {"python"} if page.name == "exporting.md" else set()  # by tests/test_loading.py
+        assert kinds <= {"sh", "yaml", "ini", "sql"} | python, page.name
         assert all(block.file for block in blocks(page, "yaml", "ini")), page.name
         if blocks(page, "sh"):
             assert page.name in AROUND

@@ -88,7 +88,7 @@ def _aggregates(settings: Settings, latest: dict[str, Entry]) -> Iterator[str]:
         path = data / name
         if not path.exists():
             if dated or known.get(resource):
-                yield f"{name}: missing; the next run that brings rows starts a new one, with these rows alone"
+                yield f"{name}: missing; the next run that brings rows starts it again, with these rows alone"
             continue
         try:
             with workshop(data, "verify") as folder:
