@@ -44,8 +44,11 @@ def workshop(data: Path, purpose: str) -> Iterator[Path]:
 
 
 @contextmanager
-def database(folder: Path, memory: str = MEMORY) -> Iterator[DuckDBPyConnection]:
-    """DuckDB on disk in that folder, its clock UTC; it neither installs nor loads what did not come with it."""
+def database(folder: Path, memory: str = MEMORY, group: int = GROUP) -> Iterator[DuckDBPyConnection]:
+    """DuckDB on disk in that folder, its clock UTC; it neither installs nor loads what did not come with it.
+
+    `group` is how many rows are held in memory until they are written.
+    """
     import duckdb
 
     # By its descriptor: DuckDB takes a \\ in a path for a /. And what follows a ? for options: there, tables are in
@@ -67,7 +70,7 @@ def database(folder: Path, memory: str = MEMORY) -> Iterator[DuckDBPyConnection]
     with closing_descriptor(held), duckdb.connect(":memory:", config=settings) as db:
         # Rows are held in memory until a group is whole, and a row with its streams can have some kilobytes.
         path = quoted(file if file == ":memory:" else str(folder / file))
-        db.execute(f"ATTACH {path} AS history (ROW_GROUP_SIZE {GROUP}); USE history")
+        db.execute(f"ATTACH {path} AS history (ROW_GROUP_SIZE {group}); USE history")
         db.execute("SET GLOBAL TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false")
         db.execute("SET lock_configuration = true")
         yield db

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Facts", "Page", "choose_period", "write_report"]
 
+GROUP = 122_880
+"""Rows of the page's few columns that are written at once."""
+
 
 @dataclass(frozen=True)
 class Page:
@@ -101,7 +104,7 @@ def _make(
     from . import page
 
     try:
-        with workshop(data, "report") as folder, database(folder) as db:
+        with workshop(data, "report") as folder, database(folder, group=GROUP) as db:
             material = _material(db, data, folder, wish, facts, made, progress)
             progress("drawing")
             return page.render(material, page.made_text(made, facts.version)), page.figures(material)

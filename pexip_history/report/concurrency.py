@@ -27,8 +27,8 @@ OTHERS = "other types"
 RUNNING = "PARTITION BY slot ORDER BY t ROWS UNBOUNDED PRECEDING"
 WIDE = 1 << 26
 """More than there are at one time of anything; two such numbers fit into the 53 bits of a DOUBLE."""
-COUNT = "CASE WHEN media(protocol) THEN coalesce(licenses, 0) ELSE 0 END"
-"""Of a connection's licenses; one of protocol API holds none."""
+COUNT = "coalesce(licenses, 0)"
+"""Of a connection's licenses."""
 SLOT = 900
 """Seconds. Each quarter of an hour is swept by itself; local hours and days of every zone begin with one."""
 
