@@ -51,8 +51,8 @@ simulate: $(VENV)/ready  ## thousands of made-up weeks of misfortunes: make simu
 test-power-cut: $(VENV)/ready  ## cut the power after every change of a run (needs strace)
 	@$(BIN)/python -m tests.power_cut
 
-test-mutants: $(VENV)/ready  ## break rooms on purpose, in one place at a time: make test-mutants WORDS=ledger/ SAMPLE=50
-	@$(BIN)/python -m tests.mutants $(WORDS) --sample $(or $(SAMPLE),30)
+test-mutants: $(VENV)/ready  ## break rooms on purpose, in one place at a time: make test-mutants WORDS=ledger/ SAMPLE=50 MINUTES=60
+	@$(BIN)/python -m tests.mutants $(WORDS) --sample $(or $(SAMPLE),30) --minutes $(or $(MINUTES),4)
 
 test-spreadsheet: $(VENV)/ready  ## what a spreadsheet makes of the files (needs Debian's libreoffice-calc)
 	@$(BIN)/python -m pytest tests/spreadsheet

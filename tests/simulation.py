@@ -327,7 +327,11 @@ class World(Site):
             return self.since is None or one.end is None or one.end >= self.since
         if one.end and within(one.end, covered):
             return True
-        return any(held.end is None or within(held.end, covered) for held in self.held(one))
+        return any(self._begun_since(held) if not held.end else within(held.end, covered) for held in self.held(one))
+
+    def _begun_since(self, one: Known) -> bool:
+        """Of one without an end: DATA_SINCE is held against its start."""
+        return self.since is None or one.record["start_time"] >= (stamp(self.since) or "")
 
     def _may_come(self, one: Known) -> bool:
         """Whether it was asked for: since DATA_SINCE or by hand; a participant also with its conference."""
@@ -507,7 +511,8 @@ class World(Site):
         held = [self.brought[id(held)] for held in self.held(one) if id(held) in self.brought]
         if one.resource == "participant" and (not held or first - min(held) > 6 * DAY):
             return False
-        return self._may_come(one) and not within(one.end, gaps)
+        begun = any(each.end or self._begun_since(each) for each in self.held(one))
+        return begun and self._may_come(one) and not within(one.end, gaps)
 
 
 __all__ = ["BEGINNING", "CONF", "FILES", "PART", "Site", "World", "rows_of"]

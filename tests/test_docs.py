@@ -94,8 +94,11 @@ def nodes() -> Iterator[dict[str, ManagementNode]]:
             for days in (1, 9, 20):
                 node.load(calls(days, today - timedelta(days=days), 12))
             yesterday = f"{today - timedelta(days=1)}T10:00:00"
-            held = conference(start_time=yesterday, end_time=yesterday.replace("T10", "T11"))
-            node.add([held], [participant(held, remote_alias="ann@example.com", end_time=held["end_time"])])
+            held = conference(
+                name="Boardroom", tag="acme", start_time=yesterday, end_time=yesterday.replace("T10", "T11")
+            )
+            ann = participant(held, remote_alias="ann@example.com", end_time=held["end_time"], call_quality="3_bad")
+            node.add([held], [ann])
         yield {"": usual, "self-signed-certificates.md": own}
 
 
@@ -127,7 +130,10 @@ class Sandbox:
 
     def sh(self, script: str, expected: int = 0, folder: Path | None = None) -> None:
         here = script.replace(f"{ADDRESS}:443", ADDRESS).replace(ADDRESS, self.node.address)
-        here = here.replace("--month 2026-10", f"--month {datetime.now(UTC).date() - timedelta(days=1):%Y-%m}")
+        yesterday = datetime.now(UTC).date() - timedelta(days=1)
+        here = here.replace("--month 2026-10", f"--month {yesterday:%Y-%m}")
+        here = here.replace("--from 2026-11-16 --to 2026-11-20", f"--from {yesterday} --to {yesterday}")
+        here = here.replace("--round-up", "--round-up --partial")  # the node's month is not over
         with terminal(self.typed) as keyboard:
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", here],
@@ -339,6 +345,7 @@ AROUND: dict[str, tuple[Step | None, Step | None]] = {
     "README.md": (None, once),
     "day-two.md": (running, once),
     "data-protection.md": (running, once),
+    "exporting.md": (running, once),
     "troubleshooting.md": (set_up, None),
     "moving-from-the-powershell-script.md": (old_files, moved),
     "self-signed-certificates.md": (set_up, verified),
@@ -396,7 +403,8 @@ def test_every_block_of_commands_is_one_that_is_run() -> None:
     """No fence that these tests pass by: what is run is `sh`, what is a file says its name."""
     for page in PAGES:
         kinds = {block.kind for block in blocks(page)}
-        assert kinds <= {"sh", "yaml", "ini", "sql"}, page.name
+        python = {"python"} if page.name == "exporting.md" else set()  # by tests/test_loading.py
+        assert kinds <= {"sh", "yaml", "ini", "sql"} | python, page.name
         assert all(block.file for block in blocks(page, "yaml", "ini")), page.name
         if blocks(page, "sh"):
             assert page.name in AROUND

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -242,6 +245,21 @@ def test_the_page_counts_what_it_counted_before(folder: Folder) -> None:
     assert (folder.data / "report.html").read_bytes() == before
 
 
+@pytest.mark.parametrize(("option", "text"), [("--alias", ALIAS), ("--name", "*berg*"), ("--address", ADDRESS)])
+def test_the_copy_that_a_person_may_ask_for_has_the_rows_that_erasing_finds(
+    folder: Folder, option: str, text: str
+) -> None:
+    folder()
+    target = folder.data.parent / "copy.jsonl"
+    wanted = ["export", "participants", option, text, "--format", "jsonl", "--output", str(target)]
+    folder(*wanted)
+    copy = {json.loads(line)["id"] for line in target.read_text().splitlines()}
+    before = {row["id"]: row for row in folder.rows(PART)}
+    folder("erase", option, text, "--yes")
+    assert copy == {row["id"] for row in folder.rows(PART) if row != before[row["id"]]}
+    assert "no row of participants" in folder(*wanted, code=1).output
+
+
 def test_the_log_gets_one_line_without_a_name(folder: Folder) -> None:
     log = folder.data / "data_collector.log"
     before = log.read_text()
@@ -308,6 +326,24 @@ def test_a_run_under_way_is_waited_for(folder: Folder) -> None:
     with (folder.data / ".collector" / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "another run is under way" in folder.erase(code=75).output
+
+
+def test_one_that_is_stopped_before_it_decided_changes_nothing_and_says_so(folder: Folder) -> None:
+    folder()
+    before, program = folder.files(), folder.data.parent / "stopped.py"
+    program.write_text(
+        "import os, signal, sys\n"
+        f"sys.path.insert(0, {str(PROGRAM.parent)!r})\n"
+        "import collector\n"
+        "from pexip_history.archive.journal import Journal\n"
+        "Journal.add = lambda *row: os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"sys.exit(collector.main(['erase', '--alias', {ALIAS!r}, '--yes'], dict(os.environ)))\n"
+    )
+    env = environment_for(folder.node, folder.data)
+    done = subprocess.run([sys.executable, str(program)], env=env, capture_output=True, encoding="utf-8", timeout=60)
+    assert (done.returncode, "nothing was changed" in done.stderr) == (1, True), done.stderr
+    assert folder.files() == before
+    assert not (folder.data / ".collector" / "rewriting.sqlite").exists()
 
 
 def test_who_is_in_no_file_is_said_and_nothing_is_written(folder: Folder) -> None:

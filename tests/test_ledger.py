@@ -1,86 +1,223 @@
-"""The ledger by itself: what it keeps, how large it is, and where it writes."""
+"""The ledger by itself: what it keeps, how large it is, where it writes, and what it does not take for its own."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from pexip_history.ledger.takeover import take_over
 
+from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
-from pexip_history.ledger.ledger import RUNS_KEPT, Ledger
+from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, Ledger
+from pexip_history.ledger.schema import SCHEMA, open_to_write
+from pexip_history.ledger.spans import Span
 from pexip_history.ledger.staged import Staged
+from pexip_history.run.seen import Seen
+from pexip_history.settings.environment import read_settings
+from pexip_history.values import format_time
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "administrator's data" / ".collector"
-    folder.mkdir(parents=True)
-    return folder
+def archive(tmp_path: Path) -> Archive:
+    data = tmp_path / "administrator's data"
+    (data / ".collector").mkdir(parents=True)
+    return Archive(read_settings({"DATA_DIR": str(data)}, node=False))
 
 
 @pytest.fixture
-def ledger(folder: Path) -> Iterator[Ledger]:
-    found = open_ledger(folder)
-    assert found
-    take_over(found, {"conference": [], "participant": []}, NOW)
-    yield found
-    found.db.close()
+def ledger(archive: Archive) -> Iterator[Ledger]:
+    with closing(open_ledger(archive, NOW).db) as db:
+        yield Ledger(db)
 
 
-def test_what_a_run_notes_on_disk_is_on_the_data_volume(ledger: Ledger, folder: Path) -> None:
+@pytest.fixture
+def path(archive: Archive) -> Path:
+    return archive.folder / "ledger.sqlite"
+
+
+def test_what_a_run_notes_on_disk_is_on_the_data_volume(ledger: Ledger, archive: Archive) -> None:
     """Not in /tmp, which a container may have in memory."""
+    Seen(ledger)
     ledger.db.execute("PRAGMA temp.cache_size = -10")
     with ledger.scratch() as db:
-        db.executemany("INSERT INTO wanted VALUES (?)", ((f"{n:0500}",) for n in range(2000)))
+        db.executemany("INSERT INTO listed VALUES (?, '')", ((f"{n:0500}",) for n in range(2000)))
         opened = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if entry.is_symlink()]  # noqa: PTH115
     (scratch,) = (path for path in opened if "etilqs" in path)
-    assert scratch.startswith(f"{folder}/")
+    assert scratch.startswith(f"{archive.folder}/")
 
 
 def test_of_more_than_a_thousand_runs_the_newest_thousand_are_kept(ledger: Ledger) -> None:
     with ledger.transaction() as db:
         row = ("2026-11-24T00:00:00", "2026-11-24T00:00:01", "done")
         db.executemany("INSERT INTO run (started, finished, outcome) VALUES (?, ?, ?)", [row] * (RUNS_KEPT + 50))
-    newest = ledger.begin_run(NOW)
+    newest = ledger.begin_run(NOW, by_hand=False)
     assert [run["id"] for run in ledger.runs(2 * RUNS_KEPT)] == list(range(newest, newest - RUNS_KEPT, -1))
 
 
-def test_a_ledger_that_forgot_most_of_what_it_knew_is_small_on_disk(ledger: Ledger, folder: Path) -> None:
+def test_a_run_that_never_finished_is_told_as_killed_by_the_next(ledger: Ledger) -> None:
+    ledger.begin_run(NOW, by_hand=False)
+    ledger.begin_run(NOW + HOUR, by_hand=True)
+    assert [(run["outcome"], run["by_hand"]) for run in ledger.runs(2)] == [("running", 1), ("killed", 0)]
+
+
+# What is forgotten
+
+
+def known(ledger: Ledger, name: str) -> list[str]:
+    return [id for (id,) in ledger.db.execute(f"SELECT id FROM {name} ORDER BY id")]
+
+
+def test_ids_go_a_month_after_the_node_last_listed_their_conference(ledger: Ledger) -> None:
     with ledger.transaction() as db:
-        many = ((f"{n:036}", "2026-11-23", 1) for n in range(250_000))
-        db.executemany("INSERT INTO conference VALUES (?, ?, ?)", many)
-    path = folder / "ledger.sqlite"
+        db.execute("INSERT INTO conference VALUES ('listed', 'listed'), ('gone', 'gone')")
+        db.execute("INSERT INTO participant VALUES ('one', 'listed'), ('other', 'gone')")
+        today, until = f"{NOW:%Y-%m-%d}", f"{NOW + KEPT:%Y-%m-%d}"
+        db.execute("INSERT INTO kept VALUES ('listed', ?), ('gone', ?)", (until, today))
+    ledger.forget(NOW)
+    assert known(ledger, "participant") == ["one", "other"]
+    ledger.forget(NOW + DAY)
+    assert (known(ledger, "conference"), known(ledger, "participant")) == (["listed"], ["one"])
+    ledger.forget(NOW + KEPT)
+    assert known(ledger, "conference") == ["listed"]
+    ledger.forget(NOW + KEPT + DAY)
+    assert known(ledger, "conference") == known(ledger, "participant") == []
+
+
+def test_the_id_of_a_participant_whose_conference_goes_on_is_kept_for_longer(ledger: Ledger) -> None:
+    with ledger.transaction() as db:
+        db.execute("INSERT INTO participant VALUES ('early leaver', 'goes on')")
+    for days in (0, 40, 300):
+        ledger.forget(NOW + days * DAY)
+        assert known(ledger, "participant") == ["early leaver"]
+
+
+def test_a_ledger_that_forgot_most_of_what_it_knew_is_small_on_disk(ledger: Ledger, path: Path) -> None:
+    with ledger.transaction() as db:
+        db.executemany("INSERT INTO conference VALUES (?, ?)", ((f"{n:036}", "gone") for n in range(250_000)))
     assert path.stat().st_size > 10_000_000
-    run = ledger.begin_run(NOW)
-    ledger.commit([Staged(run, "conference", "2026-11-24_00-00-00", 0, 0)], {"late": 0}, {}, {}, NOW, forget=True)
+    ledger.forget(NOW)
+    ledger.compact()
     assert path.stat().st_size < 1_000_000
 
 
-def test_a_damaged_ledger_is_not_opened_and_a_sound_one_is(ledger: Ledger, folder: Path) -> None:
+# Coverage
+
+
+def test_what_is_said_of_a_span_last_counts(ledger: Ledger) -> None:
+    ledger.cover("conference", {COVERED: [Span(NOW, NOW + 4 * HOUR)]})
+    ledger.cover("conference", {GAP: [Span(NOW + HOUR, NOW + 2 * HOUR)], BEFORE: [Span(NOW - HOUR, NOW)]})
+    assert ledger.spans("conference", COVERED) == [Span(NOW, NOW + HOUR), Span(NOW + 2 * HOUR, NOW + 4 * HOUR)]
+    assert ledger.spans("conference", GAP) == [Span(NOW + HOUR, NOW + 2 * HOUR)]
+    assert ledger.spans("conference") == [Span(NOW - HOUR, NOW + 4 * HOUR)]
+    ledger.cover("conference", {COVERED: [Span(NOW + HOUR, NOW + 2 * HOUR)]})
+    assert ledger.spans("conference", COVERED) == [Span(NOW, NOW + 4 * HOUR)]
+    assert ledger.spans("participant") == ledger.spans("conference", GAP) == []
+
+
+def test_spans_that_are_no_longer_believed_go_of_each_kind(ledger: Ledger) -> None:
+    ledger.cover("conference", {COVERED: [Span(NOW, NOW + HOUR)], GAP: [Span(NOW + 2 * HOUR, NOW + 9 * HOUR)]})
+    ledger.believe("conference", [Span(NOW, NOW + HOUR), Span(NOW + 2 * HOUR, NOW + 3 * HOUR)])
+    assert ledger.spans("conference", COVERED) == [Span(NOW, NOW + HOUR)]
+    assert ledger.spans("conference", GAP) == [Span(NOW + 2 * HOUR, NOW + 3 * HOUR)]
+
+
+def test_the_first_reason_for_doubt_stays_until_it_is_dispelled(ledger: Ledger) -> None:
+    ledger.doubt("one")
+    ledger.doubt("two")
+    assert ledger.fact("doubt") == "one"
+    ledger.note(doubt=None)
+    ledger.doubt("two")
+    assert ledger.fact("doubt") == "two"
+
+
+# What is not taken for the ledger
+
+
+def test_a_sound_ledger_is_opened_and_a_damaged_one_is_not(ledger: Ledger, archive: Archive, path: Path) -> None:
     with ledger.transaction() as db:
-        db.executemany("INSERT INTO conference VALUES (?, '2026-12-24', 1)", ((f"{n:036}",) for n in range(2000)))
-    path = folder / "ledger.sqlite"
-    again = open_ledger(folder)
+        db.executemany("INSERT INTO conference VALUES (?, '')", ((f"{n:036}",) for n in range(2000)))
+    again = open_to_write(archive.folder)
     assert again
-    again.db.close()
+    again[0].close()
     content = bytearray(path.read_bytes())
     middle = len(content) // 2 // 4096 * 4096
     content[middle : middle + 4096] = bytes(range(256)) * 16
     path.write_bytes(content)
-    with sqlite3.connect(path) as raw:
+    with closing(sqlite3.connect(path)) as raw:
         assert raw.execute("PRAGMA user_version").fetchone()[0], "its first page is as it was"
-    raw.close()
-    assert open_ledger(folder) is None
+    assert open_to_write(archive.folder) is None
 
 
-def test_a_run_that_never_finished_is_told_as_killed_by_the_next(ledger: Ledger) -> None:
-    ledger.begin_run(NOW)
-    ledger.begin_run(NOW + timedelta(hours=1))
-    assert [run["outcome"] for run in ledger.runs(2)] == ["running", "killed"]
+def forged(sql: str) -> Callable[[sqlite3.Connection], object]:
+    return lambda db: db.executescript(sql)
+
+
+def a_blob(db: sqlite3.Connection) -> None:
+    """Where text has to be, in a table that says it is the ledger's."""
+    (own,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'fact'").fetchone()
+    db.executescript("DROP TABLE fact; CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;")
+    db.execute("INSERT INTO fact VALUES ('since', x'00ff')")
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'fact'", (own,))
+    db.commit()
+
+
+STAGED = "INSERT INTO staged (pair, resource, stem, head, rows) VALUES "
+FORGERIES = {
+    "a view": forged("DROP TABLE fact; CREATE VIEW fact AS SELECT 'since' AS name, '2030-01-01' AS value;"),
+    "a trigger": forged("CREATE TRIGGER t AFTER INSERT ON run BEGIN DELETE FROM conference; END;"),
+    "an index over what is computed": forged("CREATE INDEX i ON run (abs(id));"),
+    "another table": forged("CREATE TABLE mine (id);"),
+    "a column more": forged("ALTER TABLE run ADD COLUMN c TEXT;"),
+    "a blob": a_blob,
+    "a file outside of the folder": forged(f"{STAGED} (1, 'conference', '../x', 0, 1);"),
+    "a file by its whole path": forged(f"{STAGED} (1, 'conference', '/tmp/x', 0, 1);"),
+    "a file of no resource": forged(f"{STAGED} (1, '../../x', '2026-11-24_00-00-00', 0, 1);"),
+}
+
+
+@pytest.mark.parametrize("what", FORGERIES)
+def test_a_ledger_that_another_wrote_into_is_set_aside_and_made_anew_from_the_files(
+    archive: Archive, path: Path, what: str
+) -> None:
+    """Whoever can write to the data folder can write this file too."""
+    (archive.data / "pexHistoryConf.csv").write_bytes(b"id,end_time\r\nc1,2026-11-23T08:00:00\r\n")
+    (archive.data / "x_pexHistoryConf.csv").write_bytes(b"mine")
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(SCHEMA)
+        FORGERIES[what](db)
+        db.commit()
+    with closing(open_ledger(archive, NOW).db) as db:
+        assert db.execute("SELECT id FROM conference").fetchall() == [("c1",)]
+        assert db.execute("SELECT count(*) FROM staged").fetchone() == (0,)
+        assert not db.execute("SELECT value FROM fact WHERE name = 'since'").fetchall()
+    assert [entry for entry in archive.folder.iterdir() if "set-aside" in entry.name]
+    assert (archive.data / "x_pexHistoryConf.csv").read_bytes() == b"mine"
+
+
+def test_a_file_that_waits_keeps_its_place_until_it_is_published(ledger: Ledger) -> None:
+    files = [Staged(pair, "conference", f"2026-11-24_00-00-0{pair}", 10, pair) for pair in (1, 2)]
+    ledger.stage(files)
+    assert ledger.next_pair() == 3
+    ledger.begin_publishing({files[0]: 99})
+    assert [[file.size for file in reading] for reading in ledger.staged()] == [[99], [None]]
+    ledger.published(files[:1], ["2026-11-24_00-00-01_pexHistoryConf.csv"], {})
+    assert ledger.staged() == [files[1:]]
+    assert ledger.files() == {"2026-11-24_00-00-01_pexHistoryConf.csv"}
+    assert ledger.one("SELECT rows FROM resource WHERE name = 'conference'") == 1
+
+
+def test_what_was_collected_before_a_moment_is_known_by_the_earliest_record(ledger: Ledger) -> None:
+    assert not ledger.collected_before("conference", NOW)
+    with ledger.transaction() as db:
+        db.execute("UPDATE resource SET oldest = ? WHERE name = 'conference'", (format_time(NOW - HOUR),))
+    assert ledger.collected_before("conference", NOW)
+    assert not ledger.collected_before("conference", NOW - HOUR)

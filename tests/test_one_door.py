@@ -81,7 +81,12 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("history/files.py", "iterdir"): NAMES_ALONE,
     ("history/files.py", "open"): IN_A_WORKSHOP,
     ("history/tables.py", "SQL read_csv"): "of files that were opened through the door",
+    ("history/database.py", "os.open"): "that folder, with O_DIRECTORY",
+    ("archive/comparing.py", "sqlite3.connect"): IN_A_WORKSHOP,
     ("operate/erase.py", "glob"): NAMES_ALONE,
+    ("operate/verify.py", "iterdir"): NAMES_ALONE,
+    ("operate/verify.py", "glob"): NAMES_ALONE,
+    ("operate/verify.py", "duckdb.connect"): "in memory",
 }
 
 

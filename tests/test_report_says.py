@@ -156,7 +156,7 @@ def test_a_short_aggregate_is_told_and_the_dated_files_are_read(tmp_path: Path) 
         write_csv(data / f"2026-11-1{place}_00-05-00_pexHistoryPart.csv", present)
     facts = covered((date(2026, 11, 1), date(2026, 11, 24)), rows={"conference": 4, "participant": 4})
     shutil.copy(CASES / "semicolons.csv", data / "pexHistoryPart.csv")
-    write_csv(data / "pexHistoryConf.csv", [calls[3][0]])  # begun anew after it was moved away
+    write_csv(data / "pexHistoryConf.csv", [calls[3][0]])  # begun again after it was moved away
     found = report(data, facts=facts)
     assert totals(found)["Participants"] == ["4"]
     assert totals(found)["Conferences"] == ["4"]

@@ -269,6 +269,15 @@ def test_a_variable_that_is_nearly_one_of_ours_is_a_warning_with_the_nearest() -
     assert len(settings(DATA_KEEP_DAY="7").unknown) == 1
 
 
+def test_a_run_and_check_warn_of_it_and_go_on(node: ManagementNode, collector: Collector) -> None:
+    collector.env["DATA_KEEP_DAY"] = "7"
+    warning = "DATA_KEEP_DAY: the collector has no setting of this name; did you mean DATA_KEEP_DAYS?"
+    outcome = collector("collect")
+    assert outcome.code == 0
+    assert f" WARNING {warning}\n" in outcome.stderr
+    assert f"warn settings: valid, but {warning}\n" in collector("check").stdout
+
+
 @pytest.mark.parametrize(
     ("given", "hint"),
     [

@@ -44,7 +44,7 @@ class Matches:
 
     def add(self, time: str) -> None:
         self.rows += 1
-        if time:
+        if time[:4].isdecimal():  # in a row that somebody edited it may be a name, and this goes to the log
             self.first = min(self.first or time, time)
             self.last = max(self.last, time)
 

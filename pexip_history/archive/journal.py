@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from pexip_history.archive import manifest
@@ -110,14 +110,15 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         for name in (path.with_name(f"{NAME}-journal"), path):
             name.unlink(missing_ok=True)
         db = _open(path)
+    empty = False
     try:
         journal = Journal(db)
         yield journal
-        empty = not journal.rows() and not journal.rewritten()
     finally:
-        db.close()
-    if empty:
-        path.unlink(missing_ok=True)
+        with closing(db), suppress(sqlite3.Error):
+            empty = not journal.rows() and not journal.rewritten()
+        if empty:
+            path.unlink(missing_ok=True)
 
 
 def _open(path: Path) -> sqlite3.Connection:

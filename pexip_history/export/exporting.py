@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -49,19 +50,12 @@ def export(
     Raises Misused where what was asked for cannot be, CollectorError where there is nothing or the disk or a file
     fails.
     """
-    import duckdb
-
-    try:
+    with explained(output):
         refuse(data, output)
         with workshop(data, "export") as folder, database(folder, MEMORY) as db:
             tables = Tables(db, data, folder, wanted, zone, known or {}, progress)
             selected = tables.select()
-            done = Exported(remarks=[str(remark) for table in tables.loaded for remark in table.remarks])
-            done.remarks += [
-                f"{table.resource}: {table.missing:,} row(s) that the ledger knows are in no file"
-                for table in tables.loaded
-                if table.missing
-            ]
+            done = Exported(remarks=_remarks(tables))
             sql = _final(selected, wanted, data)
             if not db.execute(f"SELECT 1 FROM ({selected.sql}) LIMIT 1").fetchone():
                 raise CollectorError(_nothing(db, tables, wanted))
@@ -71,6 +65,15 @@ def export(
             if wanted.table == "usage":
                 done.sums = _sums(db, selected)
         return done
+
+
+@contextmanager
+def explained(output: Path) -> Iterator[None]:
+    """Raises CollectorError in place of what the disk and DuckDB say."""
+    import duckdb
+
+    try:
+        yield
     except duckdb.Error as error:
         said = printable(str(error).partition("\n")[0], 300)
         if "space" in said:
@@ -84,6 +87,16 @@ def export(
             f"{output} cannot be made: {where}: {error.strerror}; make it readable and writable, or name another place"
             " with --output"
         ) from None
+
+
+def _remarks(tables: Tables) -> list[str]:
+    """What could not be read, and what the ledger knows and no file holds."""
+    read = [str(remark) for table in tables.loaded for remark in table.remarks]
+    return read + [
+        f"{table.resource}: {table.missing:,} row(s) that the ledger knows are in no file"
+        for table in tables.loaded
+        if table.missing
+    ]
 
 
 def _final(selected: Selected, wanted: Wanted, data: Path) -> str:

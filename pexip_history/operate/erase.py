@@ -111,8 +111,8 @@ def _say_found(data: Path, found: Found, rows: int, person: Person) -> None:
     say(f"  {rows} connections, {found.rows} rows in {len(found.files)} files" if found.rows else "  none")
     if found.names and sys.stdout.isatty():
         names = sorted(found.names)
-        say(f"What they hold: {', '.join(printable(name, QUOTED) for name in names[:SHOWN])}")
-        say(f"  and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        say(f"What they hold: {', '.join(printable(name, QUOTED) for name in names[:SHOWN])}{more}")
     if found.similar:
         say(f"{found.similar} other rows hold the text within a longer value; * stands for any text, as in '*TEXT*'.")
     _say_out_of_reach(data, found, person)

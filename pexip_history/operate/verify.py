@@ -88,7 +88,7 @@ def _aggregates(settings: Settings, latest: dict[str, Entry]) -> Iterator[str]:
         path = data / name
         if not path.exists():
             if dated or known.get(resource):
-                yield f"{name}: missing; the next run that brings rows starts it anew, with these rows alone"
+                yield f"{name}: missing; the next run that brings rows starts it again, with these rows alone"
             continue
         try:
             with workshop(data, "verify") as folder:
@@ -119,7 +119,7 @@ def _parquet(data: Path, latest: dict[str, Entry]) -> Iterator[str]:
                 query = "SELECT coalesce(sum(num_rows), 0)::BIGINT FROM parquet_file_metadata(?)"
                 (rows,) = db.execute(query, [str(path)]).fetchone() or (0,)
             except duckdb.Error:
-                yield f"{name}: cannot be read; remove it, the next run makes it anew"
+                yield f"{name}: cannot be read; remove it, the next run makes it again"
                 continue
             if entry and entry.change != REMOVED and rows != entry.rows:
-                yield f"{name}: {rows:,} rows, {entry.rows:,} in the dated file; remove it, the next run makes it anew"
+                yield f"{name}: {rows:,} rows, {entry.rows:,} in the dated file; remove it, the next run makes it again"

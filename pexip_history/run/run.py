@@ -156,6 +156,8 @@ class Run:
         log.info("collecting %s from %s", window, self.settings.address)
         if not self.settings.tls_verify:
             log.warning("DEFAULT_MGR_TLS_VERIFY=false: anyone in between can read the password")
+        for line in self.settings.unknown:
+            log.warning("%s", line)
 
     # Windows
 

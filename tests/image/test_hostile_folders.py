@@ -199,7 +199,7 @@ def test_root_is_root_whatever_the_environment_says(engine: Engine) -> None:
 
 @pytest.mark.parametrize("bomb", ["yes 'a,b,c,d' | head -c 210000000", "head -c 700000000 /dev/zero | tr '\\0' x"])
 def test_a_file_of_ours_that_somebody_spoilt_does_not_use_up_the_containers_memory(engine: Engine, bomb: str) -> None:
-    """One stray quote before it; then the node gains a field, so that the file would have to be written anew."""
+    """One stray quote before it; then the node gains a field, so that the file would have to be written again."""
     data = engine.data("1000:1000")
     assert engine.run("collect", env=engine.settings(), data=data, flags=HARDENED)[0] == 0
     engine.sh(f"{{ printf '1,\"'; {bomb}; }} >>{data}/pexHistoryPart.csv; rm -r {data}/.collector")
