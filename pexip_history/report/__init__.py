@@ -16,7 +16,7 @@ from pexip_history.errors import CollectorError
 
 from .facts import Facts, coverage_of, known_of
 from .output import check_output, where, write
-from .period import A_DAY, Coverage, choose_period, midnight, month_of
+from .period import A_DAY, Coverage, Period, choose_period, midnight, month_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -114,6 +114,17 @@ def _make(
         ) from error
 
 
+def _know_local_times(
+    db: DuckDBPyConnection, zone: ZoneInfo, before: Period, period: Period, known: Sequence[datetime]
+) -> None:
+    """Local time for all that the page looks at."""
+    from . import concurrency
+
+    moments = [midnight(before.first, zone), midnight(period.last + A_DAY, zone)]
+    moments += [moment.astimezone(UTC).replace(tzinfo=None) for moment in known]
+    concurrency.local_times(db, zone, min(moments), max(moments))
+
+
 def _totals(db: DuckDBPyConnection, queries: Queries, period: Period) -> Totals:
     """Those of a period, which the queries are about from then on."""
     from . import concurrency
@@ -145,9 +156,7 @@ def _material(
     oldest, newest = _bounds(db, made)
     coverage = coverage_of(facts, oldest, newest, made)
     period, before = choose_period(wish.first, wish.last, oldest, _last_known(coverage, newest, wish.zone), made)
-    known = [moment.astimezone(UTC).replace(tzinfo=None) for moment in (oldest, newest) if moment]
-    moments = [midnight(before.first, wish.zone), midnight(period.last + A_DAY, wish.zone), *known]
-    concurrency.local_times(db, wish.zone, min(moments), max(moments))
+    _know_local_times(db, wish.zone, before, period, [moment for moment in (oldest, newest) if moment])
     progress("counting who was there at the same time")
     covered = [*coverage.within(before), *coverage.within(period)]
     measures = concurrency.sweep(db, archive, covered, tuple(wish.licenses))
