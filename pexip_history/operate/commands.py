@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 
-from pexip_history.errors import DONE
 from pexip_history.settings.environment import Settings
 
 
@@ -20,8 +19,7 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
         case "report":
             from pexip_history.operate.report_page import report_command
 
-            report_command(settings, asked)
-            return DONE
+            return report_command(settings, asked)
         case "erase":
             from pexip_history.operate.erase import erase
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pexip_history import __version__
-from pexip_history.errors import CollectorError
+from pexip_history.errors import DONE, CollectorError
 from pexip_history.folder.opening import own
 from pexip_history.operate.apart import run_apart
 from pexip_history.operate.status import peek
@@ -38,8 +38,8 @@ class Monthly:
     """What it says in short, a line each."""
 
 
-def report_command(settings: Settings, asked: argparse.Namespace) -> None:
-    """Write the page that was asked for, and print where it is. Raises CollectorError, sqlite3.Error."""
+def report_command(settings: Settings, asked: argparse.Namespace) -> int:
+    """Write the page that was asked for, and print where it is. The exit code. Raises CollectorError, sqlite3.Error."""
     progress = print if sys.stdout.isatty() else lambda text: None
     first, last = asked.month or (asked.first, asked.last)
     if asked.month and (asked.first or asked.last):
@@ -57,6 +57,7 @@ def report_command(settings: Settings, asked: argparse.Namespace) -> None:
     print(page.path)
     if asked.figures:
         print("\n".join(page.figures))
+    return DONE
 
 
 def report(

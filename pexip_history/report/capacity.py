@@ -152,7 +152,7 @@ def places(m: Material) -> Section:
         for name, each in found[:PLACES]
     ]
     head = ("location", "participants", "first reached", "licenses")
-    caption = "Peaks by location"
+    caption = "The peaks of each location"
     if len(found) > PLACES:
         caption += f", the {PLACES} highest of {len(found)}"
     section.blocks.append(Table(caption, head[: len(rows[0])] if rows else head, rows))
