@@ -407,6 +407,16 @@ def test_what_the_node_forgot_in_an_outage_is_a_gap_for_good(site: Site, first: 
         daily(site, 1)
 
 
+def test_a_window_by_hand_in_remembered_time_is_no_gap(site: Site) -> None:
+    """The node lists conferences that ended before it, so it has forgotten nothing of it."""
+    forgotten(site)
+    site.node.wait(10 * HOUR)
+    start, end = site.node.now - 9 * HOUR, site.node.now - 2 * HOUR  # nobody called
+    assert site.by_hand(start, end).code == 0
+    assert not within(start + HOUR, spans_of(site.status()["gaps"]))
+    assert covers(site, start + HOUR)
+
+
 def test_a_ledger_that_is_lost_says_that_older_gaps_are_not_known(site: Site) -> None:
     start, _ = forgotten(site)
     site.good()

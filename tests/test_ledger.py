@@ -185,10 +185,10 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("what", FORGERIES)
-def test_a_ledger_that_another_wrote_into_is_set_aside_and_made_anew_from_the_files(
+def test_a_ledger_that_another_wrote_into_is_set_aside_and_made_again_from_the_files(
     archive: Archive, path: Path, what: str
 ) -> None:
-    """Whoever can write to the data folder can write this file too."""
+    """A program that can write to the data folder can write this file too."""
     (archive.data / "pexHistoryConf.csv").write_bytes(b"id,end_time\r\nc1,2026-11-23T08:00:00\r\n")
     (archive.data / "x_pexHistoryConf.csv").write_bytes(b"mine")
     with closing(sqlite3.connect(path)) as db:

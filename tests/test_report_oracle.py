@@ -206,7 +206,7 @@ def test_rooms_quality_reasons_protocols_and_places(case: Case) -> None:
 
 
 def test_peaks_by_location(case: Case) -> None:
-    for name, most, at, licenses in case.page.table("Peaks by location"):
+    for name, most, at, licenses in case.page.table("The peaks of each location"):
         mine = [
             stay for stay in case.oracle.there
             if stay.person and (stay.row["system_location"] or "not told") == name

@@ -146,5 +146,6 @@ def _counted(rows: Iterator[tuple[object, ...]], done: Exported) -> Iterator[Seq
 
 def _sums(db: DuckDBPyConnection, selected: Selected) -> dict[str, int]:
     names = ("participants", "seconds", "minutes")
-    found = db.execute(f"SELECT {', '.join(f'sum({name})' for name in names)} FROM ({selected.sql})").fetchone() or ()
+    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in names)
+    found = db.execute(f"SELECT {sums} FROM ({selected.sql})").fetchone() or ()
     return {name: int(value) for name, value in zip(names, found, strict=True)}

@@ -31,7 +31,7 @@ def crontab(settings: Settings) -> int:
     if not is_mount(settings.data_dir):
         print(
             f"WARNING {settings.data_dir} is not a mount: the files are deleted with the container;"
-            f" start it with -v ./data:{settings.data_dir}",
+            f' start it with -v "$PWD/data:{settings.data_dir}"',
             file=sys.stderr,
         )
     return DONE

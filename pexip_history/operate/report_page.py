@@ -39,7 +39,7 @@ class Monthly:
 
 
 def report_command(settings: Settings, asked: argparse.Namespace) -> int:
-    """Write the page that was asked for, print where it is, and return the exit code. Raises CollectorError, sqlite3.Error."""
+    """Write the page that was asked for, and print where it is. The exit code. Raises CollectorError, sqlite3.Error."""
     progress = print if sys.stdout.isatty() else lambda text: None
     first, last = asked.month or (asked.first, asked.last)
     if asked.month and (asked.first or asked.last):

@@ -16,12 +16,13 @@ from pexip_history.errors import CollectorError
 
 from .facts import Facts, coverage_of, known_of
 from .output import check_output, where, write
-from .period import A_DAY, choose_period, midnight, month_of
+from .period import A_DAY, Coverage, Period, choose_period, midnight, month_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from .material import Material
+    from .queries import Queries, Totals
 
 __all__ = ["Facts", "Page", "choose_period", "write_report"]
 
@@ -75,11 +76,10 @@ def write_report(
     """
     if first and last and first > last:
         raise CollectorError(f"--from {first} is after --to {last}; the first day comes first")
-    if month:
-        asked = month_of(*month)
-        first, last = asked.first, asked.last
     made = (now or datetime.now(UTC)).astimezone(zone)
-    wish = Wish(zone, first, last, hide_names, licenses or {}, rooms)
+    asked = month_of(*month) if month else None
+    days = (asked.first, asked.last) if asked else (first, last)
+    wish = Wish(zone, *days, hide_names, licenses or {}, rooms)
     try:
         check_output(output, data)
         page, figures = _make(data, wish, facts, made, progress)
@@ -87,10 +87,8 @@ def write_report(
         write(output, page)
     except OSError as error:
         at = where(output) if str(error.filename or "").endswith(".new") or not error.filename else error.filename
-        raise CollectorError(
-            f"the report cannot be made: {at}: {error.strerror}; "
-            "make it readable and writable, or name another place with --output"
-        ) from error
+        fix = "make it readable and writable, or name another place with --output"
+        raise CollectorError(f"the report cannot be made: {at}: {error.strerror}; {fix}") from error
     return Page(output, figures)
 
 
@@ -116,6 +114,31 @@ def _make(
         ) from error
 
 
+def _know_local_times(
+    db: DuckDBPyConnection, zone: ZoneInfo, before: Period, period: Period, known: Sequence[datetime]
+) -> None:
+    """Local time for all that the page looks at."""
+    from . import concurrency
+
+    moments = [midnight(before.first, zone), midnight(period.last + A_DAY, zone)]
+    moments += [moment.astimezone(UTC).replace(tzinfo=None) for moment in known]
+    concurrency.local_times(db, zone, min(moments), max(moments))
+
+
+def _totals(db: DuckDBPyConnection, queries: Queries, period: Period) -> Totals:
+    """Those of a period, which the queries are about from then on."""
+    from . import concurrency
+
+    queries.choose(period)
+    return queries.totals(sum(concurrency.hours(db, "", period.first, period.last).values()))
+
+
+def _last_known(coverage: Coverage, newest: datetime | None, zone: ZoneInfo) -> datetime | None:
+    """Up to when the history tells of all there was, or has a record; None where it has neither."""
+    ends = [end.replace(tzinfo=UTC).astimezone(zone) for _, end in coverage.spans[-1:]] if coverage.known else []
+    return max([*ends, *([newest] if newest else [])], default=None)
+
+
 def _material(
     db: DuckDBPyConnection,
     data: Path,
@@ -132,21 +155,13 @@ def _material(
     archive = reading.load_all(db, data, folder, facts.rows, progress)
     oldest, newest = _bounds(db, made)
     coverage = coverage_of(facts, oldest, newest, made)
-    ends = [b.replace(tzinfo=UTC).astimezone(wish.zone) for _, b in coverage.spans[-1:]] if coverage.known else []
-    period, before = choose_period(
-        wish.first, wish.last, oldest, max([*ends, *([newest] if newest else [])], default=None), made
-    )
-    known = [moment.astimezone(UTC).replace(tzinfo=None) for moment in (oldest, newest) if moment]
-    moments = [midnight(before.first, wish.zone), midnight(period.last + A_DAY, wish.zone), *known]
-    concurrency.local_times(db, wish.zone, min(moments), max(moments))
+    period, before = choose_period(wish.first, wish.last, oldest, _last_known(coverage, newest, wish.zone), made)
+    _know_local_times(db, wish.zone, before, period, [moment for moment in (oldest, newest) if moment])
     progress("counting who was there at the same time")
     covered = [*coverage.within(before), *coverage.within(period)]
     measures = concurrency.sweep(db, archive, covered, tuple(wish.licenses))
     queries = Queries(db, archive)
-    totals = []
-    for each in (before, period):
-        queries.choose(each)
-        totals.append(queries.totals(sum(concurrency.hours(db, "", each.first, each.last).values())))
+    totals = [_totals(db, queries, each) for each in (before, period)]
     apart.stay(db, period.span(wish.zone))
     return Material(
         db=db,

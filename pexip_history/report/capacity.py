@@ -152,7 +152,7 @@ def places(m: Material) -> Section:
         for name, each in found[:PLACES]
     ]
     head = ("location", "participants", "first reached", "licenses")
-    caption = "Peaks by location"
+    caption = "The peaks of each location"
     if len(found) > PLACES:
         caption += f", the {PLACES} highest of {len(found)}"
     section.blocks.append(Table(caption, head[: len(rows[0])] if rows else head, rows))
@@ -224,6 +224,14 @@ def hours(m: Material) -> Section:
     return section
 
 
+def _month_picture(
+    place: int, name: str, kind: str, values: Sequence[int], labels: Sequence[str], gaps: Sequence[bool]
+) -> Figure:
+    text = f"A column for each of {len(labels)} months, {max(values, default=0):,} at most."
+    words = Words(f"months-{place}", name, text)
+    return Figure(name, charts.columns(words, labels, [(kind, values)], "", gaps=gaps))
+
+
 def months(m: Material) -> Section:
     section = Section(
         "months",
@@ -247,11 +255,7 @@ def months(m: Material) -> Section:
         by = peaks[measure.column]
         values = [by[since].most if since in by else 0 for since in found]
         series.append((f"{named(measure)} at the same time, by month", COLOURS.get(measure.column, "s3"), values))
-    pictures = []
-    for place, (name, kind, values) in enumerate(series):
-        text = f"A column for each of {len(found)} months, {max(values, default=0):,} at most."
-        picture = charts.columns(Words(f"months-{place}", name, text), labels, [(kind, values)], "", gaps=gaps)
-        pictures.append(Figure(name, picture))
+    pictures = [_month_picture(place, *each, labels, gaps) for place, each in enumerate(series)]
     rows: list[tuple[Cell, ...]] = [
         (
             f"{since:%Y-%m}",
@@ -262,14 +266,8 @@ def months(m: Material) -> Section:
         )
         for since in found
     ]
-    head = (
-        "month",
-        "conferences",
-        "participants",
-        "hours",
-        *(f"peak {measure.name}" for measure in columns),
-        "covered",
-    )
+    most = [f"peak {measure.name}" for measure in columns]
+    head = ("month", "conferences", "participants", "hours", *most, "covered")
     section.blocks += [pictures, Table("By month", head, rows)]
     return section
 

@@ -7,7 +7,7 @@ letters. Every text is escaped here, by markupsafe.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -53,36 +53,31 @@ def columns(
     for place, label in enumerate(labels):
         base = 0.0
         for kind, values in series:
-            value = values[place]
-            if value <= 0:
+            if (value := values[place]) <= 0:
                 continue
             height = value / top * HEIGHT
             y = ABOVE + HEIGHT - base - height
             shown = f"{value:.1f} %" if share else f"{value:,.0f}"
             hint = Markup("<title>{}: {} {}</title>").format(label, shown, unit)
-            parts.append(
-                _rect(
-                    f"{kind} most" if place == best else f"{kind} few" if pale and pale[place] else kind,
-                    (place * width + width * 0.1, y, width * 0.8, height),
-                    hint,
-                )
-            )
+            style = f"{kind} most" if place == best else f"{kind} few" if pale and pale[place] else kind
+            box = (place * width + width * 0.1, y, width * 0.8, height)
+            parts.append(_rect(style, box, hint))
             if kind == "terrible":  # told apart without its colour too
-                striped = (place * width + width * 0.1, y, width * 0.8, height)
-                parts.append(_rect("", striped, hint, f"{words.ident}-stripes"))
+                parts.append(_rect("", box, hint, f"{words.ident}-stripes"))
             base += height
         if place == best:
             anchor = "start" if place * width < 8 else "end" if place * width > 92 else "middle"
-            parts.append(
-                _text(place * width + width / 2, ABOVE + HEIGHT - base - 5, f"{sums[place]:,.0f}", anchor, "best")
-            )
-    every = max(1, math.ceil(len(labels) / 5))
-    for place in range(0, len(labels), every):
+            at = place * width + width / 2
+            parts.append(_text(at, ABOVE + HEIGHT - base - 5, f"{sums[place]:,.0f}", anchor, "best"))
+    return _svg(words, ABOVE + HEIGHT + BELOW, "plot", [*parts, *_below(labels, width)])
+
+
+def _below(labels: Sequence[str], width: float) -> Iterator[Markup]:
+    """A few of the labels, below their columns."""
+    for place in range(0, len(labels), max(1, math.ceil(len(labels) / 5))):
         anchor = "start" if place == 0 and width < 8 else "middle"
-        parts.append(
-            _text(place * width + (0 if anchor == "start" else width / 2), ABOVE + HEIGHT + 17, labels[place], anchor)
-        )
-    return _svg(words, ABOVE + HEIGHT + BELOW, "plot", parts)
+        at = place * width + (0 if anchor == "start" else width / 2)
+        yield _text(at, ABOVE + HEIGHT + 17, labels[place], anchor)
 
 
 def bars(words: Words, rows: Sequence[tuple[str, float, str]], kind: str = "s1") -> Markup:

@@ -104,9 +104,8 @@ def tags(m: Material) -> Section:
             *([rest] if more else []),
         ]
 
-    rows: list[list[Cell]] = [
-        [m.tag(tag.name), *cells(tag), peaks[tag.name].licenses if tag.name in peaks else 0] for tag in found[:TAGS]
-    ]
+    most = {name: peak.licenses for name, peak in peaks.items()}
+    rows: list[list[Cell]] = [[m.tag(tag.name), *cells(tag), most.get(tag.name, 0)] for tag in found[:TAGS]]
     if rest := found[TAGS:]:
         sums = [sum(int(each) for each in column) for column in zip(*map(cells, rest), strict=True)]
         rows.append([f"{len(rest)} others", *sums, "–"])

@@ -139,3 +139,27 @@ def test_every_picture_has_its_name_where_it_is_read_out(open_page: Opener, usua
     for picture in pictures:
         assert picture.locator("title").first.text_content()
         assert picture.locator("desc").first.text_content()
+
+
+def test_a_full_bar_is_all_of_it_and_terrible_is_told_without_its_colour(open_page: Opener, usual: Path) -> None:
+    opened = open_page(usual)
+    said = opened.page.eval_on_selector_all(
+        "#reasons svg",
+        "all => all.flatMap(svg => [...svg.querySelectorAll('rect:not(.rail)')].map(bar => bar.getAttribute('width')))",
+    )
+    shares = [row[2].replace(" ", "") for row in Reader(usual.read_text()).table("Disconnect reasons")]
+    assert [float(width.rstrip("%")) for width in said] == pytest.approx(
+        [float(share.rstrip("%")) for share in shares], abs=0.06
+    )
+    assert opened.page.locator("#quality rect[fill*='-stripes']").count() > 0
+
+
+def test_a_months_tables_stay_whole_on_numbered_pages(open_page: Opener, usual: Path) -> None:
+    opened = open_page(usual)
+    opened.page.emulate_media(media="print")
+    rules = "all => all.map(each => getComputedStyle(each).breakInside)"
+    assert set(opened.page.eval_on_selector_all("table.short", rules)) == {"avoid"}
+    assert set(opened.page.eval_on_selector_all("thead", "all => all.map(e => getComputedStyle(e).display)")) == {
+        "table-header-group"
+    }
+    assert "counter(page)" in usual.read_text()
