@@ -156,7 +156,7 @@ def _material(
     oldest, newest = _bounds(db, made)
     coverage = coverage_of(facts, oldest, newest, made)
     period, before = choose_period(wish.first, wish.last, oldest, _last_known(coverage, newest, wish.zone), made)
-    _know_local_times(db, wish.zone, before, period, [moment for moment in (oldest, newest) if moment])
+    _know_local_times(db, wish.zone, before, period, [at for at in (oldest, newest) if at])
     progress("counting who was there at the same time")
     covered = [*coverage.within(before), *coverage.within(period)]
     measures = concurrency.sweep(db, archive, covered, tuple(wish.licenses))
