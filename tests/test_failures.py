@@ -540,7 +540,7 @@ def test_a_record_without_an_id_is_left_out_with_a_warning_and_counted(scene: Sc
     """Nobody could tell whether it was written before; all others are collected."""
 
     def without_id(document: dict[str, Any]) -> None:
-        for one in document["objects"]:
+        for one in document.get("objects", ()):
             if one["id"] == PARTICIPANTS[-1]:
                 one |= {"id": None, "display_name": "No One"}
 

@@ -161,7 +161,6 @@ def _material(
     covered = [*coverage.within(before), *coverage.within(period)]
     measures = concurrency.sweep(db, archive, covered, tuple(wish.licenses))
     queries = Queries(db, archive)
-    totals = [_totals(db, queries, each) for each in (before, period)]
     apart.stay(db, period.span(wish.zone))
     return Material(
         db=db,
@@ -175,8 +174,8 @@ def _material(
         hide_names=wish.hide_names,
         known=known_of(facts, archive.sources, made, oldest, newest),
         any=oldest is not None,
-        totals=totals[1],
-        totals_before=totals[0],
+        totals_before=_totals(db, queries, before),
+        totals=_totals(db, queries, period),
         owned=wish.licenses,
         rooms=wish.rooms,
     )

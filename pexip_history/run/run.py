@@ -83,7 +83,10 @@ class Run:
                 self._reconcile()
         except (CollectorError, OSError, sqlite3.Error) as error:
             self.unfinished = "; the rest waits for the next run"
-            log.warning("%s. The run's own window is collected", explain(error, self.settings.data_dir))
+            log.warning(
+                "%s. The run's own window is collected; the rest waits for the next run",
+                explain(error, self.settings.data_dir),
+            )
         saying.warn_of_clocks(self.node)
         self._keep_house()
 
