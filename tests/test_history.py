@@ -112,7 +112,7 @@ def test_every_column_that_a_file_has_is_there_and_unknown_ones_are_text(db: Duc
 def test_the_blanks_before_a_sign_are_those_of_the_guard(db: DuckDBPyConnection) -> None:
     wanted = {c for c in map(chr, range(sys.maxunicode + 1)) if re.match(f"[{BLANKS}]", c)} - set("\t\r\n")
     rows = db.execute(
-        f"SELECT c FROM (SELECT unnest(?::VARCHAR[]) AS c) WHERE regexp_full_match(c, '[{schema._BLANKS}]')",
+        f"SELECT c FROM (SELECT unnest(?::VARCHAR[]) AS c) WHERE regexp_full_match(c, '[{schema.BLANKS}]')",
         [[chr(n) for n in range(1, sys.maxunicode + 1) if not 0xD800 <= n <= 0xDFFF]],
     ).fetchall()
     assert {text for (text,) in rows} == wanted - {"\0"}

@@ -27,12 +27,12 @@ A TIMESTAMP is UTC. Bandwidths and bitrates are kbps, durations seconds, losses 
 YEARS = (1970, 2999)
 """A time of another year is none."""
 
-_BLANKS = (
+BLANKS = (
     r'\x{00}-\x{08}\x{0b}\x{0c}\x{0e}-\x{20}"\x{85}\x{a0}\x{ad}\x{61c}\x{1680}\x{180e}\x{2000}-\x{200f}'
     r"\x{2028}-\x{202e}\x{202f}\x{205f}-\x{2064}\x{2066}-\x{206f}\x{3000}\x{feff}"
 )
 """BLANKS of folder/cells.py without the tab and the breaks, each written out: RE2 knows no \\s of Unicode."""
-_RISKY = f"^[{_BLANKS}]*[{SIGNS}]"
+_RISKY = f"^[{BLANKS}]*[{SIGNS}]"
 _HARMLESS = HARMLESS.pattern
 _SEPARATORS = r"\t\r\n;"
 

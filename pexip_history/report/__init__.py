@@ -16,12 +16,14 @@ from pexip_history.errors import CollectorError
 
 from .facts import Facts, coverage_of, known_of
 from .output import check_output, where, write
-from .period import A_DAY, choose_period, midnight, month_of
+from .period import A_DAY, Coverage, Period, choose_period, month_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from .material import Material
+    from .queries import Queries, Totals
+    from .reading import Reading
 
 __all__ = ["Facts", "Page", "choose_period", "write_report"]
 
@@ -79,7 +81,10 @@ def write_report(
         asked = month_of(*month)
         first, last = asked.first, asked.last
     made = (now or datetime.now(UTC)).astimezone(zone)
-    wish = Wish(zone, first, last, hide_names, licenses or {}, rooms)
+    return _write(data, output, Wish(zone, first, last, hide_names, licenses or {}, rooms), facts, made, progress)
+
+
+def _write(data: Path, output: Path, wish: Wish, facts: Facts, made: datetime, progress: Callable[[str], None]) -> Page:
     try:
         check_output(output, data)
         page, figures = _make(data, wish, facts, made, progress)
@@ -102,10 +107,12 @@ def _make(
     from pexip_history.history.database import database, workshop
 
     from . import page
+    from .reading import load_all
 
     try:
         with workshop(data, "report") as folder, database(folder, group=GROUP) as db:
-            material = _material(db, data, folder, wish, facts, made, progress)
+            archive = load_all(db, data, folder, facts.rows, progress)
+            material = _material(db, archive, wish, facts, made, progress)
             progress("drawing")
             return page.render(material, page.made_text(made, facts.version)), page.figures(material)
     except duckdb.Error as error:
@@ -117,36 +124,24 @@ def _make(
 
 
 def _material(
-    db: DuckDBPyConnection,
-    data: Path,
-    folder: Path,
-    wish: Wish,
-    facts: Facts,
-    made: datetime,
-    progress: Callable[[str], None],
+    db: DuckDBPyConnection, archive: Reading, wish: Wish, facts: Facts, made: datetime, progress: Callable[[str], None]
 ) -> Material:
-    from . import apart, concurrency, reading
+    from . import apart, concurrency
     from .material import Material
     from .queries import Queries
 
-    archive = reading.load_all(db, data, folder, facts.rows, progress)
     oldest, newest = _bounds(db, made)
     coverage = coverage_of(facts, oldest, newest, made)
-    ends = [b.replace(tzinfo=UTC).astimezone(wish.zone) for _, b in coverage.spans[-1:]] if coverage.known else []
-    period, before = choose_period(
-        wish.first, wish.last, oldest, max([*ends, *([newest] if newest else [])], default=None), made
-    )
-    known = [moment.astimezone(UTC).replace(tzinfo=None) for moment in (oldest, newest) if moment]
-    moments = [midnight(before.first, wish.zone), midnight(period.last + A_DAY, wish.zone), *known]
-    concurrency.local_times(db, wish.zone, min(moments), max(moments))
+    reach = max([*_end_of(coverage), *([newest] if newest else [])], default=None)
+    period, before = choose_period(wish.first, wish.last, oldest, reach, made)
+    moments = [before.span(wish.zone)[0], period.span(wish.zone)[1], *map(_naive, (oldest, newest))]
+    known = [moment for moment in moments if moment]
+    concurrency.local_times(db, wish.zone, min(known), max(known))
     progress("counting who was there at the same time")
-    covered = [*coverage.within(before), *coverage.within(period)]
-    measures = concurrency.sweep(db, archive, covered, tuple(wish.licenses))
+    spans = [*coverage.within(before), *coverage.within(period)]
+    measures = concurrency.sweep(db, archive, spans, tuple(wish.licenses))
     queries = Queries(db, archive)
-    totals = []
-    for each in (before, period):
-        queries.choose(each)
-        totals.append(queries.totals(sum(concurrency.hours(db, "", each.first, each.last).values())))
+    then, now = (_totals(db, queries, each) for each in (before, period))
     apart.stay(db, period.span(wish.zone))
     return Material(
         db=db,
@@ -160,11 +155,28 @@ def _material(
         hide_names=wish.hide_names,
         known=known_of(facts, archive.sources, made, oldest, newest),
         any=oldest is not None,
-        totals=totals[1],
-        totals_before=totals[0],
+        totals=now,
+        totals_before=then,
         owned=wish.licenses,
         rooms=wish.rooms,
     )
+
+
+def _naive(moment: datetime | None) -> datetime | None:
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment else None
+
+
+def _end_of(coverage: Coverage) -> list[datetime]:
+    """Where what the ledger covers ends, local; nothing where it does not tell."""
+    last = coverage.spans[-1:] if coverage.known else []
+    return [end.replace(tzinfo=UTC).astimezone(coverage.zone) for _, end in last]
+
+
+def _totals(db: DuckDBPyConnection, queries: Queries, period: Period) -> Totals:
+    from . import concurrency
+
+    queries.choose(period)
+    return queries.totals(sum(concurrency.hours(db, "", period.first, period.last).values()))
 
 
 def _bounds(db: DuckDBPyConnection, made: datetime) -> tuple[datetime | None, datetime | None]:

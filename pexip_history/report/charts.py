@@ -53,36 +53,33 @@ def columns(
     for place, label in enumerate(labels):
         base = 0.0
         for kind, values in series:
-            value = values[place]
-            if value <= 0:
+            if (value := values[place]) <= 0:
                 continue
             height = value / top * HEIGHT
-            y = ABOVE + HEIGHT - base - height
             shown = f"{value:.1f} %" if share else f"{value:,.0f}"
             hint = Markup("<title>{}: {} {}</title>").format(label, shown, unit)
-            parts.append(
-                _rect(
-                    f"{kind} most" if place == best else f"{kind} few" if pale and pale[place] else kind,
-                    (place * width + width * 0.1, y, width * 0.8, height),
-                    hint,
-                )
-            )
+            box = (place * width + width * 0.1, ABOVE + HEIGHT - base - height, width * 0.8, height)
+            look = f"{kind} most" if place == best else f"{kind} few" if pale and pale[place] else kind
+            parts.append(_rect(look, box, hint))
             if kind == "terrible":  # told apart without its colour too
-                striped = (place * width + width * 0.1, y, width * 0.8, height)
-                parts.append(_rect("", striped, hint, f"{words.ident}-stripes"))
+                parts.append(_rect("", box, hint, f"{words.ident}-stripes"))
             base += height
         if place == best:
             anchor = "start" if place * width < 8 else "end" if place * width > 92 else "middle"
-            parts.append(
-                _text(place * width + width / 2, ABOVE + HEIGHT - base - 5, f"{sums[place]:,.0f}", anchor, "best")
-            )
-    every = max(1, math.ceil(len(labels) / 5))
-    for place in range(0, len(labels), every):
-        anchor = "start" if place == 0 and width < 8 else "middle"
-        parts.append(
-            _text(place * width + (0 if anchor == "start" else width / 2), ABOVE + HEIGHT + 17, labels[place], anchor)
-        )
+            middle = place * width + width / 2
+            parts.append(_text(middle, ABOVE + HEIGHT - base - 5, f"{sums[place]:,.0f}", anchor, "best"))
+    parts += _below(labels, width)
     return _svg(words, ABOVE + HEIGHT + BELOW, "plot", parts)
+
+
+def _below(labels: Sequence[str], width: float) -> list[Markup]:
+    """Some of the labels, as many as have room on a telephone; a column is `width` percent wide."""
+    parts = []
+    for place in range(0, len(labels), max(1, math.ceil(len(labels) / 5))):
+        anchor = "start" if place == 0 and width < 8 else "middle"
+        x = place * width + (0 if anchor == "start" else width / 2)
+        parts.append(_text(x, ABOVE + HEIGHT + 17, labels[place], anchor))
+    return parts
 
 
 def bars(words: Words, rows: Sequence[tuple[str, float, str]], kind: str = "s1") -> Markup:

@@ -6,7 +6,7 @@ another joins is not counted together with them, and one that lasted no time nev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
@@ -100,8 +100,17 @@ def sweep(
     """
     measures, deltas = _measures(db, archive, owned)
     columns = [*(measure.column for measure in measures), "covered"]
-    deltas["covered"] = ("0", "0")
-    none = ", ".join("0" for _ in measures)
+    _events(db, columns, deltas | {"covered": ("0", "0")}, covered)
+    _slots(db, columns)
+    _levels(db, columns)
+    return measures
+
+
+def _events(
+    db: DuckDBPyConnection, columns: Sequence[str], deltas: Mapping[str, tuple[str, str]], covered: Sequence[Span]
+) -> None:
+    """Make `event`: each moment at which somebody came or went, or covered time began or ended, and what it adds."""
+    none = ", ".join("0" for _ in columns[1:])
     db.execute("CREATE TABLE edge (t TIMESTAMP, covered INTEGER)")
     if covered:
         db.executemany("INSERT INTO edge VALUES (?, ?)", [(at, by) for a, b in covered for at, by in ((a, 1), (b, -1))])
@@ -116,6 +125,10 @@ def sweep(
         UNION ALL SELECT starts, {held_ups} FROM conference WHERE ends > starts AND meeting(service)
         UNION ALL SELECT ends, {held_downs} FROM conference WHERE ends > starts AND meeting(service)
         UNION ALL SELECT t, {none}, covered FROM edge""")
+
+
+def _slots(db: DuckDBPyConnection, columns: Sequence[str]) -> None:
+    """Make `slot`: each quarter of an hour, how many were there as it began, and its local day and hour."""
     net = ", ".join(f"sum({column})::BIGINT {column}" for column in columns)
     after = ", ".join(
         f"sum({column}) OVER (ORDER BY slot ROWS UNBOUNDED PRECEDING)::INTEGER after_{column}" for column in columns
@@ -133,6 +146,10 @@ def sweep(
                     WHERE next > slot + 1 AND ({somebody}))
         SELECT *, make_timestamp(slot * {SLOT}000000) AS t,
                local(t)::DATE AS day, hour(local(t)) AS hour FROM carried""")
+
+
+def _levels(db: DuckDBPyConnection, columns: Sequence[str]) -> None:
+    """Make `held` of `event` and `slot`."""
     # Two levels in one sum, and that a DOUBLE: it is the sums that take the time.
     pairs = list(zip_longest(columns[::2], columns[1::2], fillvalue="0"))
     sums = ", ".join(
@@ -162,7 +179,6 @@ def sweep(
                sum(CASE WHEN covered > 0 THEN lasted * level.participants ELSE 0 END) / 1e6 AS mean_of
         FROM level JOIN (SELECT slot, day, hour FROM slot) USING (slot)
         GROUP BY GROUPING SETS ((day, hour), {sets})""")
-    return measures
 
 
 def _measures(
