@@ -27,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,10 +50,13 @@ ROOMS = {
     "folder/": "test_folder test_reading test_csv test_planted",
     "folder/people.py": "test_people test_erasing",
     "node/": "test_connection test_coverage_cases test_failures",
-    "node/credentials.py": "test_oauth2 test_failures",
+    "node/credentials.py": "slow test_oauth2 test_failures",
     "node/certificates.py": "test_connection test_failures",
 }
-"""The tests that are to notice, quickest first, by what a file's path in pexip_history/ begins with (the longest)."""
+"""The tests that are to notice, quickest first, by what a file's path in pexip_history/ begins with (the longest).
+
+`slow`: those of make test-long too.
+"""
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -258,31 +262,48 @@ def may_live(root: Path) -> dict[str, str]:
 def tests_of(root: Path, file: str) -> list[str]:
     """The tests that are to notice a change of the file, as arguments of pytest."""
     names = ROOMS[max((room for room in ROOMS if file.startswith(room)), key=len)].split()
-    return [f"tests/{name}.py" for name in names if (root / "tests" / f"{name}.py").exists()]
+    there = [f"tests/{name}.py" for name in names if (root / "tests" / f"{name}.py").exists()]
+    return [*(ALL if "slow" in names else []), *there]
 
 
 def try_one(root: Path, mutant: Mutant, more: list[str]) -> str:
     """`killed by ...` or `survived`, in a copy of the repository."""
     path = root / "pexip_history" / mutant.file
     text = path.read_bytes()
-    command = [*PYTEST, "-x", *more, *tests_of(root, mutant.file)]
     path.write_bytes(text[: mutant.start] + mutant.new.encode() + text[mutant.end :])
-    process = subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
     try:
-        output, _ = process.communicate(timeout=LONGEST)
-    except subprocess.TimeoutExpired:
-        return "killed by its time"
+        code, output = run_tests(root, ["-x", *more, *tests_of(root, mutant.file)])
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
         path.write_bytes(text)
+    if code is None:
+        return "killed by its time"
     failed = re.search(r"^(?:FAILED|ERROR) tests/(\S*)", output, re.MULTILINE)
-    if process.returncode == 0:
+    if code == 0:
         return "survived" if " passed" in output else f"its tests were skipped: {output[-200:]}"
-    return f"killed by {failed[1]}" if failed else f"pytest ended with {process.returncode}: {output[-300:]}"
+    if not failed:
+        return f"pytest ended with {code}: {output[-300:]}"
+    return f"killed by {failed[1]}" if is_green(root, failed[1]) else f"not tried: {failed[1]} is red without it"
+
+
+def run_tests(root: Path, arguments: list[str]) -> tuple[int | None, str]:
+    """pytest's exit code and what it said; no code where it took too long."""
+    command = [*PYTEST, *arguments]
+    output, errors = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(
+        command, cwd=root, stdout=output, stderr=errors, text=True, start_new_session=True
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return None, ""
+    return process.returncode, said
+
+
+@cache
+def is_green(root: Path, test: str) -> bool:
+    """Whether the test that a mutant turned red passes without any."""
+    return run_tests(root, [*ALL, f"tests/{test.partition('[')[0]}"])[0] == 0
 
 
 def try_all(some: list[Mutant], workers: int, minutes: float, more: list[str]) -> Iterator[tuple[Mutant, str, float]]:

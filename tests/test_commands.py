@@ -496,6 +496,31 @@ def test_if_due_tries_again_what_failed(node: ManagementNode, collector: Collect
     assert len(collector.dated("Conf")) == 1
 
 
+# The report after a run
+
+
+def test_a_report_is_made_after_a_run_that_brought_rows(node: ManagementNode, collector: Collector) -> None:
+    collector.env["DATA_REPORT"] = "true"
+    at(node, collector, MIDNIGHT)
+    assert collector("collect").code == 0
+    assert not (collector.data / "report.html").exists(), "nothing came"
+    node.load(calls(seed=3, day=DAY, conferences=3))
+    assert collector("collect", "--from", "2026-11-23").code == 0
+    assert "<html" in (collector.data / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_made_is_a_warning_and_fails_no_run(node: ManagementNode, collector: Collector) -> None:
+    collector.env["DATA_REPORT"] = "true"
+    (collector.data / "report.html").mkdir()
+    node.load(calls(seed=3, day=DAY, conferences=3))
+    at(node, collector, MIDNIGHT)
+    outcome = collector("collect")
+    assert outcome.code == 0
+    (warning,) = (line for line in outcome.stderr.splitlines() if " WARNING " in line)
+    assert "report.html was not written" in warning
+    assert json.loads(collector("status", "--json").stdout)["runs"][0]["outcome"] == "done"
+
+
 # Whose the files are
 
 # A clone, or a Python, in a folder of root's alone cannot be run by another; tests/image holds the same promises.

@@ -536,6 +536,25 @@ def test_odd_values_are_written_and_no_traceback(scene: Scene) -> None:
     assert scene.collector.table("pexHistoryConf.csv")[0][-1] == 'a, "new"\nfield'
 
 
+def test_a_record_without_an_id_is_left_out_with_a_warning_and_counted(scene: Scene) -> None:
+    """Nobody could tell whether it was written before; all others are collected."""
+
+    def without_id(document: dict[str, Any]) -> None:
+        for one in document["objects"]:
+            if one["id"] == PARTICIPANTS[-1]:
+                one |= {"id": None, "display_name": "No One"}
+
+    scene.node.faults.add(faults.edited(without_id), on="participant", times=None)
+    outcome = scene.collector("collect")
+    assert outcome.code == 0, outcome.output
+    rows = [row["id"] for row in scene.collector.rows("pexHistoryPart.csv")]
+    assert sorted(rows) == sorted(set(PARTICIPANTS) - {PARTICIPANTS[-1]})
+    (warning,) = (line for line in outcome.stderr.splitlines() if "a record without an id" in line)
+    assert "'No One'" in warning
+    assert ", 1 left out, " in outcome.stderr.splitlines()[-1]
+    scene.is_decent(outcome)
+
+
 def test_a_user_name_that_is_no_utf_8_is_no_traceback(scene: Scene) -> None:
     scene.collector.env["DEFAULT_MGR_USERNAME"] = os.fsdecode(b"k\xe5re")
     outcome = scene.collector("collect")

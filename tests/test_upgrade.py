@@ -1,11 +1,10 @@
-"""A data folder of 1.0.0 loses and doubles nothing under this version."""
+"""A data folder of 1.0.0 or of 1.1.0 loses and doubles nothing under this version."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,14 @@ from .management_node import ManagementNode
 
 pytestmark = pytest.mark.slow
 
-VERSION_1_COMMIT = "dba4537"
-VERSION_1 = Path(__file__).with_name("version_1.json")
-"""Data folders as 1.0.0 left them: how version_1_node() was collected every hour until ten."""
+COMMITS = {"1.0.0": "dba4537", "1.1.0": "dba5c6a"}
+RECORDED = {"1.0.0": "version_1.json", "1.1.0": "version_1_1.json"}
+"""Data folders as they left them: how older_node() was collected every hour until ten. In `waiting` the conferences'
+aggregate could not be opened by the last runs."""
 
 
-def version_1_node(node: ManagementNode, place: Deployment | None = None) -> None:
-    """What the folders in version_1.json were collected from, and what 1.0.0 could not see (late, ghost-1)."""
+def older_node(node: ManagementNode, place: Deployment | None = None) -> None:
+    """What the recorded folders were collected from, and what was not shown by then (late, ghost-1)."""
     shorten(node)
     calls = [made(f"c{hour:02}", MIDNIGHT + hour * HOUR + 30 * MINUTE, MINUTE, 3 * HOUR) for hour in range(-24, 20)]
     calls.append(made("late", MIDNIGHT + 2 * HOUR, MINUTE, 5 * HOUR))
@@ -37,42 +37,50 @@ def version_1_node(node: ManagementNode, place: Deployment | None = None) -> Non
         node.hidden = {"late", "late-0", "late-1", "ghost-1"}
 
 
-def upgraded(place: Deployment, name: str) -> None:
-    """The folder becomes that of 1.0.0 after its run of ten o'clock."""
-    version_1_node(place.node, place)
-    left = json.loads(VERSION_1.read_text(encoding="utf-8"))[name]
+def upgraded(place: Deployment, version: str, name: str) -> None:
+    """The folder becomes that of the older version after its run of ten o'clock."""
+    older_node(place.node, place)
+    left = json.loads(Path(__file__).with_name(RECORDED[version]).read_text(encoding="utf-8"))[name]
     (place.data / ".collector").mkdir()
     for file, text in left["files"].items():
         (place.data / file).write_text(text, encoding="utf-8", newline="")
     db = sqlite3.connect(place.data / ".collector" / "ledger.sqlite")
     db.executescript("\n".join(left["ledger"]))
     db.close()
-    place.since = MIDNIGHT - DAY  # what 1.0.0 did not want
+    place.since = MIDNIGHT - DAY  # what the older version did not want
 
 
 FOLDERS = pytest.mark.parametrize("name", ["settled", "waiting"])
+VERSIONS = pytest.mark.parametrize("version", COMMITS)
 
 
+@VERSIONS
 @FOLDERS
-def test_a_folder_of_version_1_is_taken_over_whole(place: Deployment, name: str) -> None:
+def test_a_folder_of_an_older_version_is_taken_over_whole(place: Deployment, version: str, name: str) -> None:
     """With what 1.0.0 lost for good: a conference that was shown five hours late."""
-    upgraded(place, name)
+    upgraded(place, version, name)
     place.runs(MIDNIGHT + 11 * HOUR, MIDNIGHT + 50 * HOUR, 3 * HOUR)
     place.check()
 
 
+@VERSIONS
 @FOLDERS
-def test_a_window_by_hand_as_the_first_run_after_an_upgrade_doubles_nothing(place: Deployment, name: str) -> None:
-    upgraded(place, name)
+def test_a_window_by_hand_as_the_first_run_after_an_upgrade_doubles_nothing(
+    place: Deployment, version: str, name: str
+) -> None:
+    upgraded(place, version, name)
     place.run(MIDNIGHT + 11 * HOUR, "--from", "2026-11-23")
     place.runs(MIDNIGHT + 12 * HOUR, MIDNIGHT + 50 * HOUR, 4 * HOUR)
     place.check()
 
 
+@VERSIONS
 @FOLDERS
 @pytest.mark.parametrize("how", ["locked", "moved", "killed", "limits"])
-def test_an_upgrade_under_a_misfortune_loses_and_doubles_nothing(place: Deployment, name: str, how: str) -> None:
-    upgraded(place, name)
+def test_an_upgrade_under_a_misfortune_loses_and_doubles_nothing(
+    place: Deployment, version: str, name: str, how: str
+) -> None:
+    upgraded(place, version, name)
     limits = {"DEFAULT_CONF_LIMIT": "2", "DEFAULT_PART_LIMIT": "3"} if how == "limits" else {}
     if how == "locked":
         place.run(MIDNIGHT + 11 * HOUR, fault="EACCES", at=CONF, code=1)
@@ -87,35 +95,59 @@ def test_an_upgrade_under_a_misfortune_loses_and_doubles_nothing(place: Deployme
     place.check()
 
 
-@pytest.fixture
-def version_1(tmp_path: Path) -> Iterator[ForkedCollector]:
-    """Runs of 1.0.0's collector.py, as it is in the history of this repository."""
-    shown = subprocess.run(["git", "show", f"{VERSION_1_COMMIT}:collector.py"], cwd=ROOT, capture_output=True)
-    if shown.returncode:
-        pytest.skip("1.0.0 is not in this copy of the repository (a shallow clone, or no clone)")
-    program = tmp_path / "collector.py"
-    program.write_bytes(shown.stdout)
-    with ForkedCollector(program) as forked:
-        yield forked
-
-
-@FOLDERS
-def test_going_back_to_version_1_and_forth_again_as_the_docs_say(
-    place: Deployment, version_1: ForkedCollector, name: str
-) -> None:
-    """docs/upgrading.md: until nothing waits and nobody is missing; then move .collector away."""
-    upgraded(place, name)
-    place.runs(MIDNIGHT + 11 * HOUR, MIDNIGHT + 30 * HOUR, 2 * HOUR)
-    status = place("status").stdout
-    assert "Waiting to be written: 0 rows" in status
-    assert "Participants still missing from collected conferences: 0" in status
-    present, place.forked = place.forked, version_1
-    refused = place.run(MIDNIGHT + 31 * HOUR, code=1)
-    assert "was written by a newer collector" in refused.output
-    (place.data / ".collector").rename(place.data.parent / "data.collector.newer")
-    place.hourly(12, MIDNIGHT + 31 * HOUR, MINUTE, prefix="back")
-    place.runs(MIDNIGHT + 32 * HOUR, MIDNIGHT + 45 * HOUR, 2 * HOUR)
+def test_what_an_older_version_did_not_want_comes_when_data_since_asks_for_it(place: Deployment) -> None:
+    place.hourly(48, MIDNIGHT - 3 * DAY, MINUTE, 3 * HOUR, prefix="old")
+    upgraded(place, "1.1.0", "settled")
+    place.run(MIDNIGHT + 11 * HOUR)
+    said = place.log()
+    assert said.count("what ended before 2026-11-23 00:00 UTC stays uncollected unless DATA_SINCE asks for it") == 1
+    assert not [id for id in place.ids() if id.startswith("old")]
+    place.want_since(MIDNIGHT - 2 * DAY)
+    place.runs(MIDNIGHT + 12 * HOUR, MIDNIGHT + 40 * HOUR, 4 * HOUR)
     place.check()
+
+
+@VERSIONS
+def test_what_an_older_version_knew_is_told_after_it(place: Deployment, version: str) -> None:
+    upgraded(place, version, "settled")
+    before = json.loads(place("status", "--json").stdout)
+    assert [run["outcome"] for run in before["runs"]] == ["done"] * 11, "before any run too"
+    place.run(MIDNIGHT + 11 * HOUR)
+    told = json.loads(place("status", "--json").stdout)
+    assert [run["outcome"] for run in told["runs"]] == ["done"] * 12
+    assert {file["file"]: file["rows"] for file in told["files"]} == {
+        name: len(place.rows(name)) for name in (CONF, PART)
+    }
+    begins = {"1.0.0": "2026-11-23T00:30:00", "1.1.0": "2026-11-23T00:00:00"}  # 1.0.0 noted no beginning: the first end
+    assert told["coverage"] == [[begins[version], "2026-11-24T11:00:00"]]
+    assert (told["gaps"], told["gaps_unknown_before"]) == ([], None)
+
+
+def older(version: str, folder: Path) -> Path:
+    """The older version's collector.py, as it is in the history of this repository."""
+    archive = subprocess.run(["git", "archive", COMMITS[version]], cwd=ROOT, capture_output=True)
+    if archive.returncode:
+        pytest.skip(f"{version} is not in this copy of the repository (a shallow clone, or no clone)")
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    return folder / "collector.py"
+
+
+@VERSIONS
+@FOLDERS
+def test_going_back_and_forth_again_as_the_docs_say(place: Deployment, tmp_path: Path, version: str, name: str) -> None:
+    """docs/upgrading.md: until nothing waits and nobody is missing; then move .collector away."""
+    upgraded(place, version, name)
+    place.runs(MIDNIGHT + 11 * HOUR, MIDNIGHT + 30 * HOUR, 2 * HOUR)
+    status = json.loads(place("status", "--json").stdout)
+    assert (status["staged"], status["expected"]) == (0, 0)
+    present = place.forked
+    with ForkedCollector(older(version, tmp_path)) as place.forked:
+        refused = place.run(MIDNIGHT + 31 * HOUR, code=1)
+        assert "was written by a newer collector" in refused.output
+        (place.data / ".collector").rename(place.data.parent / "data.collector.newer")
+        place.hourly(12, MIDNIGHT + 31 * HOUR, MINUTE, prefix="back")
+        place.runs(MIDNIGHT + 32 * HOUR, MIDNIGHT + 45 * HOUR, 2 * HOUR)
+        place.check()
     place.forked = present
     place.hourly(6, MIDNIGHT + 46 * HOUR, MINUTE, prefix="forth")
     place.runs(MIDNIGHT + 47 * HOUR, MIDNIGHT + 60 * HOUR, 4 * HOUR)

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -227,14 +227,14 @@ class Archive:
 
     # Keeping
 
-    def expire(self, now: datetime) -> list[str]:
-        """Remove dated files older than DATA_KEEP_DAYS; their names."""
+    def expire(self, now: datetime, written: Collection[str] = ()) -> list[str]:
+        """Remove dated files older than DATA_KEEP_DAYS, but for those that this run has written; their names."""
         gone: list[str] = []
         if not self.settings.keep_days:
             return gone
         oldest = format_stem((now - timedelta(days=self.settings.keep_days)).astimezone(self.zone))
         for name in sorted(self.dated_files()):
-            if name < oldest:
+            if name < oldest and name not in written:
                 try:
                     (self.data / name).unlink(missing_ok=True)
                     gone.append(name)

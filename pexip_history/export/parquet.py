@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pexip_history.errors import CollectorError
-from pexip_history.folder.cells import UNGUARDED
+from pexip_history.folder.cells import SEPARATORS, UNGUARDED
 from pexip_history.folder.names import AGGREGATES, DATED
 from pexip_history.folder.opening import NotAFile, other_kind, own_folder
 from pexip_history.folder.rewriting import sync_folder
@@ -36,7 +36,7 @@ A_RUN = 1 << 30
 """Bytes of dated files that one call takes: those of years get theirs over some runs."""
 ROWS = 122_880
 """Of a row group."""
-GUARDED, SEPARATORS = "guarded column ", ("';'", "chr(9)", "chr(10)", "chr(13)")
+GUARDED = "guarded column "
 
 _STREAM = (
     "id stream_id stream_type node participant start_time end_time rx_bitrate rx_codec rx_fps rx_packet_loss"
@@ -172,7 +172,10 @@ def _value(name: str, take: Take, header: Sequence[str], guarded: set[str]) -> s
     if take.type != TEXT:
         found = f"CASE WHEN {found} IS NULL AND trim({cell}) <> '' THEN error('a cell') ELSE {found} END"
     elif name not in guarded and name not in UNGUARDED:
-        places = [f"starts_with({cell}, '''')", *(f"contains({cell}, {sign} || '''')" for sign in SEPARATORS)]
+        places = [
+            f"starts_with({cell}, '''')",
+            *(f"contains({cell}, {sign} || '''')" for sign in (f"chr({ord(each)})" for each in SEPARATORS)),
+        ]
         could_be = f"contains({cell}, '''') AND ({' OR '.join(places)})"
         found = f"CASE WHEN {could_be} THEN error('{GUARDED}{place}.') ELSE nullif({cell}, '') END"
     return f"{found} AS {named(name)}"

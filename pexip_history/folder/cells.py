@@ -23,6 +23,7 @@ SIGNS = "=+@\\-\uff1d\uff0b\uff20\uff0d\ufe66\ufe62\ufe6b\ufe63\u207a\u207b\u207
 BLANKS = '\\s"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\x00-\x1f'
 RISKY = re.compile(f"(?:(?![\t\r\n])[{BLANKS}])*+[{SIGNS}]")
 SEPARATORS = ";|\t\r\n"
+"""Behind each of them another cell may begin."""
 RISKY_INSIDE = re.compile(f"[{SEPARATORS}](?={RISKY.pattern})")
 SUSPECT = re.compile(f"[{BLANKS}{SIGNS}]")
 HARMLESS = re.compile(r" *[+-](\d[\d ()./-]*|(\d+(\.\d+)?|\.\d+)([eE][+-]?\d+)?)?", re.ASCII)

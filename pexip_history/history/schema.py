@@ -6,7 +6,7 @@ moves that into its CSV reader, which throws.
 
 from __future__ import annotations
 
-from pexip_history.folder.cells import HARMLESS, SIGNS, UNGUARDED
+from pexip_history.folder.cells import HARMLESS, SEPARATORS, SIGNS, UNGUARDED
 
 TIME, WHOLE, NUMBER, TRUTH, TEXT = "TIMESTAMP", "BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR"
 
@@ -34,7 +34,7 @@ BLANKS = (
 """BLANKS of folder/cells.py without the tab and the breaks, each written out: RE2 knows no \\s of Unicode."""
 _RISKY = f"^[{BLANKS}]*[{SIGNS}]"
 _HARMLESS = HARMLESS.pattern
-_SEPARATORS = r"\t\r\n;"
+_SEPARATORS = SEPARATORS.encode("unicode_escape").decode()
 
 
 def type_of(column: str) -> str:

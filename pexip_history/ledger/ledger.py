@@ -150,7 +150,7 @@ class Ledger:
 
     def staged(self) -> list[list[Staged]]:
         """The files that wait to be published, a list for each reading, oldest first."""
-        files = [Staged(*row) for row in self.db.execute("SELECT * FROM staged ORDER BY pair, resource")]
+        files = [Staged(*row) for row in self.db.execute("SELECT * FROM staged ORDER BY 1, 2")]
         return [list(group) for _, group in itertools.groupby(files, lambda file: file.pair)]
 
     def next_pair(self) -> int:

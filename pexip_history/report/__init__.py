@@ -16,14 +16,13 @@ from pexip_history.errors import CollectorError
 
 from .facts import Facts, coverage_of, known_of
 from .output import check_output, where, write
-from .period import A_DAY, Coverage, Period, choose_period, month_of
+from .period import A_DAY, Coverage, Period, choose_period, midnight, month_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from .material import Material
     from .queries import Queries, Totals
-    from .reading import Reading
 
 __all__ = ["Facts", "Page", "choose_period", "write_report"]
 
@@ -77,14 +76,10 @@ def write_report(
     """
     if first and last and first > last:
         raise CollectorError(f"--from {first} is after --to {last}; the first day comes first")
-    if month:
-        asked = month_of(*month)
-        first, last = asked.first, asked.last
     made = (now or datetime.now(UTC)).astimezone(zone)
-    return _write(data, output, Wish(zone, first, last, hide_names, licenses or {}, rooms), facts, made, progress)
-
-
-def _write(data: Path, output: Path, wish: Wish, facts: Facts, made: datetime, progress: Callable[[str], None]) -> Page:
+    asked = month_of(*month) if month else None
+    days = (asked.first, asked.last) if asked else (first, last)
+    wish = Wish(zone, *days, hide_names, licenses or {}, rooms)
     try:
         check_output(output, data)
         page, figures = _make(data, wish, facts, made, progress)
@@ -92,10 +87,8 @@ def _write(data: Path, output: Path, wish: Wish, facts: Facts, made: datetime, p
         write(output, page)
     except OSError as error:
         at = where(output) if str(error.filename or "").endswith(".new") or not error.filename else error.filename
-        raise CollectorError(
-            f"the report cannot be made: {at}: {error.strerror}; "
-            "make it readable and writable, or name another place with --output"
-        ) from error
+        fix = "make it readable and writable, or name another place with --output"
+        raise CollectorError(f"the report cannot be made: {at}: {error.strerror}; {fix}") from error
     return Page(output, figures)
 
 
@@ -107,12 +100,10 @@ def _make(
     from pexip_history.history.database import database, workshop
 
     from . import page
-    from .reading import load_all
 
     try:
         with workshop(data, "report") as folder, database(folder, group=GROUP) as db:
-            archive = load_all(db, data, folder, facts.rows, progress)
-            material = _material(db, archive, wish, facts, made, progress)
+            material = _material(db, data, folder, wish, facts, made, progress)
             progress("drawing")
             return page.render(material, page.made_text(made, facts.version)), page.figures(material)
     except duckdb.Error as error:
@@ -123,25 +114,54 @@ def _make(
         ) from error
 
 
+def _know_local_times(
+    db: DuckDBPyConnection, zone: ZoneInfo, before: Period, period: Period, known: Sequence[datetime]
+) -> None:
+    """Local time for all that the page looks at."""
+    from . import concurrency
+
+    moments = [midnight(before.first, zone), midnight(period.last + A_DAY, zone)]
+    moments += [moment.astimezone(UTC).replace(tzinfo=None) for moment in known]
+    concurrency.local_times(db, zone, min(moments), max(moments))
+
+
+def _totals(db: DuckDBPyConnection, queries: Queries, period: Period) -> Totals:
+    """Those of a period, which the queries are about from then on."""
+    from . import concurrency
+
+    queries.choose(period)
+    return queries.totals(sum(concurrency.hours(db, "", period.first, period.last).values()))
+
+
+def _last_known(coverage: Coverage, newest: datetime | None, zone: ZoneInfo) -> datetime | None:
+    """Up to when the history tells of all there was, or has a record; None where it has neither."""
+    ends = [end.replace(tzinfo=UTC).astimezone(zone) for _, end in coverage.spans[-1:]] if coverage.known else []
+    return max([*ends, *([newest] if newest else [])], default=None)
+
+
 def _material(
-    db: DuckDBPyConnection, archive: Reading, wish: Wish, facts: Facts, made: datetime, progress: Callable[[str], None]
+    db: DuckDBPyConnection,
+    data: Path,
+    folder: Path,
+    wish: Wish,
+    facts: Facts,
+    made: datetime,
+    progress: Callable[[str], None],
 ) -> Material:
-    from . import apart, concurrency
+    from . import apart, concurrency, reading
     from .material import Material
     from .queries import Queries
 
+    archive = reading.load_all(db, data, folder, facts.rows, progress)
     oldest, newest = _bounds(db, made)
     coverage = coverage_of(facts, oldest, newest, made)
-    reach = max([*_end_of(coverage), *([newest] if newest else [])], default=None)
-    period, before = choose_period(wish.first, wish.last, oldest, reach, made)
-    moments = [before.span(wish.zone)[0], period.span(wish.zone)[1], *map(_naive, (oldest, newest))]
-    known = [moment for moment in moments if moment]
-    concurrency.local_times(db, wish.zone, min(known), max(known))
+    period, before = choose_period(wish.first, wish.last, oldest, _last_known(coverage, newest, wish.zone), made)
+    _know_local_times(db, wish.zone, before, period, [at for at in (oldest, newest) if at])
     progress("counting who was there at the same time")
-    spans = [*coverage.within(before), *coverage.within(period)]
-    measures = concurrency.sweep(db, archive, spans, tuple(wish.licenses))
+    covered = [*coverage.within(before), *coverage.within(period)]
+    measures = concurrency.sweep(db, archive, covered, tuple(wish.licenses))
     queries = Queries(db, archive)
-    then, now = (_totals(db, queries, each) for each in (before, period))
+    totals = [_totals(db, queries, each) for each in (before, period)]
     apart.stay(db, period.span(wish.zone))
     return Material(
         db=db,
@@ -155,28 +175,11 @@ def _material(
         hide_names=wish.hide_names,
         known=known_of(facts, archive.sources, made, oldest, newest),
         any=oldest is not None,
-        totals=now,
-        totals_before=then,
+        totals=totals[1],
+        totals_before=totals[0],
         owned=wish.licenses,
         rooms=wish.rooms,
     )
-
-
-def _naive(moment: datetime | None) -> datetime | None:
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment else None
-
-
-def _end_of(coverage: Coverage) -> list[datetime]:
-    """Where what the ledger covers ends, local; nothing where it does not tell."""
-    last = coverage.spans[-1:] if coverage.known else []
-    return [end.replace(tzinfo=UTC).astimezone(coverage.zone) for _, end in last]
-
-
-def _totals(db: DuckDBPyConnection, queries: Queries, period: Period) -> Totals:
-    from . import concurrency
-
-    queries.choose(period)
-    return queries.totals(sum(concurrency.hours(db, "", period.first, period.last).values()))
 
 
 def _bounds(db: DuckDBPyConnection, made: datetime) -> tuple[datetime | None, datetime | None]:

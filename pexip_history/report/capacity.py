@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 from . import apart, charts, concurrency
@@ -224,6 +224,14 @@ def hours(m: Material) -> Section:
     return section
 
 
+def _month_picture(
+    place: int, name: str, kind: str, values: Sequence[int], labels: Sequence[str], gaps: Sequence[bool]
+) -> Figure:
+    text = f"A column for each of {len(labels)} months, {max(values, default=0):,} at most."
+    words = Words(f"months-{place}", name, text)
+    return Figure(name, charts.columns(words, labels, [(kind, values)], "", gaps=gaps))
+
+
 def months(m: Material) -> Section:
     section = Section(
         "months",
@@ -234,48 +242,34 @@ def months(m: Material) -> Section:
     began = {since: (calls, people) for since, calls, people in m.queries.months()}
     lasted = concurrency.hours(m.db, "month", date(2000, 1, 1), date(2101, 1, 1))
     found = _months(sorted({*began, *(since for since, each in lasted.items() if each > 0)}))
+    peaks: dict[str, dict[date, Peak]] = {}
     columns = [measure for measure in m.measures if measure.column in ("participants", "licenses")]
-    peaks: dict[str, dict[date, int]] = {}
     for measure in columns:
         each = concurrency.peaks(m.db, measure, "month", found[0], date(2101, 1, 1)) if found else []
-        peaks[measure.column] = {peak.since: peak.most for peak in each}
+        peaks[measure.column] = {peak.since: peak for peak in each}
     covered = {since: m.coverage.share(since, last_day(since, "month")) for since in found}
+    gaps = [covered[since] < 1 for since in found]
+    labels = [span_text(since, "month") for since in found]
     series = [("Participants by month", "s1", [began.get(since, (0, 0))[1] for since in found])]
     for measure in columns[-1:]:
-        values = [peaks[measure.column].get(since, 0) for since in found]
+        by = peaks[measure.column]
+        values = [by[since].most if since in by else 0 for since in found]
         series.append((f"{named(measure)} at the same time, by month", COLOURS.get(measure.column, "s3"), values))
+    pictures = [_month_picture(place, *each, labels, gaps) for place, each in enumerate(series)]
     rows: list[tuple[Cell, ...]] = [
         (
             f"{since:%Y-%m}",
             *began.get(since, (0, 0)),
             round(lasted.get(since, 0)),
-            *(peaks[measure.column].get(since, 0) for measure in columns),
+            *(peaks[measure.column][since].most if since in peaks[measure.column] else 0 for measure in columns),
             share(covered[since]),
         )
         for since in found
     ]
-    head = (
-        "month",
-        "conferences",
-        "participants",
-        "hours",
-        *(f"peak {measure.name}" for measure in columns),
-        "covered",
-    )
-    section.blocks += [_by_month(series, covered), Table("By month", head, rows)]
+    most = [f"peak {measure.name}" for measure in columns]
+    head = ("month", "conferences", "participants", "hours", *most, "covered")
+    section.blocks += [pictures, Table("By month", head, rows)]
     return section
-
-
-def _by_month(series: Sequence[tuple[str, str, Sequence[int]]], covered: Mapping[date, float]) -> list[Figure]:
-    """A picture of each of them (name, class, values by month)."""
-    labels = [span_text(since, "month") for since in covered]
-    gaps = [part < 1 for part in covered.values()]
-    pictures = []
-    for place, (name, kind, values) in enumerate(series):
-        text = f"A column for each of {len(labels)} months, {max(values, default=0):,} at most."
-        picture = charts.columns(Words(f"months-{place}", name, text), labels, [(kind, values)], "", gaps=gaps)
-        pictures.append(Figure(name, picture))
-    return pictures
 
 
 def _months(found: Sequence[date]) -> list[date]:

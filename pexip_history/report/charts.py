@@ -7,7 +7,7 @@ letters. Every text is escaped here, by markupsafe.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -56,30 +56,28 @@ def columns(
             if (value := values[place]) <= 0:
                 continue
             height = value / top * HEIGHT
+            y = ABOVE + HEIGHT - base - height
             shown = f"{value:.1f} %" if share else f"{value:,.0f}"
             hint = Markup("<title>{}: {} {}</title>").format(label, shown, unit)
-            box = (place * width + width * 0.1, ABOVE + HEIGHT - base - height, width * 0.8, height)
-            look = f"{kind} most" if place == best else f"{kind} few" if pale and pale[place] else kind
-            parts.append(_rect(look, box, hint))
+            style = f"{kind} most" if place == best else f"{kind} few" if pale and pale[place] else kind
+            box = (place * width + width * 0.1, y, width * 0.8, height)
+            parts.append(_rect(style, box, hint))
             if kind == "terrible":  # told apart without its colour too
                 parts.append(_rect("", box, hint, f"{words.ident}-stripes"))
             base += height
         if place == best:
             anchor = "start" if place * width < 8 else "end" if place * width > 92 else "middle"
-            middle = place * width + width / 2
-            parts.append(_text(middle, ABOVE + HEIGHT - base - 5, f"{sums[place]:,.0f}", anchor, "best"))
-    parts += _below(labels, width)
-    return _svg(words, ABOVE + HEIGHT + BELOW, "plot", parts)
+            at = place * width + width / 2
+            parts.append(_text(at, ABOVE + HEIGHT - base - 5, f"{sums[place]:,.0f}", anchor, "best"))
+    return _svg(words, ABOVE + HEIGHT + BELOW, "plot", [*parts, *_below(labels, width)])
 
 
-def _below(labels: Sequence[str], width: float) -> list[Markup]:
-    """Some of the labels, as many as have room on a telephone; a column is `width` percent wide."""
-    parts = []
+def _below(labels: Sequence[str], width: float) -> Iterator[Markup]:
+    """A few of the labels, below their columns."""
     for place in range(0, len(labels), max(1, math.ceil(len(labels) / 5))):
         anchor = "start" if place == 0 and width < 8 else "middle"
-        x = place * width + (0 if anchor == "start" else width / 2)
-        parts.append(_text(x, ABOVE + HEIGHT + 17, labels[place], anchor))
-    return parts
+        at = place * width + (0 if anchor == "start" else width / 2)
+        yield _text(at, ABOVE + HEIGHT + 17, labels[place], anchor)
 
 
 def bars(words: Words, rows: Sequence[tuple[str, float, str]], kind: str = "s1") -> Markup:

@@ -100,17 +100,18 @@ def sweep(
     """
     measures, deltas = _measures(db, archive, owned)
     columns = [*(measure.column for measure in measures), "covered"]
-    _events(db, columns, deltas | {"covered": ("0", "0")}, covered)
-    _slots(db, columns)
-    _levels(db, columns)
+    deltas["covered"] = ("0", "0")
+    _note_events(db, columns, deltas, covered)
+    _carry(db, columns)
+    _hold(db, columns)
     return measures
 
 
-def _events(
+def _note_events(
     db: DuckDBPyConnection, columns: Sequence[str], deltas: Mapping[str, tuple[str, str]], covered: Sequence[Span]
 ) -> None:
-    """Make `event`: each moment at which somebody came or went, or covered time began or ended, and what it adds."""
-    none = ", ".join("0" for _ in columns[1:])
+    """Make `event`: by how much each measure changes, and when."""
+    none = ", ".join("0" for _ in columns[:-1])
     db.execute("CREATE TABLE edge (t TIMESTAMP, covered INTEGER)")
     if covered:
         db.executemany("INSERT INTO edge VALUES (?, ?)", [(at, by) for a, b in covered for at, by in ((a, 1), (b, -1))])
@@ -127,8 +128,8 @@ def _events(
         UNION ALL SELECT t, {none}, covered FROM edge""")
 
 
-def _slots(db: DuckDBPyConnection, columns: Sequence[str]) -> None:
-    """Make `slot`: each quarter of an hour, how many were there as it began, and its local day and hour."""
+def _carry(db: DuckDBPyConnection, columns: Sequence[str]) -> None:
+    """Make `slot`: the levels as each quarter of an hour begins in which somebody was there, or something changes."""
     net = ", ".join(f"sum({column})::BIGINT {column}" for column in columns)
     after = ", ".join(
         f"sum({column}) OVER (ORDER BY slot ROWS UNBOUNDED PRECEDING)::INTEGER after_{column}" for column in columns
@@ -148,8 +149,8 @@ def _slots(db: DuckDBPyConnection, columns: Sequence[str]) -> None:
                local(t)::DATE AS day, hour(local(t)) AS hour FROM carried""")
 
 
-def _levels(db: DuckDBPyConnection, columns: Sequence[str]) -> None:
-    """Make `held` of `event` and `slot`."""
+def _hold(db: DuckDBPyConnection, columns: Sequence[str]) -> None:
+    """Make `held` of the slots and the events within them."""
     # Two levels in one sum, and that a DOUBLE: it is the sums that take the time.
     pairs = list(zip_longest(columns[::2], columns[1::2], fillvalue="0"))
     sums = ", ".join(

@@ -105,9 +105,8 @@ def _by_tag(m: Material, found: Sequence[Tag]) -> Table:
         rest = [sum(tag.licenses.get(kind, 0) for kind in more)] if more else []
         return [tag.conferences, tag.participants, tag.minutes, *each, *rest]
 
-    rows: list[list[Cell]] = [
-        [m.tag(tag.name), *cells(tag), peaks[tag.name].licenses if tag.name in peaks else 0] for tag in found[:TAGS]
-    ]
+    most = {name: peak.licenses for name, peak in peaks.items()}
+    rows: list[list[Cell]] = [[m.tag(tag.name), *cells(tag), most.get(tag.name, 0)] for tag in found[:TAGS]]
     if rest := found[TAGS:]:
         rows.append([f"{len(rest)} others", *map(sum, zip(*map(cells, rest), strict=True)), "–"])
     kinds = [f"{shown(kind)} license-minutes" for kind in types] + (["other license-minutes"] if more else [])

@@ -48,13 +48,13 @@ class Run:
     ) -> None:
         self.settings, self.ledger, self.archive, self.started = settings, ledger, archive, started
         self.node, self.seen, self.progress = Node(settings), Seen(ledger), progress
-        self.memory = Memory(self.node, ledger, self.seen)
+        self.memory = Memory(self.node, ledger)
         limits = {CONFERENCE.name: settings.conf_limit or None, PARTICIPANT.name: settings.part_limit or None}
         self.allowance = Allowance(limits)
         self.names = [resource.name for resource in archive.resources if resource not in OF_PARTICIPANTS]
         self.now, self.since, self.by_hand = this_minute(started), BEGINNING, by_hand
         self.began, self.late, self.waiting, self.lost = time.monotonic(), 0, 0, 0
-        self.published, self.listed = False, -1
+        self.published, self.listed, self.unfinished = False, -1, ""
         self.written: dict[str, Written] = {}
         self.number = ledger.begin_run(started, by_hand)
 
@@ -82,10 +82,8 @@ class Run:
                 self._read_rest()
                 self._reconcile()
         except (CollectorError, OSError, sqlite3.Error) as error:
-            log.warning(
-                "%s. The run's own window is collected; the rest waits for the next run",
-                explain(error, self.settings.data_dir),
-            )
+            self.unfinished = "; the rest waits for the next run"
+            log.warning("%s. The run's own window is collected", explain(error, self.settings.data_dir))
         saying.warn_of_clocks(self.node)
         self._keep_house()
 
@@ -95,7 +93,7 @@ class Run:
         try:
             manifest.note(data, self.written)
             if self.node.clocks_agree:
-                if gone := self.archive.expire(self.started):
+                if gone := self.archive.expire(self.started, self.written):
                     manifest.note_change(data, manifest.REMOVED, gone)
                 forget_old(self.archive, self.ledger, self.now)
         except (CollectorError, OSError) as error:
@@ -111,7 +109,7 @@ class Run:
         counts[1] += f" ({self.late} late)" if self.late else ""
         counts += [f"{self.allowance.taken[name]} {name}s" for name in self.names[2:] if self.allowance.taken.get(name)]
         counts += [f"{len(self.node.left_out)} left out"] if self.node.left_out else []
-        return f"{', '.join(counts)}, {self.waiting} waiting, {time.monotonic() - self.began:.1f} s"
+        return f"{', '.join(counts)}, {self.waiting} waiting{self.unfinished}, {time.monotonic() - self.began:.1f} s"
 
     # One small request
 

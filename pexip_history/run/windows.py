@@ -12,7 +12,6 @@ from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import BY_NAME, CONFERENCE, PARTICIPANT
 from pexip_history.run.query import Query, Taker
-from pexip_history.run.seen import Seen
 from pexip_history.values import format_time, read_time
 
 OVERLAP = timedelta(hours=1)
@@ -133,8 +132,8 @@ class Windows:
 class Memory:
     """Since when the node still knows everything: it forgets its oldest conferences first."""
 
-    def __init__(self, node: Node, ledger: Ledger, seen: Seen) -> None:
-        self.node, self.ledger, self.seen = node, ledger, seen
+    def __init__(self, node: Node, ledger: Ledger) -> None:
+        self.node, self.ledger = node, ledger
         self._newest_before: dict[datetime, Page] = {}
 
     def look_before(self, moment: datetime) -> Page:
@@ -156,24 +155,11 @@ class Memory:
         if resource not in (CONFERENCE.name, PARTICIPANT.name):
             return {COVERED: [window]}
         start = window.start
-        collected = self.ledger.collected_before(CONFERENCE.name, start)
         page = (outcome.still and self._newest_before.get(start)) or self.look_before(start)
-        if (page.ids and not collected) or (page.ids and self._knows_any(page, start)):
+        if page.ids:  # who still has something older has forgotten nothing since
             return {COVERED: [window]}
-        return _split(window, min(self._oldest_since(start, window.end), window.end), GAP if collected else BEFORE)
-
-    def _knows_any(self, page: Page, start: datetime) -> bool:
-        """Whether the node lists any conference that ended before `start` and was collected."""
-        if self.seen.known(CONFERENCE.name, page.ids):
-            return True
-        if page.total <= len(page.ids):
-            return False
-        span = Span(BEGINNING, start)
-        return any(
-            self.seen.known(CONFERENCE.name, each.ids)
-            for each in self.node.pages(CONFERENCE.name, in_time(CONFERENCE.name, span), newest_first=True)
-            if each.ids
-        )
+        kind = GAP if self.ledger.collected_before(CONFERENCE.name, start) else BEFORE
+        return _split(window, min(self._oldest_since(start, window.end), window.end), kind)
 
     def _oldest_since(self, start: datetime, end: datetime) -> datetime:
         """When the first of the conferences ended that the node lists from `start` on; `end` where it lists none."""

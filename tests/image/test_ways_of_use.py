@@ -17,7 +17,7 @@ def start(engine: Engine) -> dict[str, Container]:
     in_oslo = engine.settings(TZ="Europe/Oslo")
     return {
         "by_e": engine.start(env=in_oslo),
-        "refused": engine.start(env=engine.settings(DEFAULT_MGR_SECRET="another", DATA_CRON_TIME=engine.once())),
+        "refused": engine.start(env=engine.settings(DEFAULT_MGR_SECRET="another")),
         "by_env_file": engine.start(flags=("--env-file", str(file))),
     }
 
