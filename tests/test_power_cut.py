@@ -50,7 +50,7 @@ def test_nothing_is_synced_that_no_row_depends_on(recording: Recording, benches:
     list(recording.folders(None, whole))
     syncs: dict[str, set[int]] = {}
     for number, op in enumerate(recording.ops, 1):
-        if op.kind == "sync":
+        if op.kind == "sync" and op.path != "manifest.jsonl":  # whose lines loaders depend on, and no row
             syncs.setdefault(str(op), set()).add(number)
     idle = [
         name for name, at in syncs.items() if not try_all(recording, benches, recording.folders(None, whole, at), 1)
