@@ -544,6 +544,8 @@ def test_a_record_without_an_id_is_left_out_with_a_warning_and_counted(scene: Sc
             if one["id"] == PARTICIPANTS[-1]:
                 one |= {"id": None, "display_name": "No One"}
 
+    own_address = f"/{PARTICIPANTS[-1]}/"
+    scene.node.faults.add(faults.status(404), when=lambda request: request.path.endswith(own_address), times=None)
     scene.node.faults.add(faults.edited(without_id), on="participant", times=None)
     outcome = scene.collector("collect")
     assert outcome.code == 0, outcome.output

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .material import Material
     from .queries import Queries, Totals
+    from .reading import Reading
 
 __all__ = ["Facts", "Page", "choose_period", "write_report"]
 
@@ -100,10 +101,12 @@ def _make(
     from pexip_history.history.database import database, workshop
 
     from . import page
+    from .reading import load_all
 
     try:
         with workshop(data, "report") as folder, database(folder, group=GROUP) as db:
-            material = _material(db, data, folder, wish, facts, made, progress)
+            archive = load_all(db, data, folder, facts.rows, progress)
+            material = _material(db, archive, wish, facts, made, progress)
             progress("drawing")
             return page.render(material, page.made_text(made, facts.version)), page.figures(material)
     except duckdb.Error as error:
@@ -141,26 +144,25 @@ def _last_known(coverage: Coverage, newest: datetime | None, zone: ZoneInfo) -> 
 
 def _material(
     db: DuckDBPyConnection,
-    data: Path,
-    folder: Path,
+    archive: Reading,
     wish: Wish,
     facts: Facts,
     made: datetime,
     progress: Callable[[str], None],
 ) -> Material:
-    from . import apart, concurrency, reading
+    from . import apart, concurrency
     from .material import Material
     from .queries import Queries
 
-    archive = reading.load_all(db, data, folder, facts.rows, progress)
     oldest, newest = _bounds(db, made)
     coverage = coverage_of(facts, oldest, newest, made)
     period, before = choose_period(wish.first, wish.last, oldest, _last_known(coverage, newest, wish.zone), made)
     _know_local_times(db, wish.zone, before, period, [at for at in (oldest, newest) if at])
     progress("counting who was there at the same time")
-    covered = [*coverage.within(before), *coverage.within(period)]
+    covered = coverage.within(before) + coverage.within(period)
     measures = concurrency.sweep(db, archive, covered, tuple(wish.licenses))
     queries = Queries(db, archive)
+    then, now = (_totals(db, queries, each) for each in (before, period))
     apart.stay(db, period.span(wish.zone))
     return Material(
         db=db,
@@ -174,8 +176,8 @@ def _material(
         hide_names=wish.hide_names,
         known=known_of(facts, archive.sources, made, oldest, newest),
         any=oldest is not None,
-        totals_before=_totals(db, queries, before),
-        totals=_totals(db, queries, period),
+        totals=now,
+        totals_before=then,
         owned=wish.licenses,
         rooms=wish.rooms,
     )

@@ -86,7 +86,13 @@ def tags(m: Material) -> Section:
     if lack := m.lacks("participant", "tag"):
         section.blocks.append(lack)
         return section
-    found = m.queries.tags()
+    section.blocks.append(_by_tag(m, m.queries.tags()))
+    if not m.coverage.whole(m.period):
+        section.blocks.append("The period is not wholly covered: no bill should be made of this yet.")
+    return section
+
+
+def _by_tag(m: Material, found: Sequence[Tag]) -> Table:
     peaks = apart.peaks_by(m.db, "tag")
     totals: Counter[str] = Counter()
     for tag in found:
@@ -94,27 +100,17 @@ def tags(m: Material) -> Section:
     types = sorted(kind for kind, _ in totals.most_common(TYPES))
     more = [kind for kind in totals if kind not in types]
 
-    def cells(tag: Tag) -> list[Cell]:
-        rest = sum(tag.licenses.get(kind, 0) for kind in more)
-        return [
-            tag.conferences,
-            tag.participants,
-            tag.minutes,
-            *(tag.licenses.get(kind, 0) for kind in types),
-            *([rest] if more else []),
-        ]
+    def cells(tag: Tag) -> list[int]:
+        each = [tag.licenses.get(kind, 0) for kind in types]
+        rest = [sum(tag.licenses.get(kind, 0) for kind in more)] if more else []
+        return [tag.conferences, tag.participants, tag.minutes, *each, *rest]
 
     most = {name: peak.licenses for name, peak in peaks.items()}
     rows: list[list[Cell]] = [[m.tag(tag.name), *cells(tag), most.get(tag.name, 0)] for tag in found[:TAGS]]
     if rest := found[TAGS:]:
-        sums = [sum(int(each) for each in column) for column in zip(*map(cells, rest), strict=True)]
-        rows.append([f"{len(rest)} others", *sums, "–"])
+        rows.append([f"{len(rest)} others", *map(sum, zip(*map(cells, rest), strict=True)), "–"])
     kinds = [f"{shown(kind)} license-minutes" for kind in types] + (["other license-minutes"] if more else [])
-    head = ("tag", "conferences", "participants", "minutes", *kinds, "peak licenses")
-    section.blocks.append(Table("By service tag", head, rows))
-    if not m.coverage.whole(m.period):
-        section.blocks.append("The period is not wholly covered: no bill should be made of this yet.")
-    return section
+    return Table("By service tag", ("tag", "conferences", "participants", "minutes", *kinds, "peak licenses"), rows)
 
 
 def used(m: Material) -> Section:
