@@ -266,6 +266,7 @@ def test_with_the_password_in_a_file_the_container_has_these_settings(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [b"", b"[1]", b'{"started": 1}', b"{" * 70_000, b'{"a":' * 9000, b"\xff\x00"])
 def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
     node: ManagementNode, collector: Collector, held: bytes

@@ -25,6 +25,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from tests import stand_ins
 from tests.conftest import ROOT
@@ -392,7 +393,13 @@ def no_harm_in_git(here: Sandbox) -> None:
             assert b"display_name," not in text, name
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "sh")], ids=lambda p: p.name)
+def of_commands() -> list[ParameterSet]:
+    """The pages with commands; all but README.md run with the longer tests."""
+    marks = {"README.md": ()}
+    return [pytest.param(p, marks=marks.get(p.name, pytest.mark.slow), id=p.name) for p in PAGES if blocks(p, "sh")]
+
+
+@pytest.mark.parametrize("page", of_commands())
 def test_the_commands_of_a_page_do_what_it_says(page: Path, nodes: dict[str, ManagementNode], tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     needs("bash", "tar", *(program for program in ("openssl", "curl") if f"{program} " in text))

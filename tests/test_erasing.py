@@ -245,6 +245,7 @@ def test_the_page_counts_what_it_counted_before(folder: Folder) -> None:
     assert (folder.data / "report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "text"), [("--alias", ALIAS), ("--name", "*berg*"), ("--address", ADDRESS)])
 def test_the_copy_that_a_person_may_ask_for_has_the_rows_that_erasing_finds(
     folder: Folder, option: str, text: str
@@ -471,6 +472,7 @@ def test_a_power_cut_leaves_each_file_whole_and_is_gone_on_with(folder: Folder, 
         assert_gone_on_with(folder, after, how, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", ["text", "trigger", "tables", "journal"])
 def test_a_journal_that_something_else_wrote_is_removed_with_a_warning(
     folder: Folder, planted: str, tmp_path: Path

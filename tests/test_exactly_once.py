@@ -197,6 +197,7 @@ def test_participants_that_are_gone_count_as_lost_at_once_and_are_named_once(col
     assert lost(collection) == (2, 0)
 
 
+@pytest.mark.slow
 def test_a_participant_that_was_gone_is_asked_for_once_a_day_for_a_week(collection: Collection) -> None:
     held, (one,) = call(MIDNIGHT - MINUTE, 30 * HOUR)
     collection.node.add([held], [one])
@@ -241,6 +242,7 @@ def test_rows_that_move_while_they_are_read_are_not_lost(
     assert len(collection.ids(PART)) == len(set(collection.ids(PART)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ordering", [("end_time",), ()])
 def test_what_is_beyond_a_limit_comes_later_and_oldest_first(collection: Collection, ordering: tuple[str, ...]) -> None:
     collection.node.ordering, collection.node.max_limit = ordering, 4

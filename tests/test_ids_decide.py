@@ -15,6 +15,7 @@ from .management_node.server import Request
 # Clocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tells_time", [True, False], ids=["with a Date", "without a Date"])
 @pytest.mark.parametrize("hours", [3, -3, 10 * 365 * 24])
 def test_a_clock_that_was_wrong_for_one_run_loses_nothing(place: Deployment, hours: int, tells_time: bool) -> None:
@@ -28,6 +29,7 @@ def test_a_clock_that_was_wrong_for_one_run_loses_nothing(place: Deployment, hou
     place.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [timedelta(days=20), timedelta(days=45), timedelta(days=400)])
 def test_a_long_pause_forgets_no_id_that_the_node_still_has(place: Deployment, pause: timedelta) -> None:
     """The ledger forgets 30 days after the node last listed a conference: not after it was last asked."""
@@ -140,6 +142,7 @@ def test_a_ledger_lost_after_a_window_by_hand_leaves_no_gap_where_only_the_aggre
         assert sorted(place.dated_ids(name) + before[name]) == sorted(owed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["moved", "saved with semicolons"])
 @pytest.mark.parametrize("name", KINDS)
 def test_a_lost_ledger_is_rebuilt_from_the_dated_files_too(place: Deployment, name: str, how: str) -> None:
@@ -201,6 +204,7 @@ def test_a_ledger_lost_while_participants_are_expected_loses_none_of_them(place:
 # Windows by hand
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "at"),
     [("EACCES", CONF), ("EBUSY", CONF), ("ENOSPC", f"write {CONF}"), ("EACCES", PART)],
@@ -221,6 +225,7 @@ def test_a_window_by_hand_while_rows_wait_doubles_none_of_them(
     place.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["moved", "saved with semicolons"])
 @pytest.mark.parametrize("name", KINDS)
 def test_a_window_by_hand_after_an_aggregate_was_taken_away_doubles_nothing(

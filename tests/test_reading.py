@@ -118,6 +118,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 def test_a_row_that_cannot_be_ours_is_refused_by_name_in_little_memory(tmp_path: Path) -> None:
     for name, bomb in BOMBS.items():
         (tmp_path / name).write_bytes(HEADER + b"1,a,z\r\n" + bomb)

@@ -93,6 +93,7 @@ def levels(frame: pandas.DataFrame, weight: str | None = None) -> tuple[Any, Any
     return local, numpy.diff(moments) / 1e6, there @ weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Participants", "Conferences", "Licenses", "Licenses, port", "Licenses, audio"])
 def test_peaks_their_minutes_and_how_long_they_stayed_are_those_of_pandas(
     page: Reader, frames: tuple[pandas.DataFrame, pandas.DataFrame], name: str
@@ -521,6 +522,7 @@ def test_a_time_far_ahead_does_not_take_the_period_along(tmp_path: Path) -> None
     assert found.about("Period").startswith("2026-10-12 to 2026-11-10")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("years", "by"), [(1, "week"), (8, "month"), (60, "year")])
 def test_the_page_stays_small_whatever_the_period(
     hostile: Path, hostile_page: tuple[Reader, str], years: int, by: str
