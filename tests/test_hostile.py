@@ -102,9 +102,14 @@ def always(body: bytes, *headers: str, status: str = "200 OK") -> Talk:
 
 
 def in_turn(*bodies: bytes) -> Talk:
-    """One after the other; the last one again and again."""
+    """One after the other; the last one again and again. The small first request of a run gets the first too."""
     number = count()
-    return lambda target, send: send(reply(bodies[min(next(number), len(bodies) - 1)]))
+
+    def talk(target: str, send: Send) -> None:
+        first = asked(target)[1].get("limit") == "1"
+        send(reply(bodies[0 if first else min(next(number), len(bodies) - 1)]))
+
+    return talk
 
 
 def page(number: int) -> str:
@@ -284,9 +289,11 @@ def two_in_turn(target: str, send: Send) -> None:
 CHAINS = {
     "10^15 records": Attack(endless(10**15, 100), "counts 1000000000000000 records"),
     "an honest number": Attack(endless(10**7, 100), "the run has taken", env=(("DEFAULT_CONF_LIMIT", "0"),)),
-    "an honest number behind a limit": Attack(endless(10**7, 1000), "5000 conferences", code=0),
+    "an honest number behind a limit": Attack(endless(10**7, 1000), "the run has taken"),
     "two pages in turn": Attack(two_in_turn, "the run has taken"),
-    "new columns on each page": Attack(endless(10**7, 2, f=99), "columns, of which"),
+    "new columns on each page": Attack(
+        endless(10**7, 2, f=99), "columns, of which", env=(("DEFAULT_CONF_LIMIT", "0"),)
+    ),
 }
 
 NASTY = "\x1b[2J\x9b31m\u202e\r\nhealthy: 312 conferences\u2028\x07\x00"
@@ -320,7 +327,7 @@ TEXTS = {
     "no UTF-8 in a text": Attack(always(listing(holding("name", b'"\xff"'), 1)), "cut or damaged"),
     "an end that is no time": Attack(
         in_turn(listing(conferences(2, end_time=f"2020-01-01T12:00:00{NASTY}"), 2)),
-        "1 conferences",
+        "0 conferences",
         code=0,
         env=(("DEFAULT_CONF_LIMIT", "1"), ("DEFAULT_PART_LIMIT", "1")),
     ),
@@ -463,7 +470,7 @@ def test_check_shows_what_a_node_says_in_one_line_for_each_thing(collector: Coll
         outcome = check(collector, node)
     lines = outcome.stdout.splitlines()
     assert [line.split(":")[0][5:] for line in lines][:4] == ["settings", "name", "TLS", "credentials"]
-    assert all(line[:5] in ("ok   ", "FAIL ") for line in lines)
+    assert {line[:5].strip() for line in lines} <= {"ok", "FAIL", "info", "warn"}
     assert is_clean(outcome.stdout)
     assert "unexpected" not in outcome.output
     assert outcome.stderr == ""

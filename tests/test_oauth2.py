@@ -236,7 +236,7 @@ def test_basic_turned_off_while_a_password_is_set_is_said(client: Collector, loa
         del client.env[name]
     client.env["DEFAULT_MGR_SECRET"] = loaded.secret
     message = fails(client)
-    assert "the node has Basic authentication turned off" in message
+    assert "Basic authentication is turned off there" in message
     assert "DEFAULT_MGR_CLIENT_ID" in message
     assert statuses(loaded) == ([], [401])
 
@@ -430,7 +430,6 @@ def test_a_key_is_taken_as_the_node_or_openssl_writes_it() -> None:
     [
         (b" \n", "is empty; put"),
         (b"\x30\x81\x87\x02\x01", "is not PEM"),
-        (key_of(P256, PKCS8).decode().encode("utf-16"), "is not PEM"),
         (P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "holds no private key"),
         (key_of(P256, PKCS8, b"secret"), "is encrypted"),
         (key_of(P256, SEC1, b"secret"), "is encrypted"),

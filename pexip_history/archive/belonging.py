@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -135,5 +136,8 @@ def _settle(archive: Archive, ledger: Ledger, resource: str, now: datetime) -> N
         ledger.know_aggregates({resource: aggregates.as_it_is(path)})
     except FileNotFoundError:
         return
+    except NotOurs as error:
+        with suppress(OSError):
+            aggregates.set_aside(path, f"is damaged ({error})", archive.zone)
     except (NotAFile, PermissionError):
         return  # publishing says so

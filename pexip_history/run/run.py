@@ -204,7 +204,8 @@ class Run:
                 self.ledger.doubt("participants are gone")
 
         self._commit(draft, note, {name: kinds.get(COVERED, []) for name, kinds in covered.items()}, write=own)
-        return any(spans for spans in covered.values())
+        # A node that counts the same whatever is asked would be asked for ever, an instant at a time.
+        return any(spans for spans in covered.values()) and bool(draft.taker.taken or not waiting)
 
     def _reconcile(self) -> None:
         """Compare with the node's whole list where that is due."""

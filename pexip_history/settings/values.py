@@ -198,5 +198,5 @@ def since(text: str) -> datetime:
     except ValueError:
         raise ValueError(f"{text!r} is neither a date (2026-11-23) nor a time (2026-11-23T18:00)") from None
     if moment.year not in YEARS:
-        raise ValueError(f"{text!r} is not in the years {YEARS[0]} to {YEARS[-1]}")
+        raise ValueError(f"{text!r} is not in the years {YEARS[0]} to {YEARS[-1]}; give 2000-01-01 for everything")
     return moment
