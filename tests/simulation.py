@@ -277,7 +277,8 @@ class World(Site):
         """From now on this must be in the files.
 
         What was shown when its time came to be covered; what was shown late, a good run a day after another that could
-        see it (a participant who was gone is asked for during a week); what has no end, two days after.
+        see it (a participant who was gone is asked for during a week); what has no end, three days after: seen
+        within one, taken a day later, and a comparison that a limit or a failed run cut comes a day later too.
         """
         covered = spans_of(status["coverage"])
         by_hand = bool(status["runs"]) and bool(status["runs"][0]["by_hand"])
@@ -305,7 +306,7 @@ class World(Site):
                 continue
             ended = one.end and any(held.end for held in self.held(one))
             first = (self.first_good if ended else self.first_null).setdefault(id(one), now)
-            late = now - first > (DAY + HOUR if ended else 2 * DAY + HOUR)
+            late = now - first > (DAY + HOUR if ended else 3 * DAY + HOUR)
             asked = first - min(self.brought.get(id(held), first) for held in self.held(one)) < 6 * DAY
             if late and asked and settled and self._in_scope(one, covered):
                 self.owed.add(id(one))
