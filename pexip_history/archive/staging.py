@@ -10,6 +10,7 @@ from pexip_history.archive.editing import Change, edit, would_change
 from pexip_history.errors import NodeError
 from pexip_history.folder.cells import CHUNK, UNGUARDED, cells, encode, guard, header_line
 from pexip_history.folder.opening import own
+from pexip_history.folder.reading import MOST
 from pexip_history.folder.rewriting import new_file, rewrite
 from pexip_history.node.answers import MOST_FIELDS, Columns
 
@@ -59,8 +60,14 @@ class Stage:
                 else blank
                 for name in self.columns
             ]
-            lines = map(",".join, zip(*texts, strict=True))
-            self._file.write(encode("\r\n".join((*lines, ""))))
+            lines = list(map(",".join, zip(*texts, strict=True)))
+            text = encode("\r\n".join((*lines, "")))
+            if len(text) > MOST and any(len(encode(line)) > MOST for line in lines):
+                raise NodeError(
+                    f"the node sent a record that makes a row of more than {MOST >> 20} MB, which the History API never"
+                    " does; is DEFAULT_MGR_ADDRESS a Management Node?"
+                )
+            self._file.write(text)
             self.rows += size
 
     def _grow(self, names: Sequence[str]) -> None:
