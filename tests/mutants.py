@@ -38,6 +38,7 @@ ROOMS = {
     "run/": "test_plan test_coverage_cases test_simulation",
     "run/bad_calls.py": "test_bad_calls",
     "ledger/": "test_coverage_cases test_ledger test_simulation test_upgrade",
+    "ledger/schema.py": "test_ledger test_planted test_coverage_cases",
     "ledger/rewritten.py": "test_editing test_keeping test_erasing",
     "archive/": "test_coverage_cases test_simulation test_crash test_csv",
     "archive/editing.py": "test_editing test_keeping test_erasing",

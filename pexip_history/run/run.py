@@ -204,7 +204,7 @@ class Run:
                 self.ledger.doubt("participants are gone")
 
         self._commit(draft, note, {name: kinds.get(COVERED, []) for name, kinds in covered.items()}, write=own)
-        # A node that counts the same whatever is asked would be asked for ever, an instant at a time.
+        # A node that counts the same whatever is asked would be asked without an end, an instant at a time.
         return any(spans for spans in covered.values()) and bool(draft.taker.taken or not waiting)
 
     def _reconcile(self) -> None:
