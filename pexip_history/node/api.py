@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -322,11 +322,6 @@ class Node:
         if code >= 500:
             return Passing(f"{said}: the node has a problem of its own{patience}; look at its status page", wait)
         return NodeError(f"{said}, which the History API never does; {IS_IT_A_NODE}")
-
-
-def now_of(skew: timedelta | None) -> datetime:
-    """The node's time (UTC), ours where the node does not send it."""
-    return datetime.now(UTC) + (skew or timedelta())
 
 
 def _in_background(function: Callable[[], T]) -> Future[T]:

@@ -15,7 +15,7 @@ from pexip_history.settings.environment import Settings
 from pexip_history.values import parse_time
 
 GRACE, TOO_LONG = timedelta(minutes=2), timedelta(hours=6)
-LEAST_FREE = 20_000_000
+NEARLY_FULL = 20_000_000
 """Bytes of disk: a run of a thousand calls writes a few."""
 
 
@@ -47,7 +47,7 @@ def _health(settings: Settings) -> tuple[bool, str]:
         return False, f"the check at the container's start failed: {found[1]}"
     if last and last["outcome"] != "done":
         return False, f"the run of {last['started']} UTC failed: {last['message']}"
-    if (free := shutil.disk_usage(settings.data_dir).free) < LEAST_FREE:
+    if (free := shutil.disk_usage(settings.data_dir).free) < NEARLY_FULL:
         return False, f"{settings.data_dir}: only {free / 1e6:.1f} MB are free; free some space, or runs fail"
     if settings.schedule and CRON_PID.exists():
         since_start = datetime.fromtimestamp(CRON_PID.stat().st_mtime, UTC)
