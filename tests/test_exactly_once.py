@@ -113,7 +113,7 @@ def test_the_ledger_holds_its_size_over_ten_weeks(collection: Collection) -> Non
     assert rows.pop("run") <= 1000
     a_month = 30 * 24 // every + 3  # steps: how long an id is kept after the node last listed its conference
     assert max(rows.values()) <= 2 * calls_an_hour * a_month, rows
-    assert max(size) <= 1.2 * size[a_month], size
+    assert max(size) <= 1.5 * size[a_month], size  # ids are random: how full SQLite's pages are differs
 
 
 def test_a_run_covers_the_weeks_that_the_container_was_down(collection: Collection) -> None:

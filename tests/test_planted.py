@@ -6,6 +6,7 @@ elsewhere, and what collects goes on collecting.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -101,8 +102,8 @@ KINDS: dict[str, Callable[[Path], object]] = {
 
 
 def bound(path: Path) -> None:
-    os.chdir(path.parent)  # a socket's path may have 108 characters
-    with socket.socket(socket.AF_UNIX) as made:
+    # A socket's path may have 108 characters.
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:
         made.bind(path.name)
 
 

@@ -17,6 +17,7 @@ from pexip_history.folder import reading
 from pexip_history.folder.opening import NotAFile
 from pexip_history.folder.reading import MOST, MOST_CELLS, NotOurs, cut_at, header, open_rows, read_rows
 from pexip_history.folder.rewriting import new_file, rewrite
+from tests.conftest import ROOT
 
 HEADER = b"id,name,end_time\r\n"
 MB = 1 << 20
@@ -126,7 +127,8 @@ def test_a_row_that_cannot_be_ours_is_refused_by_name_in_little_memory(tmp_path:
     (tmp_path / "a header").write_bytes(b"x" * (9 * MB))
     names = [*BOMBS, "a header"]
     paths = [str(tmp_path / name) for name in names]
-    done = subprocess.run([sys.executable, "-c", READ, *paths], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", READ, *paths], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
     *said, kilobytes = done.stdout.splitlines()
     for name, path, line in zip(names, paths, said, strict=True):
         assert line.startswith(f"{path} holds, from byte {0 if name == 'a header' else 25} on, a "), line
