@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint image picture test-image test-browser test-crash-syscalls test-power-cut test-mutants simulate audit \
+.PHONY: help demo test test-long lint image picture test-image test-browser test-crash-syscalls test-power-cut test-mutants simulate troubleshooting audit \
 	bench test-spreadsheet test-spark hook release-notes lock pin-base
 
 help:  ## this list
@@ -76,6 +76,9 @@ test-spark: $(VENV)/ready .venv-spark/ready  ## the queries of docs/analysing.md
 
 bench: $(VENV)/ready  ## the collector beside the floor and the plain pipeline
 	@$(BIN)/python -m tests.bench
+
+troubleshooting: $(VENV)/ready  ## docs/troubleshooting.md again, from pexip_history/messages.toml
+	@$(BIN)/python -m tests.troubleshooting
 
 audit: $(VENV)/ready  ## known vulnerabilities in what is pinned
 	$(BIN)/pip-audit --require-hashes -r requirements.txt

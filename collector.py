@@ -19,6 +19,8 @@ from types import FrameType
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
+from pexip_history.messages import sentence
+
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
 from pexip_history.archive.erasing import resume
@@ -42,7 +44,6 @@ from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.arguments import parse
 from pexip_history.operate.log import find_container_log, open_log
-from pexip_history.operate.message import STOPPED
 from pexip_history.operate.telling import Telling
 from pexip_history.run.progress import Progress
 from pexip_history.run.run import Run, this_minute
@@ -50,8 +51,6 @@ from pexip_history.settings.environment import Settings, read_settings, read_var
 from pexip_history.values import format_time, parse_time
 
 log = logging.getLogger("collector")
-
-TOO_EARLY = f"{STOPPED}; no data file was changed, the next run covers this window"
 
 
 def collect(settings: Settings, start: datetime | None, end: datetime | None, if_due: bool = False) -> int:
@@ -64,7 +63,7 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
         end = end or this_minute(now)
         window = Span(start or end - timedelta(days=1), end)
         if window.start >= window.end:
-            log.error("--from %s UTC is not before the end, %s UTC; give an earlier start", *map(format_time, window))
+            log.error(sentence("from-not-before-end", start=format_time(window.start), end=format_time(window.end)))
             return MISUSED
     archive = Archive(settings)
     code = FAILED
@@ -75,7 +74,7 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
                 open_log(settings, to_file=True)
                 code = _collect_locked(settings, archive, window, if_due, now, telling)
         except Stopped:
-            log.warning("%s before anything was collected; the next run covers this window", STOPPED)
+            log.warning(sentence("stopped-early"))
         except Busy as error:
             log.warning("%s", error)
             return BUSY
@@ -104,9 +103,7 @@ def _report(settings: Settings, brought: bool) -> None:
 
             tell_month(settings, month.path, month.figures)
     except (CollectorError, OSError) as error:
-        log.warning(
-            "%s. The rows are collected; the report is not there or was not sent", explain(error, settings.data_dir)
-        )
+        log.warning(sentence("rows-collected-report-missing", why=explain(error, settings.data_dir)))
 
 
 def _collect_locked(
@@ -120,7 +117,7 @@ def _collect_locked(
         telling.begin()
         progress = Progress()
         run = Run(settings, ledger, archive, now, progress, by_hand=window is not None)
-        outcome, message = "failed", TOO_EARLY
+        outcome, message = "failed", sentence("stopped-in-time")
         try:
             archive.discard(ledger)
             with suppress(OSError):
@@ -150,19 +147,20 @@ def _why_failed(error: Exception, settings: Settings, archive: Archive, ledger: 
     message = printable(explain(error, settings.data_dir))
     if message.startswith("unexpected"):
         log.debug("the unexpected error:", exc_info=True)
-    message += "; the next run covers this window" if isinstance(error, Passing) else ""
+    if isinstance(error, Passing):
+        message = sentence("next-run-covers", why=message)
     if waiting := sum(file.rows for files in ledger.staged() for file in files):
-        message += f"; {waiting} rows wait in {archive.folder} for the next run"
+        message = sentence("rows-wait", why=message, rows=waiting, folder=archive.folder)
     return message
 
 
 def _how_stopped(run: Run, ledger: Ledger) -> tuple[str, str]:
     """The outcome and the sentence for a run that was asked to stop: by then its own window may be done."""
     if ledger.staged():
-        return "failed", f"{STOPPED} while publishing; the next run finishes it"
+        return "failed", sentence("stopped-while-publishing")
     if run.published:
-        return "done", f"{run.summary()}; {STOPPED}, the next run goes on with the rest"
-    return "failed", TOO_EARLY
+        return "done", sentence("stopped-rest-waits", done=run.summary())
+    return "failed", sentence("stopped-in-time")
 
 
 def _served(ledger: Ledger, moment: datetime) -> bool:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pexip_history import __version__
+from pexip_history.messages import sentence
 
 DONE, FAILED, MISUSED, BUSY = 0, 1, 2, 75
 """Exit codes."""
@@ -72,23 +73,20 @@ def explain(error: Exception, folder: Path) -> str:
         return str(error)
     if isinstance(error, sqlite3.Error):
         if "disk is full" in str(error):
-            return f"{folder}: the disk is full; free some space"
-        return f"the ledger in {folder}/.collector cannot be used ({error}); check the folder's disk and permissions"
+            return sentence("disk-full", where=folder)
+        return sentence("ledger-unusable", folder=folder, why=error)
     if isinstance(error, OSError):
         where = error.filename or folder
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"{where}: the disk is full; free some space"
+            return sentence("disk-full", where=where)
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return (
-                f"{where}: {error.strerror}; close the program that has it open, and allow user"
-                f" {os.geteuid()} (PUID) to write to the data folder"
-            )
-        return f"{where}: {error.strerror or error}; check DATA_DIR ({folder}) and the disk that it is on"
+            return sentence("not-allowed", where=where, why=error.strerror, user=os.geteuid())
+        return sentence("file-fault", where=where, why=error.strerror or error, folder=folder)
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
     place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "nowhere"
-    return f"unexpected {type(error).__name__} at {place} of version {__version__}; please report it with the log"
+    return sentence("unexpected", kind=type(error).__name__, place=place, version=__version__)
 
 
 def printable(text: str, most: int = LONGEST_LINE) -> str:

@@ -391,7 +391,7 @@ def small(tmp_path: Path) -> Path:
         (("calls", "--month", "2026-09"), 1, "no row of calls of 2026-09-01 to 2026-09-30"),
         (("rooms", "--round-up"), 2, "--round-up is for usage"),
         (("rooms", "--format", "xlsx", "--delimiter", ";"), 2, "--delimiter is for csv"),
-        (("rooms", "--month", "2026-11", "--from", "2026-11-01"), 2, "leave out --from"),
+        (("rooms", "--month", "2026-11", "--from", "2026-11-01"), 2, "give one of them"),
         (("rooms", "--from", "2026-11-02", "--to", "2026-11-01"), 2, "the first day comes first"),
         (("rooms", "--output", "data/pexHistoryConf.csv"), 2, "history's own"),
         (("rooms", "--output", "data/2026-11-01_00-05-00_pexHistoryConf.csv"), 2, "history's own"),

@@ -1,144 +1,87 @@
-"""docs/troubleshooting.md has every message of the code, with cause and fix, and none that the code lacks.
-
-On the page a message is a list item that is code and nothing else; `…` stands for what differs. In the code a message
-is a text that is raised, logged, or returned by a function that explains; what is put into it is a gap.
-"""
+"""Every message has one place, messages.toml, from which the program and docs/troubleshooting.md take it."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Iterator
-from functools import cache
+from string import Formatter
 
+import pytest
+
+from pexip_history.messages import sentence, table
 from tests.conftest import COLLECTOR, ROOT
+from tests.troubleshooting import PAGE, page
 
-PAGE = ROOT / "docs" / "troubleshooting.md"
-GAP = "…"
-SAY = re.compile(
-    r"(\w*Error|Refused|NotFound|Passing|TooMany|TooLarge|Busy|Writing|NotAFile|error|warning|problem|set_aside|append|print|_warn)$"
-)
-"""Calls whose arguments a user reads; `append` where it is to problems, `print` of a WARNING."""
-EXPLAIN = re.compile(r"(explain|refusal|_?why_\w+|_health|_how_stopped|_unknown|refuse_\w+|_report_after\w*)$")
-"""Functions that return or build a message."""
-WORDS = re.compile(r"[A-Za-z]{2,}\W+[A-Za-z]+\W+[A-Za-z]{2,}")
-PASSED_ON = {
-    *("nested too deep", "a journal that names another file", "the unexpected error:"),
-    *("a run is under way since … UTC", "no run was due yet", "/proc/self/fd/…", "it ended with …"),
-}
-"""What is caught, wraps another, or is no error."""
+PROGRAM = [*(ROOT / "pexip_history").rglob("*.py"), COLLECTOR]
+ENTRYPOINT = (ROOT / "entrypoint.sh").read_text(encoding="utf-8")
+TEXTS = {name: text for group in table()["group"] for name, text in group.get("messages", {}).items()}
+SHELL = {name: text for group in table()["group"] for name, text in group.get("entrypoint", {}).items()}
+RAISED = re.compile(r"(\w*Error|Refused|NotFound|Passing|TooMany|TooLarge|Busy|Writing|NotAFile|Misused)$")
+WORDS = re.compile(r"[A-Za-z]{2,}\W+[A-Za-z]+\W+[A-Za-z]{2,}\W+[A-Za-z]{2,}.*;")
+"""More than a few words, and a fix behind them: a message, not a part of one."""
 
 
-def text_of(node: ast.expr) -> str:
-    """A literal, with gaps where something is put in; nothing where it is no literal."""
-    if isinstance(node, ast.JoinedStr):
-        parts = (part.value if isinstance(part, ast.Constant) else GAP for part in node.values)
-        return re.sub(f"{GAP}+", GAP, "".join(map(str, parts)))
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return re.sub(r"%[-.0-9]*[sdf]|\{[\w:.]*\}", GAP, node.value)
-    return ""
+def gaps(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
 
 
-def literals(node: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every text in an expression or a function, and its line; the parts of a text are no texts."""
-    if isinstance(node, ast.expr) and (text := text_of(node)):
-        yield text, node.lineno
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(node, ast.JoinedStr) and isinstance(child, ast.Constant)):
-            yield from literals(child)
+def calls() -> Iterator[tuple[str, ast.Call]]:
+    for file in PROGRAM:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                yield f"{file.relative_to(ROOT)}:{node.lineno}", node
 
 
-def said(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    named = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign) if is_a_name(node)}
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=given) if SAY.match(name):
-                if name != "append" or "problems" in ast.unparse(node.func):
-                    found = [each for one in given for each in literals(named.get(getattr(one, "id", ""), one))]
-                    yield from (each for each in found if name != "print" or "WARNING" in each[0])
-            case ast.Tuple(elts=[_, ast.Name(id=name), sentence]) if SAY.match(name):  # a table of what may happen
-                yield from literals(sentence)
-            case ast.FunctionDef(name=name, args=ast.arguments(defaults=defaults)) if SAY.match(name):
-                for default in defaults:
-                    yield from literals(default)
-            case ast.FunctionDef(name=name, body=body) if EXPLAIN.match(name):
-                for statement in body[isinstance(body[0], ast.Expr) :]:
-                    yield from literals(statement)
+def literals(node: ast.AST) -> Iterator[str]:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Constant) and isinstance(each.value, str):
+            yield each.value
 
 
-def is_a_name(node: ast.Assign) -> bool:
-    return isinstance(node.targets[0], ast.Name)
+def called(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
 
 
-@cache
-def programs() -> dict[str, ast.Module]:
-    files = (*(ROOT / "pexip_history").rglob("*.py"), COLLECTOR)
-    return {str(file.relative_to(ROOT)): ast.parse(file.read_text(encoding="utf-8")) for file in files}
+def test_each_name_is_once_in_the_table() -> None:
+    groups = [group.get(kind, {}) for group in table()["group"] for kind in ("messages", "entrypoint")]
+    assert len(TEXTS | SHELL) == sum(map(len, groups))
 
 
-def entrypoint() -> Iterator[str]:
-    script = (ROOT / "entrypoint.sh").read_text(encoding="utf-8")
-    for match in re.finditer(r"""stop_with ('[^']*'|"(?:[^"\\]|\\.)*")""", script):
-        yield re.sub(r"\$\([^()]*\)|\$\{[^}]*\}|\$\w+", GAP, match[1][1:-1])
+def test_what_the_program_says_is_in_the_table_with_the_same_gaps() -> None:
+    wrong = []
+    for where, call in calls():
+        if called(call) != "sentence" or any(keyword.arg is None for keyword in call.keywords):
+            continue
+        filled = {keyword.arg for keyword in call.keywords}
+        for name in filter(re.compile(r"[a-z0-9]+(-[a-z0-9]+)*").fullmatch, literals(call.args[0])):
+            if name not in TEXTS or gaps(TEXTS[name]) - filled:
+                wrong.append(f"{where}: {name}")
+    assert not wrong
 
 
-@cache
-def messages() -> dict[str, str]:
-    """Every message, placeholders as gaps, and where it stands."""
-    found = {text: f"{name}:{line}" for name, tree in programs().items() for text, line in said(tree)}
-    found |= dict.fromkeys(entrypoint(), "entrypoint.sh")
-    return {
-        text: where
-        for text, where in found.items()
-        if WORDS.search(text) and text not in PASSED_ON and "\\b" not in text
-    }
+def test_no_message_of_the_table_is_said_by_nobody() -> None:
+    used = {text for file in PROGRAM for text in literals(ast.parse(file.read_text(encoding="utf-8")))}
+    assert not set(TEXTS) - used
 
 
-@cache
-def documented() -> list[str]:
-    """The messages on the page: list items that are one code span."""
-    page = PAGE.read_text(encoding="utf-8")
-    return [match[2].strip() for match in re.finditer(r"^- (`+)(.+)\1$", page, re.MULTILINE)]
+def test_no_error_is_raised_and_no_warning_logged_beside_the_table() -> None:
+    beside = []
+    for where, call in calls():
+        if RAISED.match(called(call)) or called(call) in ("warning", "error", "problem"):
+            beside += [f"{where}: {text}" for text in literals(call) if WORDS.search(text)]
+    assert not beside
 
 
-def in_order(text: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, text.strip().split(GAP))))
+@pytest.mark.parametrize("name", SHELL)
+def test_the_entrypoint_says_what_the_table_has(name: str) -> None:
+    parts = [re.escape(text) for text, *_ in Formatter().parse(SHELL[name])]
+    assert re.search("[^\n]*".join(parts), ENTRYPOINT)
 
 
-def as_item(text: str) -> str:
-    return f"- `` {text} ``" if "`" in text else f"- `{text}`"
+def test_the_page_is_made_of_the_table() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "make troubleshooting writes it again"
 
 
-def test_the_page_has_every_message_that_the_code_has() -> None:
-    page = documented()
-    lacking = [(t, where) for t, where in messages().items() if not any(in_order(t).search(line) for line in page)]
-    listed = [f"{as_item(text)}    ({where})" for text, where in lacking]
-    assert not listed, "\n".join([f"add to {PAGE.relative_to(ROOT)}, with its cause and its fix:", *listed])
-
-
-def test_the_page_has_no_message_that_the_code_lacks() -> None:
-    known = [in_order(text) for text in messages() if len(text.replace(GAP, "")) > 12]
-    extra = [as_item(line) for line in documented() if not any(text.search(line) for text in known)]
-    assert not extra, "\n".join([f"no code says this any more; change in {PAGE.relative_to(ROOT)}:", *extra])
-
-
-def test_each_message_on_the_page_is_there_once_and_has_a_cause_and_a_fix() -> None:
-    assert len(set(documented())) == len(documented())
-    page = PAGE.read_text(encoding="utf-8")
-    unexplained = re.findall(r"^- (`+.+`+)\n+(?=#|\Z)", page, re.MULTILINE)
-    assert not unexplained, "\n".join(["nothing is said about:", *unexplained])
-
-
-def test_messages_are_found_in_the_code() -> None:
-    """Guards the gathering itself: some that must be among what it finds."""
-    for part in (
-        "the connection was refused",
-        "is missing; give five fields",
-        "the run of",
-        "participants of conference",
-        "the disk is full",
-        "cron needs root",
-        "while publishing",
-        "covers this window",
-    ):
-        assert any(part in text for text in messages()), part
+def test_a_message_is_filled() -> None:
+    assert sentence("not-a-number", value="ten") == "'ten' is not a number; give 0, 1, 2 and so on"

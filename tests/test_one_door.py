@@ -51,6 +51,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("report/output.py", "os.open"): A_NEW_FILE,
     ("report/output.py", "open"): A_NEW_FILE,
     ("report/page.py", "read_text"): "the program's own style",
+    ("messages.py", "read_text"): "the program's own table",
     ("operate/log.py", "FileHandler"): "which opens through the door (its method _open)",
     ("ledger/schema.py", "sqlite3.connect"): "the ledger, behind refuse_other_kinds; SQLite opens its journal by name",
     ("archive/journal.py", "sqlite3.connect"): "a database without a name",

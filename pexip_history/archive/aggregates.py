@@ -19,6 +19,7 @@ from pexip_history.folder.opening import NotAFile, behind_link, own
 from pexip_history.folder.reading import BOM, MOST, NotOurs, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite, sync_folder
 from pexip_history.ledger.staged import Known, Staged
+from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, STREAM
 
 TAIL = 4096
@@ -55,7 +56,7 @@ def set_aside(path: Path, why: str, zone: ZoneInfo) -> Path:
     other = _free_name(path, "set-aside", zone)
     path.rename(other)
     sync_folder(path.parent)
-    log.warning("%s %s; it was renamed to %s and a new one is started", path.name, why, other.name)
+    log.warning(sentence("set-aside", file=path.name, why=why, other=other.name))
     return other
 
 
@@ -173,12 +174,7 @@ def move_torn_row(path: Path, begins: int, columns: Sequence[str], zone: ZoneInf
             kept.write(file.read(MOST))
         file.truncate(begins)
         os.fsync(file.fileno())
-    log.warning(
-        "the last row of %s was not written to its end, as in a copy that was made in mid-write; it was moved to"
-        " %s, and is collected again if the node still has it",
-        path.name,
-        other.name,
-    )
+    log.warning(sentence("torn-row-moved", file=path.name, other=other.name))
 
 
 # Appending

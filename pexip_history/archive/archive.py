@@ -22,6 +22,7 @@ from pexip_history.folder.reading import header
 from pexip_history.folder.rewriting import draft_of, sync_folder
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.staged import Known, Staged
+from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS, QUALITY, STREAM
 from pexip_history.settings.environment import Settings
 
@@ -77,7 +78,7 @@ class Archive:
                         continue
                     file.seek(0)
                     pid = printable(file.read(20).strip()) or "unknown"
-                    raise Busy(f"another run is under way (process {pid}); wait until it has ended") from None
+                    raise Busy(sentence("another-run", process=pid)) from None
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -173,9 +174,7 @@ class Archive:
                 for file in there:
                     self._prepare(file, ledger)
                 for file in set(files) - set(there):
-                    log.warning(
-                        "%s is gone, and %d rows with it; restore it from a backup", self.waiting(file), file.rows
-                    )
+                    log.warning(sentence("staged-rows-gone", file=self.waiting(file), rows=file.rows))
                 sizes = self._note_sizes(ledger, there)
             for file in there:
                 if not self._append(file, sizes[file]):
@@ -239,5 +238,5 @@ class Archive:
                     (self.data / name).unlink(missing_ok=True)
                     gone.append(name)
                 except OSError as error:
-                    log.warning("%s cannot be removed (%s); DATA_KEEP_DAYS asks for it", name, error.strerror)
+                    log.warning(sentence("old-file-stays", file=name, why=error.strerror))
         return gone

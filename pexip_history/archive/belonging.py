@@ -18,6 +18,7 @@ from pexip_history.ledger.making import know_rows, make
 from pexip_history.ledger.rewritten import settle_rewriting
 from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, open_to_write
 from pexip_history.ledger.staged import Staged
+from pexip_history.messages import sentence
 from pexip_history.resources import RESOURCES
 
 log = logging.getLogger("collector")
@@ -35,9 +36,7 @@ def open_ledger(archive: Archive, now: datetime) -> Ledger:
                 aggregates.set_aside(archive.folder / name, why, archive.zone)
         opened = open_to_write(archive.folder)
     if opened is None:
-        raise CollectorError(
-            f"{archive.folder / NAME} cannot be created again; move {archive.folder} away and start another run"
-        )
+        raise CollectorError(sentence("ledger-cannot-be-made", ledger=archive.folder / NAME, folder=archive.folder))
     ledger = Ledger(*opened)
     try:
         if ledger.version < SCHEMA_VERSION:
@@ -67,11 +66,7 @@ def _make(archive: Archive, ledger: Ledger, now: datetime) -> None:
             else "",
         )
     elif count:
-        log.warning(
-            "the ledger was rebuilt from the %d records in the CSV files; what they lack is asked for now, and gaps"
-            " before today are not known",
-            count,
-        )
+        log.warning(sentence("ledger-rebuilt", rows=count))
 
 
 def _exported(archive: Archive, resource: str, staged: Sequence[Staged]) -> Iterator[dict[str, str]]:
@@ -94,7 +89,7 @@ def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
     except FileNotFoundError:
         return
     except (NotOurs, NotAFile) as error:
-        log.warning("%s; the rows behind that are not known", error)
+        log.warning(sentence("rows-behind-unknown", why=error))
 
 
 def _know_strangers(archive: Archive, ledger: Ledger, now: datetime) -> None:
@@ -112,12 +107,7 @@ def _know_strangers(archive: Archive, ledger: Ledger, now: datetime) -> None:
         ledger.forget_files(known - there.keys())
     if count:
         ledger.doubt("files that the ledger did not know")
-        log.warning(
-            "%d dated files are newer than the ledger in %s; their %d records count as collected",
-            len(strange),
-            archive.folder,
-            count,
-        )
+        log.warning(sentence("files-newer-than-ledger", files=len(strange), folder=archive.folder, rows=count))
 
 
 def _settle(archive: Archive, ledger: Ledger, resource: str, now: datetime) -> None:

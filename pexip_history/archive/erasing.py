@@ -24,6 +24,7 @@ from pexip_history.errors import CollectorError, explain
 from pexip_history.folder.people import CALLED, LOCAL, OWN, PERSONAL, Person
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.rewritten import settle_rewriting
+from pexip_history.messages import sentence
 
 ROOMS = ("conference_name", "name")
 """Columns with a room's name, which may be a person's; it stays."""
@@ -240,12 +241,12 @@ def resume(archive: Archive, ledger: Ledger) -> Emptied | None:
             pending = journal.rows()
             done = go_on(archive, ledger, journal)
     except CollectorError as error:  # something else has its name
-        log.warning("an erasure that was cut cannot go on: %s", error)
+        log.warning(sentence("erasure-cannot-go-on", why=error))
         return None
     for reason in done.unreadable:
-        log.warning("an erasure left out a file, look into it yourself: %s", reason)
+        log.warning(sentence("erasure-left-out", why=reason))
     for reason in done.waits:
-        log.warning("an erasure waits for a file: %s; the next run or `erase` goes on", reason)
+        log.warning(sentence("erasure-waits", why=reason))
     if pending and not done.waits:
         log.info("an erasure was finished: %d more rows in %d files", done.rows, done.files)
     return done

@@ -18,6 +18,7 @@ from pexip_history.folder.names import DATED
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.rewritten import begin_rewriting, settle_rewriting
 from pexip_history.ledger.schema import Damaged, connect, entries_of, refuse_super_journal
+from pexip_history.messages import sentence
 
 NAME = "rewriting.sqlite"
 SCHEMA = """
@@ -106,7 +107,7 @@ def open_journal(folder: Path) -> Iterator[Journal]:
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
-        log.warning("%s is damaged and was removed; if an erasure was not finished, start it again", path)
+        log.warning(sentence("erasure-note-damaged", path=path))
         for name in (path.with_name(f"{NAME}-journal"), path):
             name.unlink(missing_ok=True)
         db = _open(path)

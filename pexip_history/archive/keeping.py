@@ -16,6 +16,7 @@ from pexip_history.archive.journal import Journal, note_rewritten, open_journal,
 from pexip_history.archive.parquet_rows import leave_out_before
 from pexip_history.errors import CollectorError, explain
 from pexip_history.ledger.ledger import Ledger
+from pexip_history.messages import sentence
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time, read_time
 
@@ -57,12 +58,9 @@ def forget_old(archive: Archive, ledger: Ledger, now: datetime) -> None:
         removed = remove_older(archive.data, oldest, ledger, journal)
     ledger.note(keeping_tried=oldest)
     for reason in removed.waits:
-        log.warning("rows that are older than DATA_KEEP_HISTORY_DAYS stay in a file: %s", reason)
+        log.warning(sentence("old-rows-stay", why=reason))
     if removed.without:
-        log.warning(
-            "%d rows have no end_time that can be read; DATA_KEEP_HISTORY_DAYS cannot tell their age and keeps them",
-            removed.without,
-        )
+        log.warning(sentence("old-rows-untold", rows=removed.without))
     if removed.rows:
         log.info(
             "%d rows from before %s UTC were removed from %d files (DATA_KEEP_HISTORY_DAYS)",
@@ -118,7 +116,7 @@ def leaving_out_before(
     def changing(columns: list[str]) -> Change:
         places = [columns.index(time) for time in times if time in columns]
         if columns and not places:
-            raise CollectorError(f"{name} has no column {times[0]}; look into it, and remove it when it is not needed")
+            raise CollectorError(sentence("column-missing", file=name, column=times[0]))
 
         def change(row: list[str]) -> list[str] | None:
             text = next((row[place] for place in places if place < len(row) and row[place]), "")

@@ -22,6 +22,7 @@ from pexip_history.errors import CollectorError
 from pexip_history.folder.names import DATED
 from pexip_history.folder.opening import other_kind, own
 from pexip_history.folder.rewriting import sync_folder
+from pexip_history.messages import sentence
 
 NAME = "manifest.jsonl"
 ERASED, REMOVED = "erased", "removed"
@@ -104,7 +105,7 @@ def entries(data: Path) -> Iterator[Entry]:
     """The lines, in their order, but for those that nobody can read. Raises CollectorError, OSError."""
     with suppress(FileNotFoundError), open(data / NAME, "rb", opener=own) as file:
         if os.fstat(file.fileno()).st_size > LARGEST:
-            raise CollectorError(f"{data / NAME} is too large for a manifest; remove it, the next run makes it again")
+            raise CollectorError(sentence("manifest-too-large", file=data / NAME))
         while line := file.readline(LONGEST):
             if entry := _read(line):
                 yield entry

@@ -12,6 +12,7 @@ from pexip_history.folder.cells import CHUNK, UNGUARDED, cells, encode, guard, h
 from pexip_history.folder.opening import own
 from pexip_history.folder.reading import MOST
 from pexip_history.folder.rewriting import new_file, rewrite
+from pexip_history.messages import sentence
 from pexip_history.node.answers import MOST_FIELDS, Columns
 
 
@@ -63,10 +64,7 @@ class Stage:
             lines = list(map(",".join, zip(*texts, strict=True)))
             text = encode("\r\n".join((*lines, "")))
             if len(text) > MOST and any(len(encode(line)) > MOST for line in lines):
-                raise NodeError(
-                    f"the node sent a record that makes a row of more than {MOST >> 20} MB, which the History API never"
-                    " does; is DEFAULT_MGR_ADDRESS a Management Node?"
-                )
+                raise NodeError(sentence("row-too-large", megabytes=MOST >> 20))
             self._file.write(text)
             self.rows += size
 
@@ -77,11 +75,7 @@ class Stage:
             self._widened = True
         self.columns += names
         if names and len(self.columns) > MOST_FIELDS:
-            raise NodeError(
-                f"the node's records come to {len(self.columns)} columns, of which the History API has under 100; is"
-                " DEFAULT_MGR_ADDRESS a Management Node? If it is, move the CSV file that has them to another folder:"
-                " a new one starts"
-            )
+            raise NodeError(sentence("too-many-columns", columns=len(self.columns)))
 
     def finish(self, columns: Sequence[str] = ()) -> int:
         """Give every row every column, sync, and return where the rows begin (bytes).

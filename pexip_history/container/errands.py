@@ -31,6 +31,7 @@ from pexip_history.container.privileges import (
 )
 from pexip_history.errors import MISUSED, CollectorError, SettingsError, printable
 from pexip_history.folder import opening as files
+from pexip_history.messages import sentence
 from pexip_history.operate.running import forget
 from pexip_history.settings.environment import IMAGE_DATA
 
@@ -106,7 +107,7 @@ def _make(folder: Path, owner: tuple[int, int]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        raise CollectorError(f"{folder} does not exist and cannot be created: mount a folder there") from None
+        raise CollectorError(sentence("folder-cannot-be-created", folder=folder)) from None
 
 
 def _refuse_unwritable(place: int, name: str, owner: tuple[int, int]) -> None:
@@ -114,9 +115,7 @@ def _refuse_unwritable(place: int, name: str, owner: tuple[int, int]) -> None:
     if stat.S_ISREG(found.st_mode) and found.st_uid != owner[0] and not os.access(name, os.W_OK, dir_fd=place):
         where = Path(f"/proc/self/fd/{place}").readlink() / name
         why = "it has a hard link" if found.st_nlink > 1 else "its owner could not be changed"
-        raise CollectorError(
-            f"user {owner[0]}:{owner[1]} cannot write to {where}, and {why}: change its owner on the host"
-        )
+        raise CollectorError(sentence("file-not-writable", user=owner[0], group=owner[1], file=where, why=why))
 
 
 def hand_over(descriptor: int, owner: tuple[int, int]) -> None:
@@ -160,9 +159,15 @@ def _refuse_closed(folder: Path, owner: tuple[int, int], descriptor: int) -> Non
     if not os.access(f"/proc/self/fd/{descriptor}", os.W_OK | os.X_OK | os.R_OK):
         found = os.fstat(descriptor)
         raise CollectorError(
-            f"{folder} belongs to {found.st_uid}:{found.st_gid}, mode {stat.S_IMODE(found.st_mode):o}:"
-            f" {owner[0]}:{owner[1]} cannot write there. Mount a folder that is not read-only; set PUID and PGID to"
-            " its owner, or change its owner on the host."
+            sentence(
+                "folder-not-writable",
+                folder=folder,
+                owner=found.st_uid,
+                owner_group=found.st_gid,
+                mode=stat.S_IMODE(found.st_mode),
+                user=owner[0],
+                group=owner[1],
+            )
         )
 
 
@@ -174,8 +179,14 @@ def _may_enter(found: os.stat_result, owner: tuple[int, int]) -> bool:
 
 def _closed(above: Path, folder: Path, owner: tuple[int, int]) -> CollectorError:
     return CollectorError(
-        f"DATA_DIR: {folder} cannot be reached by user {owner[0]}:{owner[1]}, since {above} is closed to others (mode"
-        f" {stat.S_IMODE(above.stat().st_mode):o}); give a folder elsewhere, such as /app/data"
+        sentence(
+            "folder-closed",
+            folder=folder,
+            user=owner[0],
+            group=owner[1],
+            above=above,
+            mode=stat.S_IMODE(above.stat().st_mode),
+        )
     )
 
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pexip_history.errors import CollectorError, SettingsError
+from pexip_history.messages import sentence
 from pexip_history.settings.environment import IMAGE_DATA, SECRETS, read_variable
 from pexip_history.settings.files import read_file
 from pexip_history.settings.values import unquoted
@@ -81,10 +82,7 @@ def become_owner(environ: Mapping[str, str]) -> dict[str, bytes]:
     go_on_as(folder, asked)
     for needed in (os.__file__, __file__, sys.prefix):  # most of the program is yet to be imported
         if not os.access(needed, os.R_OK):
-            raise CollectorError(
-                f"user {os.geteuid()} cannot read {needed}, a part of the program: install Python and the collector"
-                " where that user can, or set PUID=0 to collect as root"
-            )
+            raise CollectorError(sentence("program-not-readable", user=os.geteuid(), file=needed))
     return held
 
 
@@ -119,11 +117,7 @@ def become(uid: int, gid: int) -> None:
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     except OSError as error:
-        raise CollectorError(
-            f"root may not become user {uid}:{gid} here ({error.strerror}): add the capabilities CHOWN, SETGID and"
-            ' SETUID (cap_add), or start the container with --user and the argument "collect", from a scheduler of'
-            " your own"
-        ) from None
+        raise CollectorError(sentence("cannot-become-user", user=uid, group=gid, why=error.strerror)) from None
 
 
 def keep_only(capability: int, uid: int, gid: int) -> None:
@@ -158,7 +152,7 @@ def refuse_links(folder: Path, descriptor: int | None = None) -> None:
     """
     real = os.path.realpath(folder) if descriptor is None else str(Path(f"/proc/self/fd/{descriptor}").readlink())
     if real != str(folder):
-        raise CollectorError(f"DATA_DIR: {folder} is behind a symbolic link; give the real path, {real}")
+        raise CollectorError(sentence("folder-behind-link", folder=folder, real=real))
 
 
 def refuse_shared(folder: Path) -> None:
@@ -174,15 +168,9 @@ def refuse_shared(folder: Path) -> None:
             continue
         above = path in folder.parents
         if found.st_uid:
-            raise CollectorError(
-                f"{path} belongs to user {found.st_uid}, who could make root write elsewhere: set"
-                f" PUID={found.st_uid} to collect as that user, or change the folder's owner to root"
-            )
+            raise CollectorError(sentence("folder-of-another", folder=path, user=found.st_uid))
         if found.st_mode & 0o022 and not (above and found.st_mode & stat.S_ISVTX):
-            raise CollectorError(
-                f"{path} can be written to by others than root (mode {stat.S_IMODE(found.st_mode):o}), who could make"
-                f" root write elsewhere: run chmod go-w {path}, or set PUID to a user other than 0"
-            )
+            raise CollectorError(sentence("folder-open-to-others", folder=path, mode=stat.S_IMODE(found.st_mode)))
 
 
 def _prctl(option: int, value: int) -> bool:

@@ -18,6 +18,7 @@ from pexip_history.export.tables import Selected, Tables
 from pexip_history.export.wanted import Wanted
 from pexip_history.history.database import database, workshop
 from pexip_history.history.schema import named
+from pexip_history.messages import sentence
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -77,16 +78,13 @@ def explained(output: Path) -> Iterator[None]:
     except duckdb.Error as error:
         said = printable(str(error).partition("\n")[0], 300)
         if "space" in said:
-            raise CollectorError(f"{output}: the disk is full; free some space") from None
-        raise CollectorError(f"{output} cannot be made: {said}") from None
+            raise CollectorError(sentence("disk-full", where=output)) from None
+        raise CollectorError(sentence("export-fails", file=output, why=said)) from None
     except OSError as error:
         where = error.filename or output
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise CollectorError(f"{where}: the disk is full; free some space") from None
-        raise CollectorError(
-            f"{output} cannot be made: {where}: {error.strerror}; make it readable and writable, or name another place"
-            " with --output"
-        ) from None
+            raise CollectorError(sentence("disk-full", where=where)) from None
+        raise CollectorError(sentence("export-not-written", file=output, where=where, why=error.strerror)) from None
 
 
 def _remarks(tables: Tables) -> list[str]:

@@ -20,6 +20,7 @@ from pexip_history.errors import CollectorError, printable
 from pexip_history.export.wanted import Misused
 from pexip_history.folder.opening import KINDS, own, own_folder
 from pexip_history.folder.rewriting import new_file, sync_folder
+from pexip_history.messages import sentence
 
 OURS = re.compile(
     r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_)?pexHistory.*|manifest\.jsonl.*|data_collector\.log.*|report.*\.html.*|\.collector"
@@ -36,19 +37,18 @@ def refuse(data: Path, output: Path) -> None:
     folder, own_folder_ = output.parent.resolve(), data.resolve()
     inside = folder == own_folder_ and OURS.fullmatch(output.name)
     if inside or any(own_folder_ / name in (folder, *folder.parents) for name in (".collector", "parquet")):
-        raise Misused(f"--output {printable(str(output))} is a name of the history's own; give another")
+        raise Misused(sentence("output-is-the-historys", file=printable(str(output))))
     try:
         found = output.lstat()
     except FileNotFoundError:
         return
     kind = stat.S_IFMT(found.st_mode)
-    fix = "remove it, or name another file with --output"
     if not stat.S_ISREG(kind):
-        raise CollectorError(f"{printable(str(output))} is there already and is {KINDS.get(kind, 'no file')}; {fix}")
-    if {"path": str(folder / output.name), "sha256": _digest(output)} not in _written(data):
         raise CollectorError(
-            f"{printable(str(output))} is there already and is no export of this collector, or was changed since; {fix}"
+            sentence("output-is-no-file", file=printable(str(output)), kind=KINDS.get(kind, "no file"))
         )
+    if {"path": str(folder / output.name), "sha256": _digest(output)} not in _written(data):
+        raise CollectorError(sentence("output-not-ours", file=printable(str(output))))
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from pexip_history.history.database import THREADS, database, workshop
 from pexip_history.history.files import File, find, opened
 from pexip_history.history.schema import TEXT, TIME, named, quoted, type_of, value
 from pexip_history.history.tables import OWN, Table, Take, add, create, csv_options, unread_cells
+from pexip_history.messages import sentence
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -219,6 +220,6 @@ def _place(draft: Path, data: Path, table: str, stem: str) -> None:
         os.close(descriptor)
     place = folder / f"{stem}.parquet"
     if other_kind(place):
-        raise CollectorError(f"{place} is no file; remove it, and the next run makes it")
+        raise CollectorError(sentence("parquet-is-no-file", file=place))
     draft.replace(place)
     sync_folder(folder)

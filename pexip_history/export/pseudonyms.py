@@ -12,6 +12,7 @@ from pathlib import Path
 from pexip_history.errors import CollectorError
 from pexip_history.folder.opening import own, own_folder
 from pexip_history.folder.rewriting import sync_folder
+from pexip_history.messages import sentence
 
 KINDS = {
     "display_name": "name",
@@ -54,9 +55,7 @@ def key(data: Path) -> bytes:
         draft.rename(path)
         sync_folder(folder)
     if len(found) != SIZE:
-        raise CollectorError(
-            f"{path} is not a key of {SIZE} bytes; restore it, or remove it: then the pseudonyms are others from now on"
-        )
+        raise CollectorError(sentence("key-damaged", file=path, size=SIZE))
     return found
 
 

@@ -17,6 +17,7 @@ from pexip_history.history.files import find
 from pexip_history.history.rules import RULES
 from pexip_history.history.schema import NUMBER, TEXT, named
 from pexip_history.history.tables import NESTED, Table, Take, load
+from pexip_history.messages import sentence
 from pexip_history.report.concurrency import local_times
 from pexip_history.report.period import midnight
 from pexip_history.report.queries import LENGTH
@@ -236,7 +237,7 @@ def choose(every: Sequence[str], asked: Sequence[str]) -> list[str]:
         if name not in every:
             near = get_close_matches(name, every, 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(every)}"
-            raise Misused(f"--columns: there is no column {printable(name, 100)!r}; {hint}")
+            raise Misused(sentence("no-such-column", value=printable(name, 100), hint=hint))
     return list(dict.fromkeys(asked or every))
 
 

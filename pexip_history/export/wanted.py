@@ -12,6 +12,7 @@ from pexip_history.errors import CollectorError
 from pexip_history.export.choices import QUALITIES
 from pexip_history.folder.people import FIELD, LOCAL, Person
 from pexip_history.history.schema import quoted
+from pexip_history.messages import sentence
 from pexip_history.report.period import midnight
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Wanted:
 
     def __post_init__(self) -> None:
         if self.first and self.last and self.first > self.last:
-            raise Misused(f"--from {self.first} is after --to {self.last}; the first day comes first")
+            raise Misused(sentence("days-reversed", first=self.first, last=self.last))
 
     @property
     def whose(self) -> bool:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pexip_history.errors import SettingsError
+from pexip_history.messages import sentence
 from pexip_history.settings.environment import IMAGE_DATA
 
 CRON_PID = Path("/run/crond.pid")
@@ -31,6 +32,4 @@ def is_mount(folder: Path) -> bool:
 def refuse_to_lose(folder: Path) -> None:
     """Raise SettingsError where the container is there for this run alone, and its files would go with it."""
     if not CRON_PID.exists() and not is_mount(folder):
-        raise SettingsError(
-            [f'{folder} is not a mount: the files would be deleted with the container; add -v "$PWD/data:{folder}"']
-        )
+        raise SettingsError([sentence("not-a-mount", folder=folder)])

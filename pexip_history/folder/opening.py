@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 from pexip_history.errors import CollectorError
+from pexip_history.messages import sentence
 
 KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -67,7 +68,7 @@ def own_folder(path: Path) -> None:
         mode = path.lstat().st_mode
     if not stat.S_ISDIR(mode):
         kind = KINDS.get(stat.S_IFMT(mode), "a file")
-        raise NotAFile(f"{path} is {kind}, where the collector needs a folder of its own: remove it, or move it away")
+        raise NotAFile(sentence("planted-folder", folder=path, kind=kind))
 
 
 def behind_link(path: Path) -> Path:
@@ -85,13 +86,10 @@ def behind_link(path: Path) -> Path:
         return path
     trusted = {0} if os.geteuid() == 0 else {os.geteuid(), 0, path.parent.stat().st_uid}
     if found.st_uid not in trusted:
-        raise NotAFile(
-            f"{path} is a symbolic link of user {found.st_uid}, and only links of the folder's owner are followed:"
-            f" remove it, or create it again as user {os.geteuid()}"
-        )
+        raise NotAFile(sentence("strangers-link", file=path, owner=found.st_uid, user=os.geteuid()))
     return Path(os.path.realpath(path))
 
 
 def _not_a_file(path: Path, mode: int) -> NotAFile:
     kind = KINDS.get(stat.S_IFMT(mode), "not a file")
-    return NotAFile(f"{path} is {kind}, where the collector needs a file of its own: remove it, or move it away")
+    return NotAFile(sentence("planted-file", file=path, kind=kind))

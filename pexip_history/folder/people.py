@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pexip_history.folder.cells import RISKY
+from pexip_history.messages import sentence
 
 NAME, ALIAS, ADDRESS = "name", "alias", "address"
 FIELD = {NAME: "display_name", ALIAS: "remote_alias", ADDRESS: "remote_address"}
@@ -54,7 +55,7 @@ class Person:
     def __post_init__(self) -> None:
         """Raises ValueError for a text that would mean everybody without a value."""
         if not canonical(self.text):
-            raise ValueError("give a name, an alias or an address; * stands for any text")
+            raise ValueError(sentence("nobody-named"))
 
     @cached_property
     def _pieces(self) -> list[str]:

@@ -15,6 +15,7 @@ from typing import IO
 
 from pexip_history.errors import CollectorError
 from pexip_history.folder.opening import behind_link, own
+from pexip_history.messages import sentence
 
 MOST = 8 << 20
 """Bytes of a row, and so of a cell: no answer of the node has more than 6 MB."""
@@ -122,10 +123,7 @@ class Rows:
             raise self._not_ours(f"a row of more than {MOST_CELLS} cells")
 
     def _not_ours(self, what: str) -> NotOurs:
-        return NotOurs(
-            f"{self._path} holds, from byte {self._row} on, {what}, which the collector never writes; restore the"
-            " file from a backup, or move it away"
-        )
+        return NotOurs(sentence("never-written", file=self._path, byte=self._row, what=what))
 
 
 @contextmanager

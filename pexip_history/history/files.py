@@ -18,6 +18,7 @@ from typing import BinaryIO
 from pexip_history.errors import printable
 from pexip_history.folder.names import AGGREGATES, DATED
 from pexip_history.folder.opening import NotAFile, behind_link, own
+from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME
 
 LONGEST_HEADER = 1 << 20
@@ -114,7 +115,6 @@ def _header(start: bytes) -> tuple[str, ...]:
 
 def _why_not(start: bytes, header: Sequence[str], resource: str) -> str:
     """Why it is no file of the history, and the fix; empty where it is one."""
-    fix = "save it as CSV UTF-8 with commas, or move it away; the next run starts a new one"
     kind = BY_NAME[resource]
     needed = [*(name for name in kind.key if name != "id"), *ALSO.get(resource, ()), kind.time]
     missing = [name for name in needed if name not in header]
@@ -122,13 +122,13 @@ def _why_not(start: bytes, header: Sequence[str], resource: str) -> str:
         return ""
     line = start.split(b"\n", 1)[0]
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line:
-        return f"it was saved as UTF-16; {fix}"
+        return sentence("saved-as-utf-16")
     for sign, word in ((b";", "semicolons"), (b"\t", "tabs")):
         if line.count(sign) > line.count(b","):
-            return f"it was saved with {word}; {fix}"
+            return sentence("saved-with-separator", sign=word)
     if missing:
-        return f"it has no header with the columns of the history ({', '.join(missing)} missing); {fix}"
-    return f"its header has {len(header)} columns; {fix}"
+        return sentence("columns-missing", columns=", ".join(missing))
+    return sentence("header-too-wide", columns=len(header))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from pexip_history.errors import CollectorError
 from pexip_history.folder.names import STEM
 from pexip_history.folder.opening import own, refuse_other_kinds
+from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, FILES, RESOURCES
 
 APPLICATION_ID, SCHEMA_VERSION = 0x50784852, 3
@@ -104,8 +105,7 @@ def version_of(db: sqlite3.Connection, path: Path) -> int:
     entries = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     if application == APPLICATION_ID and version > SCHEMA_VERSION:
         raise CollectorError(
-            f"{path} was written by a newer collector (version {version}, this one knows {SCHEMA_VERSION}); run that"
-            f" version again, or move the folder {path.parent} away to have the ledger rebuilt from the CSV files"
+            sentence("ledger-newer", file=path, version=version, known=SCHEMA_VERSION, folder=path.parent)
         )
     if not entries:
         return 0

@@ -39,7 +39,7 @@ LONGEST_NAME = 200
 """Characters of a field's name, which stays in an aggregate as its column's."""
 
 
-NOT_THE_API = "answered JSON that is not the History API's"
+NOT_THE_API = "JSON that is not the History API's"
 
 
 class PageReader:
@@ -60,7 +60,7 @@ class PageReader:
         if found := self._quick(body):
             return found
         if too_many_values(body):
-            raise NodeError("answered more values than a page of records has")
+            raise NodeError("more values than a page of records has")
         meta, objects = envelope(body, self._most)
         names = names_of(objects)
         self._learn(names, objects)
@@ -109,16 +109,16 @@ def too_many_values(body: bytes) -> bool:
 
 def _check_number(objects: Sequence[object], most: int) -> None:
     if len(objects) > most:
-        raise NodeError(f"answered {len(objects)} records at once where at most {most} were asked for")
+        raise NodeError(f"{len(objects)} records at once where at most {most} were asked for")
 
 
 def names_of(records: Iterable[Iterable[str]]) -> list[str]:
     """Every field that a record has, in the order of their appearance."""
     names = list(dict.fromkeys(itertools.chain.from_iterable(records)))
     if len(names) > MOST_FIELDS:
-        raise NodeError(f"answered records with {len(names)} fields, of which the History API has under 100")
+        raise NodeError(f"records with {len(names)} fields, of which the History API has under 100")
     if names and (longest := max(map(len, names))) > LONGEST_NAME:
-        raise NodeError(f"answered a field name of {longest} characters, longer than any of the History API's")
+        raise NodeError(f"a field name of {longest} characters, longer than any of the History API's")
     return names
 
 

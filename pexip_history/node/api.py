@@ -15,6 +15,7 @@ from typing import TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from pexip_history.errors import QUOTED, NodeError, NotFound, Passing, Refused, TooLarge, TooMany, printable
+from pexip_history.messages import sentence
 from pexip_history.node.answers import NOT_THE_API, Columns, PageReader, decode
 from pexip_history.node.connection import Answer, Connection, seconds_ahead
 from pexip_history.node.credentials import Basic, OAuth2
@@ -35,7 +36,6 @@ BUSY_WAIT, BUSY_PATIENCE = 20.0, 300.0  # seconds: of a 429 that names none, and
 LONGEST_URL = 8000
 LONGEST_RUN = 4 * 3600.0  # seconds
 CLOCKS_AGREE = timedelta(minutes=15)
-IS_IT_A_NODE = "is DEFAULT_MGR_ADDRESS a Management Node?"
 
 log = logging.getLogger("collector")
 T = TypeVar("T")
@@ -154,14 +154,12 @@ class Node:
         try:
             return reader(answer.body)
         except NodeError as error:
-            raise NodeError(f"{self._name(url)} {error}; {IS_IT_A_NODE}") from None
+            raise NodeError(sentence("unlike-the-api", at=self._name(url), what=error)) from None
         except ValueError:
             kind = printable(answer.headers.get("Content-Type", "no Content-Type"), QUOTED)
             if "json" in kind:
-                raise Passing(
-                    f"{self._name(url)} answered JSON that is cut or damaged; check what a proxy on the way does"
-                ) from None
-            raise Passing(f"{self._name(url)} answered {kind} instead of JSON; {IS_IT_A_NODE}") from None
+                raise Passing(sentence("json-damaged", at=self._name(url))) from None
+            raise Passing(sentence("no-json", at=self._name(url), kind=kind)) from None
 
     def _page(self, resource: str, url: str) -> Page:
         """The page at the address, with the address of the next."""
@@ -172,11 +170,11 @@ class Node:
     ) -> Page:
         total, ids = meta.get("total_count"), columns.get("id", ())
         if not isinstance(total, int) or total < 0:
-            raise NodeError(f"{self._name(url)} {NOT_THE_API}; {IS_IT_A_NODE}")
+            raise NodeError(sentence("unlike-the-api", at=self._name(url), what=NOT_THE_API))
         if total > MOST_RECORDS:
-            raise NodeError(f"{self._name(url)} counts {total} records, more than a node can have; {IS_IT_A_NODE}")
+            raise NodeError(sentence("count-impossible", at=self._name(url), count=total))
         if columns and not ids:
-            raise NodeError(f"{self._name(url)} answered records without an id; {IS_IT_A_NODE}")
+            raise NodeError(sentence("unlike-the-api", at=self._name(url), what="records without an id"))
         following = meta.get("next")
         target = self._next(url, str(following), bool(columns)) if following else None
         columns = {name: values for name, values in columns.items() if whole or name not in OWN_ADDRESS_ONLY}
@@ -191,11 +189,8 @@ class Node:
         chosen = set(usable)
         lost = page.only([place for place in range(len(page.columns["id"])) if place not in chosen])
         for at, name in zip(lost.times, lost.column("name" if "name" in lost.columns else "display_name"), strict=True):
-            self._warn_once(
-                f"{self._name(url)} has a record without an id, which cannot be collected: it ended"
-                f" {printable(at or 'at an unknown time', QUOTED)} and is named {printable(str(name), QUOTED)!r}; ask"
-                " Pexip's support"
-            )
+            ended, named = printable(at or "at an unknown time", QUOTED), printable(str(name), QUOTED)
+            self._warn_once(sentence("no-id", at=self._name(url), ended=ended, name=named))
         return replace(page.only(usable), following=page.following, left_out=len(lost.times))
 
     def _warn_once(self, text: str) -> None:
@@ -213,15 +208,9 @@ class Node:
         except ValueError:
             stays = readable = False
         if not stays:
-            raise NodeError(
-                f"{self._name(url)} names a next page elsewhere ({shown}), which is not followed: it"
-                " would get the password; check what answers at DEFAULT_MGR_ADDRESS"
-            )
+            raise NodeError(sentence("next-elsewhere", at=self._name(url), next=shown))
         if not filled or target == url or not readable or len(target) > LONGEST_URL:
-            raise NodeError(
-                f"{self._name(url)} names a next page that never comes ({shown}); check"
-                " whether a proxy on the way changes the query"
-            )
+            raise NodeError(sentence("next-never-comes", at=self._name(url), next=shown))
         return target
 
     def _get(self, url: str, reader: Callable[[bytes], T]) -> T:
@@ -280,8 +269,7 @@ class Node:
         now = time.monotonic()
         if now > self._end:
             raise Passing(
-                f"{self.address}: the run has taken {LONGEST_RUN / 3600:.0f} hours and the node still has more; is it"
-                " overloaded? A lower DEFAULT_CONF_LIMIT and DEFAULT_PART_LIMIT make shorter runs",
+                sentence("run-too-long", address=self.address, hours=LONGEST_RUN / 3600),
                 retry_after=LONGEST_RUN,
             )
         if len(self._asked) == PACE and (wait := self._asked[0] + PERIOD - now) > 0:
@@ -299,29 +287,26 @@ class Node:
         return name in BY_NAME and BY_NAME[name].optional
 
     def _status_error(self, url: str, answer: Answer) -> NodeError:
-        code, said = answer.status, f"{self._name(url)} answered {answer.status}"
+        code, what = answer.status, {"at": self._name(url), "status": str(answer.status)}
         wait = max(seconds_ahead(answer.headers.get("Retry-After")) or 0.0, 0.0)
         patience = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
         if code in (400, 404) and self._is_optional(url):
             kind = NotFound if code == 404 else Refused
-            return kind(f"{said}: this release of Pexip Infinity does not offer it; set DATA_EVENTS=false")
+            return kind(sentence("not-offered", **what))
         if code == 400:
-            return Refused(f"{said}: it does not accept the query; is it Pexip Infinity with its History API?")
+            return Refused(sentence("query-refused", **what))
         if code in (401, 403):
-            return NodeError(f"{said}: {self._credentials.refusal(code, answer.headers)}")
+            return NodeError(f"{what['at']} answered {code}: {self._credentials.refusal(code, answer.headers)}")
         if code == 404:
-            return NotFound(f"{said}: there is no History API; {IS_IT_A_NODE}")
+            return NotFound(sentence("no-history-api", **what))
         if 300 <= code < 400:
             target = printable(answer.headers.get("Location", "nowhere"), QUOTED)
-            return NodeError(
-                f"{said}, a redirect to {target}: it is not followed, the password goes to DEFAULT_MGR_ADDRESS"
-                " only; give the address that answers itself"
-            )
+            return NodeError(sentence("redirect", **what, location=target))
         if code == 429:
-            return TooMany(f"{said}: too many requests{patience}; check what else calls this node's API", wait)
+            return TooMany(sentence("too-many-requests", **what, patience=patience), wait)
         if code >= 500:
-            return Passing(f"{said}: the node has a problem of its own{patience}; look at its status page", wait)
-        return NodeError(f"{said}, which the History API never does; {IS_IT_A_NODE}")
+            return Passing(sentence("node-trouble", **what, patience=patience), wait)
+        return NodeError(sentence("status-unknown", **what))
 
 
 def _in_background(function: Callable[[], T]) -> Future[T]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from pexip_history.errors import QUOTED, NodeError, printable
+from pexip_history.messages import sentence
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -71,14 +72,8 @@ def certificate_error(error: BaseException, address: str, certificate: Certifica
         shown = describe(certificate)
         names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
         listed = [*names.get_values_for_type(DNSName), *map(str, names.get_values_for_type(IPAddress))]
-    pin = "DEFAULT_MGR_TLS_FINGERPRINT=that fingerprint, after you have compared it with the node's own"
-    off = "DEFAULT_MGR_TLS_VERIFY=false, which lets anyone between here and the node read the password"
     if not isinstance(error, ssl.SSLCertVerificationError):
-        return NodeError(
-            f"{address}: the certificate is not the one that DEFAULT_MGR_TLS_FINGERPRINT names."
-            f" Presented: {shown}. If the node's certificate was renewed, compare and set the new fingerprint;"
-            " if it was not, someone may be intercepting the connection"
-        )
+        return NodeError(sentence("fingerprint-differs", address=address, shown=shown))
     reason, ca = error.verify_message.rstrip("."), "DEFAULT_MGR_CA_FILE=a PEM file with the CA that signed it"
     name = f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({printable(', '.join(listed), 1000)})"
     first = {
@@ -87,10 +82,7 @@ def certificate_error(error: BaseException, address: str, certificate: Certifica
         62: name,
         64: name,
     }.get(error.verify_code, ca)
-    return NodeError(
-        f"{address}: the certificate does not verify ({reason}). Presented: {shown}."
-        f" To fix it, safest first: (1) {first}; (2) {pin}; (3) {off}"
-    )
+    return NodeError(sentence("certificate-unverified", address=address, reason=reason, shown=shown, first=first))
 
 
 def describe(certificate: Certificate) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pexip_history import __version__
 from pexip_history.errors import NodeError, Passing, TooLarge, printable
+from pexip_history.messages import sentence
 from pexip_history.node.answers import UNCOUNTED, too_many_values
 from pexip_history.node.certificates import Trust, certificate_error, tls_context, unverified
 
@@ -42,33 +43,13 @@ MOST_INFORMATIONAL = 20
 
 # What kept us from an answer, by the exceptions within the exception; the first that fits is it.
 BROKEN: tuple[tuple[set[str], type[NodeError], str], ...] = (
-    (
-        {"NameResolutionError", "gaierror"},
-        NodeError,
-        "the name is not known; check DEFAULT_MGR_ADDRESS and the container's DNS",
-    ),
-    ({"ConnectionRefusedError"}, Passing, "the connection was refused; check DEFAULT_MGR_ADDRESS and its port"),
-    (
-        {"NewConnectionError"},
-        Passing,
-        "no connection ({detail}); check DEFAULT_MGR_ADDRESS and the network in between",
-    ),
-    (
-        {"ConnectTimeout", "ConnectTimeoutError"},
-        Passing,
-        "no connection within {connect:.0f} s; check DEFAULT_MGR_ADDRESS and the firewall in between",
-    ),
-    (
-        {"ReadTimeout", "ReadTimeoutError", "TimeoutError"},
-        Passing,
-        "no answer within {read:.0f} s; check whether the node is overloaded",
-    ),
-    (
-        {"IncompleteRead", "InvalidChunkLength"},
-        Passing,
-        "the answer was cut short; check whether a proxy is in between or the node is restarting",
-    ),
-    (set(), Passing, "the connection broke ({detail}); check whether the node is restarting"),
+    ({"NameResolutionError", "gaierror"}, NodeError, "name-unknown"),
+    ({"ConnectionRefusedError"}, Passing, "refused"),
+    ({"NewConnectionError"}, Passing, "no-connection"),
+    ({"ConnectTimeout", "ConnectTimeoutError"}, Passing, "connect-timeout"),
+    ({"ReadTimeout", "ReadTimeoutError", "TimeoutError"}, Passing, "answer-timeout"),
+    ({"IncompleteRead", "InvalidChunkLength"}, Passing, "answer-cut"),
+    (set(), Passing, "connection-broke"),
 )
 
 OLD_TLS = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "WRONG_SSL_VERSION", "NO_PROTOCOLS_AVAILABLE"}
@@ -158,10 +139,7 @@ class Connection:
             if not self._watch.ended:
                 raise connection_error(error, self._trust) from None
         if self._watch.ended:  # what then ends without an error may be cut all the same
-            raise Passing(
-                f"{self._trust.address}: no whole answer within {LONGEST_ANSWER:.0f} s; is the node"
-                " overloaded, or a slow line on the way?"
-            )
+            raise Passing(sentence("answer-slow", address=self._trust.address, seconds=LONGEST_ANSWER))
         if len(body) > (MOST_IN_SMALLEST if form else MOST_BYTES):
             raise (NodeError if form else TooLarge)(
                 f"{self._trust.address} answered more than {len(body) - 1:,} bytes at once, which a Management Node"
@@ -169,8 +147,9 @@ class Connection:
             )
         if len(body) > UNCOUNTED and too_many_values(body):
             raise TooLarge(
-                f"{self._trust.address} answered more values at once than the History API ever does; is"
-                " DEFAULT_MGR_ADDRESS a Management Node?"
+                sentence(
+                    "unlike-the-api", at=self._trust.address, what="more values at once than a page of records has"
+                )
             )
         return Answer(answer.status_code, answer.headers, body)
 
@@ -242,21 +221,15 @@ def connection_error(error: Exception, trust: Trust) -> NodeError:
         return certificate_error(last, address, shown)
     reasons = {str(cause.reason) for cause in causes if isinstance(cause, ssl.SSLError)}
     if reasons & {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
-        return NodeError(f"{address}: no TLS is spoken on that port; check the port in DEFAULT_MGR_ADDRESS")
+        return NodeError(sentence("no-tls", address=address))
     if reasons & OLD_TLS:
-        return NodeError(
-            f"{address}: only TLS older than 1.2 is offered, which is not safe and not used; is"
-            " DEFAULT_MGR_ADDRESS a Management Node? A proxy in between may need an update"
-        )
+        return NodeError(sentence("tls-too-old", address=address))
     if reasons & NO_CIPHER:
-        return NodeError(
-            f"{address}: no cipher that both sides take; is DEFAULT_MGR_ADDRESS a Management Node, or a proxy"
-            " in between that needs an update?"
-        )
+        return NodeError(sentence("no-common-cipher", address=address))
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     detail = printable((str(last) or type(last).__name__)[:300])
-    kind, sentence = next((kind, text) for among, kind, text in BROKEN if not among or among & names)
-    return kind(f"{address}: {sentence.format(detail=detail, connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)}")
+    kind, name = next((kind, name) for among, kind, name in BROKEN if not among or among & names)
+    return kind(sentence(name, address=address, why=detail, connect=CONNECT_TIMEOUT, read=READ_TIMEOUT))
 
 
 def peer_certificate(trust: Trust, verify: bool) -> Certificate:
@@ -279,8 +252,7 @@ def peer_certificate(trust: Trust, verify: bool) -> Certificate:
         certificate = load_der_x509_certificate(shown)
     except ValueError as error:
         raise NodeError(
-            f"{trust.address}: the certificate cannot be read ({printable(str(error)[:200])}); is"
-            " DEFAULT_MGR_ADDRESS a Management Node?"
+            sentence("certificate-unreadable", address=trust.address, why=printable(str(error)[:200]))
         ) from None
     if verify and trust.fingerprint and hashlib.sha256(shown).hexdigest() != trust.fingerprint:
         raise certificate_error(NodeError("pinned"), trust.address, certificate)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from pexip_history.errors import QUOTED, NodeError, Passing, printable
+from pexip_history.messages import sentence
 from pexip_history.node.connection import seconds_ahead
 from pexip_history.settings.oauth2_client import token_url
 
@@ -55,14 +56,12 @@ class Basic:
         """What a 401 or 403 of the node means, and the fix."""
         user = f"DEFAULT_MGR_USERNAME ({self._username})"
         if status == 403:
-            return f"{user} may not read the history; give the account a role that may use the API and view the history"
+            return sentence("account-may-not-read", user=user)
         offered = headers.get("WWW-Authenticate", "").lower()
-        way_in = "give the collector an OAuth2 client: DEFAULT_MGR_CLIENT_ID, see docs/oauth2.md"
         if offered and "basic" not in offered:
-            return f"the node accepts no password, Basic authentication is turned off there; {way_in}"
-        hint = "; the password is in quotes, which `docker run --env-file` keeps: remove them" if self._quoted else ""
-        hint += "" if offered else f". If the node has Basic authentication turned off, {way_in}"
-        return f"wrong name or password; check {user} and DEFAULT_MGR_SECRET{hint}"
+            return sentence("no-passwords")
+        hint = sentence("password-in-quotes") if self._quoted else ""
+        return sentence("wrong-password" if offered else "wrong-password-or-none", user=user, hint=hint)
 
     def describe(self) -> str:
         """The way in, for a person."""
@@ -99,14 +98,8 @@ class OAuth2:
     def refusal(self, status: int, headers: Mapping[str, str]) -> str:
         """What a 401 or 403 of the node means, and the fix."""
         if status == 403:
-            return (
-                f"OAuth2 client {self._client} may not read the history; give it ({CLIENTS}) a role that may use the"
-                " API and view the history"
-            )
-        return (
-            f"the token that OAuth2 client {self._client} was just given was rejected; does the client's role still"
-            f" allow the API ({CLIENTS}), and does one node answer at DEFAULT_MGR_ADDRESS?"
-        )
+            return sentence("client-may-not-read", client=self._client)
+        return sentence("token-rejected", client=self._client)
 
     def describe(self) -> str:
         """The way in, for a person."""
@@ -170,12 +163,12 @@ class OAuth2:
             answer = json.loads(body)
         except (ValueError, RecursionError):
             kind = printable(headers.get("Content-Type", "no Content-Type"), QUOTED)
-            raise Passing(f"{self._name()} answered {kind} instead of a token; {IS_IT_A_NODE}") from None
+            raise Passing(sentence("token-no-json", at=self._name(), kind=kind)) from None
         token = answer.get("access_token") if isinstance(answer, dict) else None
         if not isinstance(token, str) or not re.fullmatch("[!-~]+", token):
-            raise NodeError(f"{self._name()} answered JSON without a token; {IS_IT_A_NODE}")
+            raise NodeError(sentence("token-missing", at=self._name()))
         if str(answer.get("token_type", "Bearer")).lower() != "bearer":
-            raise NodeError(f"{self._name()} gave a token that is no Bearer token; {IS_IT_A_NODE}")
+            raise NodeError(sentence("token-not-bearer", at=self._name()))
         lifetime = HOUR
         with suppress(TypeError, ValueError, OverflowError):
             lifetime = float(answer.get("expires_in"))
@@ -184,39 +177,30 @@ class OAuth2:
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> NodeError:
         """The sentence for an answer that is no token."""
         detail = _oauth_error(body)[1]
-        said = f"{self._name()} answered {status}{f' ({detail})' if detail else ''}"
+        what = {"at": self._name(), "status": f"{status} ({detail})" if detail else status}
         if status in (408, 429) or status >= 500:
             wait = max(seconds_ahead(headers.get("Retry-After")) or 0.0, 0.0)
             trouble = "too many requests" if status == 429 else "the node has a problem of its own"
-            return Passing(f"{said}: {trouble}; no token was given", wait)
+            return Passing(sentence("token-not-given", **what, trouble=trouble), wait)
         if status == 404:
-            return NodeError(
-                f"{said}: no OAuth2 there; does the node have {CLIENTS}, and is DEFAULT_MGR_ADDRESS a Management Node?"
-            )
+            return NodeError(sentence("no-oauth2", **what))
         if 300 <= status < 400:
             target = printable(headers.get("Location", "nowhere"), QUOTED)
-            return NodeError(
-                f"{said}, a redirect to {target}: it is not followed, the request for a token goes to"
-                " DEFAULT_MGR_ADDRESS only; give the address that answers itself"
-            )
+            return NodeError(sentence("token-redirect", **what, location=target))
         if _is_role(status, body):
             return NodeError(
-                f"{said}: OAuth2 client {self._client} may not use the API; give it ({CLIENTS}) a role that may use the"
-                " API and view the history"
+                f"{what['at']} answered {what['status']}: {sentence('client-may-not-use-api', client=self._client)}"
             )
         if status in (400, 401):
-            return NodeError(f"{said}: {self._unknown(headers, detail)}")
-        return NodeError(f"{said}, which a Management Node never does; {IS_IT_A_NODE}")
+            return NodeError(f"{what['at']} answered {what['status']}: {self._unknown(headers, detail)}")
+        return NodeError(sentence("token-status-unknown", **what))
 
     def _unknown(self, headers: Mapping[str, str], detail: str) -> str:
         """Why the node takes nothing from this client: `invalid_client` has four causes."""
         ahead = seconds_ahead(headers.get("Date"))
-        audience = (
-            f"DEFAULT_MGR_TOKEN_AUDIENCE: the node knows itself by another name than {' or '.join(self._names)}; give"
-            " its own (Platform > Management Node)"
-        )
+        audience = sentence("audience-unknown", names=" or ".join(self._names))
         if ahead is not None and abs(ahead) > FURTHEST:
-            return f"the node's clock is {abs(ahead) / 3600:.0f} hours off this machine's; set them alike (NTP)"
+            return sentence("client-clock", hours=abs(ahead) / 3600)
         if ahead is not None and re.search(r"\baud|invalid.claim", detail, re.IGNORECASE):
             return audience  # of the claims, the only one that can be wrong
         causes = [
@@ -227,13 +211,11 @@ class OAuth2:
         if ahead is None:
             clocks = "the clocks: the node does not tell its time; is it the same as this machine's (NTP)?"
             causes.insert(0 if re.search(r"\b(iat|exp|nbf|expired)\b", detail, re.IGNORECASE) else 3, clocks)
-        return "the client is not accepted. " + " ".join(f"({n}) {cause}" for n, cause in enumerate(causes, 1))
+        listed = " ".join(f"({n}) {cause}" for n, cause in enumerate(causes, 1))
+        return sentence("client-not-accepted", causes=listed)
 
     def _name(self) -> str:
         return f"{urlsplit(self._url).netloc} (oauth/token/)"
-
-
-IS_IT_A_NODE = "is DEFAULT_MGR_ADDRESS a Management Node?"
 
 
 def _is_role(status: int, body: bytes) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pexip_history.errors import NodeError
+from pexip_history.messages import sentence
 from pexip_history.node.answers import Columns, decode, names_of
 from pexip_history.values import as_text, utc_times
 
@@ -74,7 +75,7 @@ def streams(participants: Page) -> Iterator[Columns]:
         try:
             names = names_of(some)
         except NodeError as error:
-            raise NodeError(f"the node {error} (media_streams); is DEFAULT_MGR_ADDRESS a Management Node?") from None
+            raise NodeError(sentence("streams-malformed", what=error)) from None
         yield {name: [stream.get(name) for stream in some] for name in names}
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from pexip_history.errors import printable
+from pexip_history.messages import sentence
 from pexip_history.settings.environment import SECRETS
 
 LONGEST = 600.0
@@ -27,10 +28,11 @@ def run_apart(what: str, *arguments: str) -> tuple[list[str], list[str]] | None:
     try:
         done = subprocess.run(program, env=kept, stdin=subprocess.DEVNULL, capture_output=True, timeout=LONGEST)
     except (subprocess.TimeoutExpired, OSError) as error:
-        log.warning("%s was not written: %s", what, printable(str(error)))
+        log.warning(sentence("not-written", file=what, why=printable(str(error))))
         return None
     printed, said = (text.decode(errors="replace").strip().splitlines() for text in (done.stdout, done.stderr))
     if done.returncode:
-        log.warning("%s was not written: %s", what, printable(said[-1]) if said else f"it ended with {done.returncode}")
+        why = printable(said[-1]) if said else f"it ended with {done.returncode}"
+        log.warning(sentence("not-written", file=what, why=why))
         return None
     return printed, said

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pexip_history import __version__
 from pexip_history.export.choices import FORMATS, QUALITIES, TABLES
 from pexip_history.folder.people import ADDRESS, ALIAS, NAME, Person
+from pexip_history.messages import sentence
 from pexip_history.settings.values import licenses, since
 
 DESCRIPTION = "Collect Pexip Infinity's call detail records into CSV files, each record exactly once."
@@ -131,7 +132,7 @@ def _month(text: str) -> tuple[date, date]:
     try:
         first = date.fromisoformat(f"{text}-01")
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a month; give one such as 2026-11") from None
+        raise argparse.ArgumentTypeError(sentence("not-a-month", value=text)) from None
     return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
 
 
@@ -142,9 +143,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _delimiter(text: str) -> str:
     sign = {"tab": "\t", "\\t": "\t"}.get(text, text)
     if len(sign) != 1 or sign in '"\r\n' or ord(sign) > 127:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} cannot separate cells; give one character such as ; or the word tab"
-        )
+        raise argparse.ArgumentTypeError(sentence("not-a-separator", value=text))
     return sign
 
 
@@ -173,4 +172,4 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date; give one such as 2026-11-23") from None
+        raise argparse.ArgumentTypeError(sentence("not-a-day", value=text)) from None

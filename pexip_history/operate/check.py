@@ -16,6 +16,7 @@ from pexip_history import __version__
 from pexip_history.errors import DONE, FAILED, QUOTED, CollectorError, Refused, TooLarge, explain, printable
 from pexip_history.folder.mounts import is_mount
 from pexip_history.folder.opening import own, own_folder
+from pexip_history.messages import sentence
 from pexip_history.node.answers import PageReader, decode
 from pexip_history.node.api import Node
 from pexip_history.node.certificates import describe
@@ -44,15 +45,15 @@ class Warned(Said):
 
 COLOURS = {"ok": 32, "info": 36, "warn": 33, "FAIL": 31}
 OF_THE_NODE = ("name", "TLS", "credentials", "history", "clock")
-Row = tuple[str, str, str]  # label, mark, sentence
+Row = tuple[str, str, str]  # label, mark, what is said
 
 
 def check(settings: Settings, notify: bool = False) -> int:
     """One line for each thing that must hold: ok, or how to fix it."""
     failed = False
-    for label, mark, sentence in rows(settings, notify):
+    for label, mark, said in rows(settings, notify):
         failed = failed or mark == "FAIL"
-        _say(label, mark, sentence)
+        _say(label, mark, said)
     return FAILED if failed else DONE
 
 
@@ -67,11 +68,11 @@ def at_start(settings: Settings) -> int:
         _say("container", "warn", explain(error, settings.data_dir), sys.stderr)
     say(f"Version {__version__} of the collector, for {settings.address}", sys.stderr)
     failed, history = "", ""
-    for label, mark, sentence in rows(settings, notify=False):
-        history = sentence if (label, mark) == ("history", "ok") else history
-        failed = failed or (f"{label}: {sentence}" if mark == "FAIL" else "")
+    for label, mark, said in rows(settings, notify=False):
+        history = said if (label, mark) == ("history", "ok") else history
+        failed = failed or (f"{label}: {said}" if mark == "FAIL" else "")
         if mark in ("warn", "FAIL"):
-            _say(label, mark, sentence, sys.stderr)
+            _say(label, mark, said, sys.stderr)
     with suppress(CollectorError, OSError):  # said above
         running.note_failure(settings.data_dir, failed)
     if failed:
@@ -124,8 +125,8 @@ def rows(settings: Settings, notify: bool) -> Iterator[Row]:
         except Exception as error:  # noqa: BLE001 - whatever a stranger's answer brings, the other lines come too
             node_fails = node_fails or label in ("name", "TLS", "credentials")
             yield label, "FAIL", explain(error, settings.data_dir)
-    for label, taken, sentence in try_all(settings) if notify else ():
-        yield label, "ok" if taken else "FAIL", sentence
+    for label, taken, said in try_all(settings) if notify else ():
+        yield label, "ok" if taken else "FAIL", said
 
 
 def _say(label: str, mark: str, text: str, where: TextIO | None = None) -> None:
@@ -146,7 +147,7 @@ def _check_name(settings: Settings) -> str:
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError:
-        raise CollectorError("the name is not known; check DEFAULT_MGR_ADDRESS and the container's DNS") from None
+        raise CollectorError(sentence("name-unknown", address=settings.address)) from None
     return f"{host} is {', '.join(sorted(found))}"
 
 
@@ -186,7 +187,7 @@ def _check_clock(node: Node) -> str:
         return Said("the node does not tell its time")
     seconds = round(skew.total_seconds())
     if not node.clocks_agree:
-        raise CollectorError(f"the node's clock is {seconds} s off this machine's; set them alike (NTP)")
+        raise CollectorError(sentence("clock-off", seconds=seconds))
     return f"{abs(seconds)} s apart from the node's"
 
 
@@ -204,7 +205,7 @@ def _check_folder(settings: Settings) -> str:
     stat, free = folder.stat(), shutil.disk_usage(folder).free
     whose, room = f"{folder}, owner {stat.st_uid}:{stat.st_gid}", f"{free / 1e9:.1f} GB free"
     if free < LEAST_FREE:
-        raise CollectorError(f"{whose}, only {free / 1e6:.0f} MB free; free some space")
+        raise CollectorError(sentence("little-space", folder=whose, megabytes=free / 1000000.0))
     if not is_mount(folder):
         return Warned(f"{whose}, {room}; NOT a mount: the files are deleted with the container")
     if free < LITTLE_FREE:
@@ -243,5 +244,5 @@ def _check_told(settings: Settings, notify: bool) -> str | None:
     if settings.ping_url or settings.notify_urls:
         return None if notify else Said(f"{described(settings)}; not tried, check --notify sends a test")
     if notify:
-        raise CollectorError("nobody; set DATA_PING_URL or DATA_NOTIFY_URLS, or a failure tells nobody")
+        raise CollectorError(sentence("nobody-told"))
     return None

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from pexip_history.errors import DONE, CollectorError
 from pexip_history.folder.mounts import is_mount
+from pexip_history.messages import sentence
 from pexip_history.settings.environment import Settings
 
 CRON_COMMAND = "/app/entrypoint.sh scheduled >&3 2>&1"
@@ -23,15 +24,14 @@ def crontab(settings: Settings) -> int:
     line = f"{settings.schedule.line} {CRON_COMMAND}"
     jobs = list(CronTab(tab=f"{line}\n"))
     if [job.command for job in jobs if job.is_valid()] != [CRON_COMMAND]:
-        raise CollectorError(f"DATA_CRON_TIME: {settings.schedule.line!r} does not make one line of a crontab")
+        raise CollectorError(sentence("not-a-crontab", value=settings.schedule.line))
     print(line)
     due = settings.schedule.next(datetime.now(UTC)).astimezone(settings.zone)
     who = f"as {os.geteuid()}:{os.getegid()}"
     print(f"{settings.schedule.in_words()} ({settings.zone}), next {due:%Y-%m-%d %H:%M}, {who}", file=sys.stderr)
     if not is_mount(settings.data_dir):
         print(
-            f"WARNING {settings.data_dir} is not a mount: the files are deleted with the container;"
-            f' start it with -v "$PWD/data:{settings.data_dir}"',
+            sentence("started-without-mount", folder=settings.data_dir),
             file=sys.stderr,
         )
     return DONE

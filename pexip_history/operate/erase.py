@@ -21,6 +21,7 @@ from pexip_history.archive.journal import exists, open_journal, scratch_journal
 from pexip_history.errors import BUSY, DONE, FAILED, QUOTED, Busy, CollectorError, Stopped, printable
 from pexip_history.folder.opening import own, own_folder
 from pexip_history.folder.people import Person
+from pexip_history.messages import sentence
 from pexip_history.operate.log import open_log
 from pexip_history.operate.status import say
 from pexip_history.settings.environment import Settings
@@ -49,7 +50,7 @@ def erase(settings: Settings, person: Person, yes: bool) -> int:
         return BUSY
     except Stopped:
         went_on = exists(archive.folder)
-        log.warning("stopped on request; %s", "the next run or `erase` goes on" if went_on else "nothing was changed")
+        log.warning(sentence("erasure-stopped" if went_on else "nothing-erased"))
         return FAILED
 
 
@@ -92,12 +93,12 @@ def _say_done(found: Found, done: Emptied) -> int:
         span = f", {first} to {last} UTC" if first else ""
         log.info("erased: %d rows in %d files%s", done.rows, done.files, span)
     for reason in done.waits:
-        log.warning("an erasure waits for a file: %s", reason)
+        log.warning(sentence("erasure-waits", why=reason))
     left_out = [reason for reason in done.unreadable if reason not in found.unreadable]
     for reason in left_out:
-        log.warning("an erasure left out a file, look into it yourself: %s", reason)
+        log.warning(sentence("erasure-left-out", why=reason))
     if done.waits:
-        log.warning("the erasure is not finished; the next run or `erase` goes on with what is left")
+        log.warning(sentence("erasure-unfinished"))
         return FAILED
     return FAILED if left_out else DONE
 

@@ -11,6 +11,7 @@ from typing import Any
 from pexip_history.errors import DONE, MISUSED, printable
 from pexip_history.export.choices import FORMATS
 from pexip_history.export.wanted import Misused, Wanted, uncovered
+from pexip_history.messages import sentence
 from pexip_history.operate.status import peek
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
@@ -55,16 +56,18 @@ def read_wanted(asked: argparse.Namespace) -> Wanted:
     first, last = asked.first, asked.last
     if asked.month:
         if first or last:
-            raise Misused("--month says the whole period; leave out --from and --to")
+            raise Misused(sentence("month-and-days"))
         first, last = asked.month
     named = asked.output.suffix.lower().lstrip(".") if asked.output else ""
     form = asked.format or (named if named in FORMATS else "csv" if asked.delimiter else FORMATS[0])
     if asked.delimiter and form != "csv":
-        raise Misused(f"--delimiter is for csv, not for {form}; add --format csv")
+        raise Misused(sentence("delimiter-without-csv", format=form))
     if (asked.round_up or asked.partial) and asked.table != "usage":
-        raise Misused(f"--{'round-up' if asked.round_up else 'partial'} is for usage, not for {asked.table}")
+        raise Misused(
+            sentence("for-usage-alone", option="round-up" if asked.round_up else "partial", table=asked.table)
+        )
     if asked.table == "usage" and not (first and last) and not asked.partial:
-        raise Misused("usage needs a period: give --month 2026-11, or --from and --to")
+        raise Misused(sentence("usage-without-period"))
     return Wanted(
         table=asked.table,
         format=form,
@@ -100,7 +103,7 @@ def _uncovered(settings: Settings, wanted: Wanted, told: dict[str, Any], partial
     more = f" and {len(texts) - FEW} more" if len(texts) > FEW else ""
     said = f"not wholly covered: no run asked for {', '.join(texts[:FEW])}{more} (UTC), or the node had forgotten it"
     if wanted.table == "usage" and not partial:
-        raise Misused(f"the period is {said}; collect it first, or add --partial for what there is")
+        raise Misused(sentence("period-partial", what=said))
     return f"the period is {said}"
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import DONE, FAILED, CollectorError
 from pexip_history.folder.mounts import CRON_PID
+from pexip_history.messages import sentence
 from pexip_history.operate.running import failure
 from pexip_history.operate.status import Writing, peek, say
 from pexip_history.settings.environment import Settings
@@ -38,26 +39,26 @@ def _health(settings: Settings) -> tuple[bool, str]:
     if last and last["outcome"] == "running":
         since = f"the run of {last['started']} UTC"
         if not Archive(settings).locked():
-            return False, f"{since} was killed before it ended; the next run covers its window"
+            return False, sentence("run-killed", run=since)
         if now - (parse_time(str(last["started"])) or now) > TOO_LONG:
-            return False, f"{since} has not ended; restart the container, no data is lost"
+            return False, sentence("run-hangs", run=since)
         return True, f"a run is under way since {last['started']} UTC"
     found = failure(settings.data_dir)
     if found and (not last or (parse_time(str(last["started"])) or now) < found[0]):
-        return False, f"the check at the container's start failed: {found[1]}"
+        return False, sentence("start-check-failed", why=found[1])
     if last and last["outcome"] != "done":
-        return False, f"the run of {last['started']} UTC failed: {last['message']}"
+        return False, sentence("run-failed", started=last["started"], why=last["message"])
     if (free := shutil.disk_usage(settings.data_dir).free) < NEARLY_FULL:
-        return False, f"{settings.data_dir}: only {free / 1e6:.1f} MB are free; free some space, or runs fail"
+        return False, sentence("disk-nearly-full", folder=settings.data_dir, megabytes=free / 1000000.0)
     if settings.schedule and CRON_PID.exists():
         since_start = datetime.fromtimestamp(CRON_PID.stat().st_mtime, UTC)
         due = settings.schedule.last(now - GRACE)
         if due > since_start and not any(_serves(run, due, now) for run in runs):
-            return False, f"the run of {due:%Y-%m-%d %H:%M} UTC did not happen; check the container's log"
+            return False, sentence("run-missed", due=due)
     if last and (parse_time(str(last["started"])) or now) > now + GRACE:
         return (
             False,
-            f"the last run was at {last['started']} UTC, which is ahead of now; set this machine's clock (NTP)",
+            sentence("run-ahead", started=last["started"]),
         )
     return True, f"{last['message']} at {last['started']} UTC" if last else "no run was due yet"
 

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from pexip_history.errors import printable
 from pexip_history.folder.mounts import CRON_PID
 from pexip_history.folder.opening import NotAFile, own
+from pexip_history.messages import sentence
 from pexip_history.settings.environment import Settings
 
 LOG_BYTES, LOG_FILES = 5_000_000, 4
@@ -100,8 +101,4 @@ def open_log(settings: Settings, to_file: bool) -> None:
     log.handlers, log.propagate = handlers, False
     log.setLevel(settings.log_level)
     if trouble:
-        log.warning(
-            "data_collector.log cannot be written (%s); the run continues, and its lines are only here. Allow the user"
-            " that collects (PUID) to write to the file",
-            trouble,
-        )
+        log.warning(sentence("log-not-written", why=trouble))

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pexip_history.errors import printable
 from pexip_history.folder.opening import own
+from pexip_history.messages import sentence
 from pexip_history.operate.message import Message, Row, due, was_stopped
 from pexip_history.operate.plain import plain
 
@@ -96,7 +97,7 @@ def tell_month(settings: Settings, page: Path, figures: Sequence[str]) -> None:
     _warn(
         _messages(settings, Message(title, body), True, Attached(page.name, held)),
         _deadline(),
-        "was not sent the report",
+        "month-not-sent",
     )
 
 
@@ -125,7 +126,7 @@ def notify_problems(urls: Sequence[str]) -> list[str]:
         if not service:
             web = re.match("https?://", url, re.IGNORECASE)
             hint = "for a webhook of your own write jsons:// (http: json://)" if web else "see docs/getting-told.md"
-            problems.append(f"address {place} of {len(urls)} is none that Apprise understands; {hint}")
+            problems.append(sentence("address-unknown", place=place, addresses=len(urls), hint=hint))
     return problems
 
 
@@ -157,10 +158,10 @@ def _all(jobs: Sequence[Job], until: float) -> list[tuple[str, str | None]]:
     return found
 
 
-def _warn(jobs: Sequence[Job], until: float, what: str = "was not told how the run went") -> None:
+def _warn(jobs: Sequence[Job], until: float, name: str = "not-told") -> None:
     for label, why in _all(jobs, until):
         if why:
-            log.warning("%s %s: %s", label, what, why)
+            log.warning(sentence(name, who=label, why=why))
 
 
 class Poster:

@@ -7,6 +7,7 @@ import sys
 
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import DONE, CollectorError, printable
+from pexip_history.messages import sentence
 from pexip_history.operate.apart import run_apart
 from pexip_history.run.progress import Progress
 from pexip_history.settings.environment import Settings
@@ -39,10 +40,10 @@ def make(settings: Settings, some: bool) -> int:
         with archive.lock():
             made = make_missing(archive.data, A_RUN if some else ALL, tell, progress.advance)
     except duckdb.Error as error:
-        said = printable(str(error).partition("\n")[0], 300)
+        said, where = printable(str(error).partition("\n")[0], 300), archive.data / "parquet"
         full = "No space" in said
         raise CollectorError(
-            f"{archive.data / 'parquet'}: {'the disk is full; free some space' if full else said}"
+            sentence("disk-full", where=where) if full else sentence("export-fails", file=where, why=said)
         ) from None
     finally:
         progress.close()

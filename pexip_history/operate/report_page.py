@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pexip_history import __version__
 from pexip_history.errors import DONE, CollectorError
 from pexip_history.folder.opening import own
+from pexip_history.messages import sentence
 from pexip_history.operate.apart import run_apart
 from pexip_history.operate.status import peek
 from pexip_history.settings.environment import Settings
@@ -43,7 +44,7 @@ def report_command(settings: Settings, asked: argparse.Namespace) -> int:
     progress = print if sys.stdout.isatty() else lambda text: None
     first, last = asked.month or (asked.first, asked.last)
     if asked.month and (asked.first or asked.last):
-        raise CollectorError("--month and --from or --to contradict each other; give one of them")
+        raise CollectorError(sentence("month-and-days"))
     page = report(
         settings,
         first,
@@ -119,15 +120,13 @@ def read_rooms(path: Path) -> list[str]:
         with open(os.path.realpath(path), "rb", opener=own) as file:
             text = file.read(MOST_NAMES + 1)
     except OSError as error:
-        raise CollectorError(
-            f"--rooms {path}: {error.strerror}; give a text file with a room's name on each line"
-        ) from None
+        raise CollectorError(sentence("rooms-unreadable", file=path, why=error.strerror)) from None
     try:
         names = text.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise CollectorError(f"--rooms {path}: it is not UTF-8; save it as UTF-8") from None
+        raise CollectorError(sentence("rooms-not-utf-8", file=path)) from None
     if len(text) > MOST_NAMES:
-        raise CollectorError(f"--rooms {path}: it is larger than {MOST_NAMES >> 20} MB; give the rooms' names alone")
+        raise CollectorError(sentence("rooms-too-large", file=path, megabytes=MOST_NAMES >> 20))
     return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 

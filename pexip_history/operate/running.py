@@ -17,6 +17,7 @@ from pexip_history import __version__
 from pexip_history.errors import QUOTED, CollectorError, printable
 from pexip_history.folder.mounts import mount_points
 from pexip_history.folder.opening import own, own_folder
+from pexip_history.messages import sentence
 from pexip_history.settings.environment import NAMES, SECRETS
 from pexip_history.settings.values import unquoted
 
@@ -111,7 +112,7 @@ def _read(path: Path) -> dict[str, Any]:
             return dict(noted)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
-    raise CollectorError(f"{path} is damaged; docker compose up -d --force-recreate writes it again")
+    raise CollectorError(sentence("container-note-damaged", file=path))
 
 
 def _shown(text: str) -> str:

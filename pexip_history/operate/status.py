@@ -20,6 +20,7 @@ from pexip_history.folder.opening import behind_link
 from pexip_history.ledger.ledger import COVERED, GAP, Ledger
 from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, connect, version_of
 from pexip_history.ledger.spans import BEGINNING, Span, common, merge, without
+from pexip_history.messages import sentence
 from pexip_history.resources import CONFERENCE, PARTICIPANT, RESOURCES
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
@@ -189,5 +190,5 @@ def _explain_journal(path: Path, archive: Archive) -> None:
     if not path.with_name(f"{path.name}-journal").exists():
         return
     if archive.locked():
-        raise Writing("a run is under way and writes the ledger; ask again in a moment")
-    raise CollectorError("the last run was killed while it wrote the ledger; nothing is lost, the next run repairs it")
+        raise Writing(sentence("ledger-in-use"))
+    raise CollectorError(sentence("ledger-cut"))

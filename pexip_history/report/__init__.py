@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from pexip_history.errors import CollectorError
+from pexip_history.messages import sentence
 
 from .facts import Facts, coverage_of, known_of
 from .output import check_output, where, write
@@ -76,7 +77,7 @@ def write_report(
     Raises CollectorError where the page cannot be made or written, or something else is in its place.
     """
     if first and last and first > last:
-        raise CollectorError(f"--from {first} is after --to {last}; the first day comes first")
+        raise CollectorError(sentence("days-reversed", first=first, last=last))
     made = (now or datetime.now(UTC)).astimezone(zone)
     asked = month_of(*month) if month else None
     days = (asked.first, asked.last) if asked else (first, last)
@@ -88,8 +89,7 @@ def write_report(
         write(output, page)
     except OSError as error:
         at = where(output) if str(error.filename or "").endswith(".new") or not error.filename else error.filename
-        fix = "make it readable and writable, or name another place with --output"
-        raise CollectorError(f"the report cannot be made: {at}: {error.strerror}; {fix}") from error
+        raise CollectorError(sentence("report-not-written", where=at, why=error.strerror)) from error
     return Page(output, figures)
 
 
@@ -111,10 +111,7 @@ def _make(
             return page.render(material, page.made_text(made, facts.version)), page.figures(material)
     except duckdb.Error as error:
         said = str(error).partition("\n")[0]
-        raise CollectorError(
-            f"the report cannot be made: {said}; free disk space and memory, or ask for fewer days, and report it"
-            " where that does not help"
-        ) from error
+        raise CollectorError(sentence("report-fails", why=said)) from error
 
 
 def _know_local_times(

@@ -9,6 +9,7 @@ from pexip_history.errors import CollectorError
 from pexip_history.folder.names import AGGREGATES, DATED
 from pexip_history.folder.opening import KINDS, other_kind, own
 from pexip_history.history.database import clear
+from pexip_history.messages import sentence
 
 SIGNS = (b'content="pexip-history-collector', b"<title>Call history, ")
 """A page of ours has one of these at its beginning, one of version 1.1 the second."""
@@ -20,21 +21,20 @@ OWN = frozenset({*AGGREGATES.values(), "data_collector.log", "manifest.jsonl", "
 
 def check_output(output: Path, data: Path) -> None:
     """Raise CollectorError unless nothing is there, or an empty file, or a page of ours."""
-    wrong = "give a name that no other file has, such as report.html"
     if output.name in OWN or DATED.fullmatch(output.name) or _inside(output, data):
-        raise CollectorError(f"--output {output}: this is the name of a file of the history's own; {wrong}")
+        raise CollectorError(sentence("output-is-the-historys", file=output))
     if output.is_symlink():
         return  # it is replaced, and not followed
     if kind := other_kind(output):
         said = next((name for sign, name in KINDS.items() if kind & 0o170000 == sign), "no file")
-        raise CollectorError(f"--output {output}: this is {said}; {wrong}")
+        raise CollectorError(sentence("output-is-odd", file=output, kind=said))
     try:
         with open(output, "rb", opener=own) as file:
             start = file.read(BEGINNING)
     except FileNotFoundError:
         return
     if start and not any(sign in start for sign in SIGNS):
-        raise CollectorError(f"--output {output}: a file that is no report is there, and it is left as it is; {wrong}")
+        raise CollectorError(sentence("output-is-no-report", file=output))
 
 
 def _inside(output: Path, data: Path) -> bool:

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from pexip_history.errors import NodeError, NotFound
+from pexip_history.messages import sentence
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import PARTICIPANT
@@ -42,7 +43,7 @@ class BadCalls:
             for participant in self._found:
                 self._ask_for(participant)
         except NodeError as error:
-            log.warning("%s; when bad calls were bad is not known for all of them", error)
+            log.warning(sentence("bad-minutes-unknown", why=error))
         if self._left:
             log.info("%d bad calls more than %d: when they were bad was not asked for", self._left, MOST)
 

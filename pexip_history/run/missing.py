@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from pexip_history.errors import NodeError, NotFound, Refused, TooLarge, printable
 from pexip_history.ledger.spans import Span, Times
+from pexip_history.messages import sentence
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import PARTICIPANT
@@ -53,7 +54,7 @@ class Missing:
                     break
                 self._by_conference(conference)
         except NodeError as error:
-            log.warning("%s; what came is kept, and who is missing is asked for in the next run", error)
+            log.warning(sentence("missing-wait", why=error))
         self.seen.drop_found()
 
     def _by_span(self, asked: Sequence[MissingOf]) -> None:
@@ -93,12 +94,7 @@ class Missing:
             gone[conference] += self._at_own_address(participant)
         for name, count in gone.items():
             if count:
-                log.warning(
-                    "%d participants of conference %s are gone: the node answers 404 at their own addresses; schedule"
-                    " runs more often (DATA_CRON_TIME) to avoid this",
-                    count,
-                    printable(name, 300),
-                )
+                log.warning(sentence("participants-gone", count=count, conference=printable(name, 300)))
 
     def _at_own_address(self, participant: str) -> bool:
         """Ask for one; whether the node says for the first time that it is gone."""

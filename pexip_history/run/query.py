@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pexip_history.errors import NodeError, TooLarge
 from pexip_history.ledger.spans import Times
+from pexip_history.messages import sentence
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page, streams
 from pexip_history.resources import CONFERENCE, PARTICIPANT, STREAM
@@ -116,16 +117,19 @@ class Taker:
         """Whether all came that the node counts. Raises NodeError."""
         if result.outside:
             log.warning(
-                "%s (%s/) answered %d records that ended outside of the time that was asked for; they are left out."
-                " Is a proxy on the way that changes what is asked?",
-                self.node.address,
-                query.resource,
-                result.outside,
+                sentence(
+                    "outside-of-window", address=self.node.address, resource=query.resource, records=result.outside
+                )
             )
         if result.still and received != result.total:
             raise NodeError(
-                f"{self.node.address} ({query.resource}/) counts {result.total} records but sent {received};"
-                " the next run tries again, and if this continues, ask Pexip's support"
+                sentence(
+                    "short-answer",
+                    address=self.node.address,
+                    resource=query.resource,
+                    counted=result.total,
+                    received=received,
+                )
             )
         result.still = result.still and self.seen.count(query.resource) + left_out == result.total
 

@@ -15,6 +15,7 @@ from pexip_history.archive.manifest import Written
 from pexip_history.errors import CollectorError, explain
 from pexip_history.ledger.ledger import COVERED, GAP, Ledger
 from pexip_history.ledger.spans import BEGINNING, Span, Times, common
+from pexip_history.messages import sentence
 from pexip_history.node.api import Node
 from pexip_history.resources import CONFERENCE, OF_PARTICIPANTS, PARTICIPANT
 from pexip_history.run import saying
@@ -83,10 +84,7 @@ class Run:
                 self._reconcile()
         except (CollectorError, OSError, sqlite3.Error) as error:
             self.unfinished = "; the rest waits for the next run"
-            log.warning(
-                "%s. The run's own window is collected; the rest waits for the next run",
-                explain(error, self.settings.data_dir),
-            )
+            log.warning(sentence("rest-waits", why=explain(error, self.settings.data_dir)))
         saying.warn_of_clocks(self.node)
         self._keep_house()
 
@@ -100,7 +98,7 @@ class Run:
                     manifest.note_change(data, manifest.REMOVED, gone)
                 forget_old(self.archive, self.ledger, self.now)
         except (CollectorError, OSError) as error:
-            log.warning("%s. The rows are collected; the next run tries again", explain(error, data))
+            log.warning(sentence("rows-collected-later-trouble", why=explain(error, data)))
 
     @property
     def brought(self) -> bool:
@@ -156,7 +154,7 @@ class Run:
         self.ledger.note_run(self.number, **ends)
         log.info("collecting %s from %s", window, self.settings.address)
         if not self.settings.tls_verify:
-            log.warning("DEFAULT_MGR_TLS_VERIFY=false: anyone in between can read the password")
+            log.warning(sentence("not-verified"))
         for line in self.settings.unknown:
             log.warning("%s", line)
 

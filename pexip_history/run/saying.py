@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from pexip_history.ledger.spans import Span
+from pexip_history.messages import sentence
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import BY_NAME
@@ -33,32 +34,24 @@ def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int | None] | No
         if limits is None:
             log.info("%d %s records of the node's older history wait for the next runs", count, name)
             continue
-        log.warning(
-            "%s=%d reached: %d %s records wait for the next run%s",
-            BY_NAME[name].limit,
-            limits[name] or 0,
-            count,
-            name,
-            " of this same command" if by_hand else "; raise it, or schedule runs more often",
-        )
+        text = "limit-reached-by-hand" if by_hand else "limit-reached"
+        setting = BY_NAME[name].limit
+        log.warning(sentence(text, setting=setting, limit=limits[name] or 0, records=count, resource=name))
 
 
 def warn_of_gaps(gaps: Iterable[Span]) -> None:
     for span in gaps:
         if span.start < span.end:
-            log.warning(
-                "the node no longer lists any conference that was collected before: what ended from %s and was not"
-                " collected is lost; schedule runs more often (DATA_CRON_TIME)",
-                span,
-            )
+            log.warning(sentence("node-forgot", span=span))
 
 
 def warn_of_clocks(node: Node) -> None:
     skew = node.clock_skew
     if skew and not node.clocks_agree:
         log.warning(
-            "the node's clock is %.0f minutes %s this machine's; set them alike (NTP). Until then windows end by the"
-            " node's clock, and DATA_KEEP_DAYS removes nothing",
-            abs(skew.total_seconds()) / 60,
-            "ahead of" if skew > timedelta(0) else "behind",
+            sentence(
+                "clocks-apart",
+                minutes=abs(skew.total_seconds()) / 60,
+                side="ahead of" if skew > timedelta(0) else "behind",
+            ),
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
+from pexip_history.messages import sentence
+
 NEEDED = {
     "id": "rows are told apart by it",
     "participant_id": "rows are told apart by it",
@@ -38,10 +40,10 @@ def omitted(text: str) -> frozenset[str]:
     names = frozenset(text.replace(",", " ").lower().split())
     for name in sorted(names):
         if not re.fullmatch("[a-z][a-z0-9_]*", name):
-            raise ValueError(f"{name!r} is not the name of a column; give names such as display_name remote_address")
+            raise ValueError(sentence("not-a-column-name", value=name))
         if name in NEEDED:
-            raise ValueError(f"{name!r} cannot stay empty ({NEEDED[name]}); leave it out")
+            raise ValueError(sentence("column-needed", value=name, why=NEEDED[name]))
         near = get_close_matches(name, known, 1, 0.85)
         if name not in known and near:
-            raise ValueError(f"{name!r} is not a column; did you mean {near[0]}?")
+            raise ValueError(sentence("not-a-column", value=name, nearest=near[0]))
     return names

@@ -11,6 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pexip_history.errors import SettingsError
+from pexip_history.messages import sentence
 from pexip_history.settings.columns import omitted
 from pexip_history.settings.files import as_utf8, read_file
 from pexip_history.settings.oauth2_client import AUDIENCE, ID, KEY_FILE, read_client
@@ -162,15 +163,15 @@ def read_settings(
     line = values.pop("schedule")
     client = read_client(read, node)
     if node and not values["address"]:
-        read.problem("DEFAULT_MGR_ADDRESS", "is missing; give the Management Node's name or IP address")
+        read.problem("DEFAULT_MGR_ADDRESS", sentence("address-missing"))
     if node and not client.given and not values["secret"] and not read.text("DEFAULT_MGR_SECRET_FILE"):
         name = "DEFAULT_MGR_SECRET"
-        read.problem(name, f"is missing; give the password here or a file in {name}_FILE")
+        read.problem(name, sentence("secret-missing", setting=name))
     if schedule and not line:
-        read.problem("DATA_CRON_TIME", "is missing; give five fields such as '5 0 * * *', or @daily")
+        read.problem("DATA_CRON_TIME", sentence("schedule-missing"))
     for name in ("DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_TLS_FINGERPRINT"):
         if values[BY_NAME[name].attribute] and not values["tls_verify"]:
-            read.problem(name, "contradicts DEFAULT_MGR_TLS_VERIFY=false; remove one of the two")
+            read.problem(name, sentence("tls-contradiction"))
     if problems:
         raise SettingsError(problems)
     when = Schedule(str(line), values["zone"]) if line else None  # type: ignore[arg-type]
@@ -192,7 +193,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
             near = get_close_matches(name.upper(), sorted(NAMES), 1, 0.75)
             hint = f"did you mean {near[0]}?" if near else "remove it, unless another program reads it"
-            found.append(f"{name}: the collector has no setting of this name; {hint}")
+            found.append(sentence("unknown-setting", setting=name, hint=hint))
     return found
 
 
@@ -225,19 +226,19 @@ def _value(read: Reader, variable: Variable) -> object:
     text = read.environ.get(name, "") if variable.read is as_bytes else read.text(name)
     if path:
         if text:
-            read.problem(f"{name}_FILE", f"{name} is set too; remove one of the two")
+            read.problem(f"{name}_FILE", sentence("set-twice", setting=name))
             return variable.default
         name = f"{name}_FILE"
         try:
             held = as_utf8(read.file(name, path)).removesuffix(b"\n").removesuffix(b"\r")
         except OSError as error:
-            read.problem(name, f"{path!r} cannot be read ({error.strerror}); give a file that the container can read")
+            read.problem(name, sentence("file-unreadable", file=path, why=error.strerror))
             return variable.default
         except ValueError as error:
             read.problem(name, f"{path!r} {error}")
             return variable.default
         if not held:
-            read.problem(name, f"{path!r} is empty; put the {SECRET_IN[variable.name]} in it")
+            read.problem(name, sentence("file-empty", file=path, what=SECRET_IN[variable.name]))
         text = os.fsdecode(held) if variable.read is as_bytes else unquoted(os.fsdecode(held))
     try:
         return variable.read(text) if text else variable.default

@@ -9,6 +9,8 @@ import re
 import stat
 from pathlib import Path
 
+from pexip_history.messages import sentence
+
 LARGEST_SECRET = 1 << 20
 """Bytes that a file which a setting names may hold: a password, a key, a bundle of certificates."""
 
@@ -34,9 +36,9 @@ def as_utf8(held: bytes) -> bytes:
         try:
             held = held.decode("utf-16").encode()
         except UnicodeError:
-            raise ValueError("is UTF-16 and damaged; save it as UTF-8") from None
+            raise ValueError(sentence("utf-16-damaged")) from None
     if b"\0" in held:
-        raise ValueError("is no text (it has bytes of zero); save it as UTF-8")
+        raise ValueError(sentence("not-text"))
     return held.removeprefix(codecs.BOM_UTF8)
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from pexip_history.messages import sentence
 from pexip_history.settings.files import as_utf8
 
 if TYPE_CHECKING:
@@ -44,26 +45,25 @@ def read_client(read: Reader, needed: bool) -> Client:
     """
     name, path, audience = read.text(ID), read.text(KEY_FILE), read.text(AUDIENCE)
     if read.text("DEFAULT_MGR_CLIENT_KEY"):
-        read.problem("DEFAULT_MGR_CLIENT_KEY", f"is not read; save the key in a file and name that in {KEY_FILE}")
+        read.problem("DEFAULT_MGR_CLIENT_KEY", sentence("key-not-read", setting=KEY_FILE))
     if not name and not path:
         if audience:
-            read.problem(AUDIENCE, f"goes with an OAuth2 client; set {ID} and {KEY_FILE} too, or remove it")
+            read.problem(AUDIENCE, sentence("audience-alone", client=ID, key=KEY_FILE))
         return Client()
     if given := [setting for setting in PASSWORD if read.text(setting)]:
         ours = [setting for setting in (ID, KEY_FILE, AUDIENCE) if read.text(setting)]
         read.problem(
             ours[0],
-            f"an OAuth2 client has no user name and no password; remove {' and '.join(given)},"
-            f" or, to log in with the password, {' and '.join(ours)}",
+            sentence("client-and-account", account=" and ".join(given), client=" and ".join(ours)),
         )
     if not name:
-        read.problem(ID, f"is missing, {KEY_FILE} is set; give the id that the node shows beside the client")
+        read.problem(ID, sentence("client-id-missing", setting=KEY_FILE))
     elif not re.fullmatch("[!-~]{1,255}", name):
-        read.problem(ID, f"{name!r} is no client id; give the id that the node shows beside the client")
+        read.problem(ID, sentence("not-a-client-id", value=name))
     if not path:
-        read.problem(KEY_FILE, f"is missing, {ID} is set; give the file that holds the client's private key")
+        read.problem(KEY_FILE, sentence("client-key-missing", setting=ID))
     if audience and not re.fullmatch("[!-~]{1,2000}", audience):
-        read.problem(AUDIENCE, f"{audience!r} is neither name nor URL; give one such as {token_url('mgr.example.com')}")
+        read.problem(AUDIENCE, sentence("not-an-audience", value=audience, example=token_url("mgr.example.com")))
     return Client(True, name or None, _read_file(read, path) if path and needed else b"", audience or None)
 
 
@@ -73,29 +73,25 @@ def read_key(pem: bytes) -> EllipticCurvePrivateKey:
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    whole = "the private key as the node showed it, from -----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY-----"
     # `openssl ecparam -genkey` writes the curve's name before the key.
     pem = re.sub(rb"-----BEGIN EC PARAMETERS-----.*?-----END EC PARAMETERS-----", b"", pem, flags=re.DOTALL)
     if not pem.strip():
-        raise ValueError(f"is empty; put {whole} in it")
+        raise ValueError(sentence("key-empty"))
     if b"-----BEGIN " not in pem:
-        raise ValueError(f"is not PEM; it should hold {whole}")
+        raise ValueError(sentence("key-not-pem"))
     if b"PRIVATE KEY-----" not in pem:
-        raise ValueError(f"holds no private key but something public; it should hold {whole}")
+        raise ValueError(sentence("key-public"))
     try:
         key = load_pem_private_key(pem, None)
     except TypeError:
-        raise ValueError(
-            "is encrypted, and its passphrase cannot be entered here; save it without one"
-            " (openssl pkey -in OLD -out NEW)"
-        ) from None
+        raise ValueError(sentence("key-encrypted")) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(f"is damaged or not a key for this; it should hold {whole}") from None
+        raise ValueError(sentence("key-unusable")) from None
     if not isinstance(key, EllipticCurvePrivateKey):
         kind = type(key).__name__.lstrip("_").removesuffix("PrivateKey")
-        raise ValueError(f"is a key of the kind {kind}, the node knows EC keys on P-256; it should hold {whole}")
+        raise ValueError(sentence("key-of-other-kind", kind=kind))
     if not isinstance(key.curve, SECP256R1):
-        raise ValueError(f"is an EC key on {key.curve.name}, the node knows those on P-256; it should hold {whole}")
+        raise ValueError(sentence("key-on-other-curve", curve=key.curve.name))
     return key
 
 
@@ -106,7 +102,7 @@ def token_url(address: str) -> str:
 
 def _read_file(read: Reader, path: str) -> bytes:
     if "-----" in path or len(path) > 1000:  # not shown: it would be the key
-        read.problem(KEY_FILE, "is the key itself; save the key in a file and give the file's name here")
+        read.problem(KEY_FILE, sentence("key-itself"))
         return b""
     try:
         pem = as_utf8(read.file(KEY_FILE, path))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from pexip_history.messages import sentence
+
 ALIASES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -64,21 +66,21 @@ def five_fields(value: str) -> str:
     fields = ALIASES.get(value.lower(), value).split()
     if value.startswith("@") and len(fields) != 5:
         hint = "; DATA_RUN_ON_START=true collects at the start" if value == "@reboot" else ""
-        raise ValueError(f"{value!r} is not one of {', '.join(ALIASES)}{hint}")
+        raise ValueError(sentence("not-a-macro", value=value, known=", ".join(ALIASES), hint=hint))
     if len(fields) != 5:
-        raise ValueError(f"{value!r} is not five fields such as '5 0 * * *', nor @daily")
+        raise ValueError(sentence("not-five-fields", value=value))
     for (title, most), given in zip(FIELDS.items(), fields, strict=True):
         # What cronsim knows and Debian's cron does not: last days, n-th weekdays, steps from a number.
         steps = map(int, re.findall(r"/(\d+)", given))
         if re.search(r"#|(^|[,/\d])L|LW|(^|,)\d+/", given.upper()) or any(step > most for step in steps):
-            raise ValueError(f"{value!r}: {given!r} in the field {title} is not known to Debian's cron")
+            raise ValueError(sentence("field-not-debians", value=value, given=given, title=title))
         if hint := _upwards(title, given):
-            raise ValueError(f"{value!r}: {given!r} in the field {title} ends before it begins; write {hint}")
+            raise ValueError(sentence("range-reversed", value=value, given=given, title=title, instead=hint))
     try:
         CronSim(" ".join(fields), datetime(2026, 1, 1))
     except CronSimError as error:
         wrong = str(error).removeprefix("Bad ")
-        raise ValueError(f"{value!r}: the field {wrong} is not valid; give five fields such as '5 0 * * *'") from None
+        raise ValueError(sentence("field-invalid", value=value, field=wrong)) from None
     return " ".join(fields)
 
 

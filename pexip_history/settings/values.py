@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from pexip_history.messages import sentence
 from pexip_history.settings.files import read_certificates
 
 LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
@@ -31,17 +32,17 @@ SYSTEM_FOLDERS = {
 def address(text: str) -> str:
     """HOST or HOST:PORT."""
     if text.lower().startswith("http://"):
-        raise ValueError(f"{text!r} asks for plain HTTP; give the name alone, as in mgr.example.com")
+        raise ValueError(sentence("address-plain-http", value=text))
     rest = re.sub("^https://", "", text, flags=re.IGNORECASE).removesuffix("/")
     if rest.count(":") > 1 and not rest.startswith("["):
         rest = f"[{rest}]"  # an IPv6 address
     host, colon, port = re.fullmatch(r"(\[.*\]|[^:]*)(:?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
     if set("/@?#") & set(rest):
-        raise ValueError(f"{text!r} is more than a name; give the name alone, as in mgr.example.com")
+        raise ValueError(sentence("address-more-than-name", value=text))
     if not (_is_ipv6(host[1:-1]) if host.startswith("[") else HOST.fullmatch(host)):
-        raise ValueError(f"{text!r} is not a name or an IP address; give one such as mgr.example.com")
+        raise ValueError(sentence("not-an-address", value=text))
     if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"{text!r} has no valid port; give one from 1 to 65535 or none")
+        raise ValueError(sentence("address-port", value=text))
     return rest
 
 
@@ -56,42 +57,38 @@ def _is_ipv6(text: str) -> bool:
 
 def username(text: str) -> str:
     if ":" in text:
-        raise ValueError("a colon cannot be part of the name of an API user")
+        raise ValueError(sentence("colon-in-name"))
     return text
 
 
 def flag(text: str) -> bool:
     if text.lower() not in WORDS:
-        raise ValueError(f"{text!r} is neither true nor false")
+        raise ValueError(sentence("not-a-truth-value", value=text))
     return WORDS[text.lower()]
 
 
 def count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,15}", text):
-        raise ValueError(f"{text!r} is not a number; give 0, 1, 2 and so on")
+        raise ValueError(sentence("not-a-number", value=text))
     return int(text)
 
 
 def days(text: str) -> int:
     if count(text) > 36500:
-        raise ValueError(f"{text!r} is more than a hundred years; give 0 to keep everything")
+        raise ValueError(sentence("more-than-a-century", value=text))
     return count(text)
 
 
 def user_id(text: str) -> int:
     """What the kernel takes, written as it writes it: -1 or another zero would be another user."""
     if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > LARGEST_ID:
-        raise ValueError(
-            f"{text!r} is not a user or group ID; give a number from 0 to {LARGEST_ID}, with no zero before it"
-        )
+        raise ValueError(sentence("not-an-id", value=text, largest=LARGEST_ID))
     return int(text)
 
 
 def mask(text: str) -> int:
     if not re.fullmatch("0?0[0-7]{2}", text):
-        raise ValueError(
-            f"{text!r} is not an octal mask that leaves the owner everything; give three digits such as 027"
-        )
+        raise ValueError(sentence("not-a-mask", value=text))
     return int(text, 8)
 
 
@@ -100,7 +97,7 @@ def report_mode(text: str) -> str:
     if text.lower() == "monthly":
         return "monthly"
     if text.lower() not in WORDS:
-        raise ValueError(f"{text!r} is none of true, monthly and false")
+        raise ValueError(sentence("not-a-report-setting", value=text))
     return "true" if WORDS[text.lower()] else ""
 
 
@@ -110,16 +107,14 @@ def licenses(text: str) -> dict[str, int]:
     for part in re.split(r"[\s,;]+", text.strip(" ,;")):
         name, sign, number = part.partition("=")
         if not (name and sign and re.fullmatch("[0-9]{1,9}", number)) or name.lower() in found:
-            raise ValueError(
-                f"{text!r} does not say once how many licenses of a type there are; give port=100 audio=20"
-            )
+            raise ValueError(sentence("not-licenses", value=text))
         found[name.lower()] = int(number)
     return found
 
 
 def level(text: str) -> str:
     if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ValueError(f"{text!r} is none of DEBUG, INFO, WARNING, ERROR")
+        raise ValueError(sentence("not-a-level", value=text))
     return text.upper()
 
 
@@ -127,22 +122,22 @@ def zone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text.removeprefix(":"))
     except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError(f"{text!r} is not a known time zone; give one such as Europe/Oslo") from None
+        raise ValueError(sentence("not-a-zone", value=text)) from None
 
 
 def fingerprint(text: str) -> str:
     digits = re.sub("^sha-?256[^=:]*[=:]|[: ]", "", text, flags=re.IGNORECASE).lower()
     if not re.fullmatch("[0-9a-f]{64}", digits):
-        raise ValueError(f"{text!r} is not a SHA-256 fingerprint; give its 64 hexadecimal digits")
+        raise ValueError(sentence("not-a-fingerprint", value=text))
     return digits
 
 
 def folder(text: str) -> Path:
     path = PurePosixPath(re.sub("^//+", "/", text))
     if not path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{text!r} is not an absolute path; give one such as /app/data")
+        raise ValueError(sentence("not-absolute", value=text))
     if str(path) in NO_DATA_FOLDER or any(str(parent) in SYSTEM_FOLDERS for parent in (path, *path.parents)):
-        raise ValueError(f"{text!r} is a folder of the system; give one of its own, such as /app/data")
+        raise ValueError(sentence("system-folder", value=text))
     return Path(path)
 
 
@@ -151,10 +146,7 @@ def certificates(text: str) -> str:
     try:
         return read_certificates(Path(text))
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{text!r} cannot be used ({getattr(error, 'strerror', None) or error}); give a PEM file that the container"
-            " can read"
-        ) from None
+        raise ValueError(sentence("ca-unusable", file=text, why=getattr(error, "strerror", None) or error)) from None
 
 
 def ping_url(text: str) -> str:
@@ -164,9 +156,7 @@ def ping_url(text: str) -> str:
     except ValueError:
         valid = False
     if not valid or re.search(r"[\s\0-\x1f]", text):
-        raise ValueError(
-            "is not an http or https URL; give the check's whole URL, as in https://healthchecks.example.com/ping/UUID"
-        )
+        raise ValueError(sentence("not-a-ping-url"))
     return text
 
 
@@ -196,7 +186,7 @@ def since(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is neither a date (2026-11-23) nor a time (2026-11-23T18:00)") from None
+        raise ValueError(sentence("not-a-time", value=text)) from None
     if moment.year not in YEARS:
-        raise ValueError(f"{text!r} is not in the years {YEARS[0]} to {YEARS[-1]}; give 2000-01-01 for everything")
+        raise ValueError(sentence("time-out-of-range", value=text, first=YEARS[0], last=YEARS[-1]))
     return moment
