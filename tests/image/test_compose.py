@@ -85,10 +85,9 @@ def test_it_has_limits(fleet: SimpleNamespace) -> None:
     assert fleet.compose.exec("stat", "-c", "%a", "/run", "/tmp", "/var/spool/cron/crontabs") == "755\n1777\n1730\n"
 
 
-def test_stopping_it_is_quick_and_clean(fleet: SimpleNamespace) -> None:
+def test_stopping_it_kills_nothing(fleet: SimpleNamespace) -> None:
     until(fleet.compose.ran, 60, fleet.compose.logs)
-    assert fleet.compose.stop() < 5
-    assert fleet.compose.state["ExitCode"] == 0
+    assert fleet.compose.stop(10) == 0
 
 
 def test_the_password_may_be_in_the_folder_of_secrets_and_of_any_characters(

@@ -18,6 +18,7 @@ def test_health_follows_a_failing_run_and_its_recovery(engine: Engine) -> None:
         env = engine.settings(DEFAULT_MGR_USERNAME=user, DATA_CRON_TIME="0 0 29 2 *")
         flags = (*HARDENED, "--health-interval", "1s", "--health-retries", "1")
         container = engine.start(env=env, flags=flags)
+        until(container.scheduling, 60, "the check at the start")
 
         def health(status: str) -> str:
             until(lambda: container.state["Health"]["Status"] == status, 60, status)
