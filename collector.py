@@ -19,8 +19,6 @@ from types import FrameType
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
-from pexip_history.messages import sentence
-
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
 from pexip_history.archive.erasing import resume
@@ -42,6 +40,7 @@ from pexip_history.folder.mounts import refuse_to_lose
 from pexip_history.folder.opening import own_folder
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.spans import Span
+from pexip_history.messages import sentence
 from pexip_history.operate.arguments import parse
 from pexip_history.operate.log import find_container_log, open_log
 from pexip_history.operate.telling import Telling

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +25,7 @@ from pexip_history.resources import BY_NAME
 LONGEST_HEADER = 1 << 20
 """Bytes."""
 MOST_COLUMNS = 1000
-BLOCK, PIECE = 1 << 20, 1 << 25
+BLOCK, PIECE = 1 << 20, 1 << 24
 """Bytes."""
 LONGEST = 1 << 23
 """Of a row, in bytes: a conference of ten thousand lists the address of each."""
@@ -164,17 +165,19 @@ def as_utf8(file: File, folder: Path) -> tuple[File, int]:
     return replace(file, path=copy), changed
 
 
-def pieces(file: File, folder: Path) -> Iterator[File]:
-    """The file in pieces of PIECE bytes or a little more that end where a row does: each in turn the same copy.
+def pieces(file: File, folder: Path, copies: int) -> Iterator[File]:
+    """The file without its header, in pieces of PIECE bytes or a little more that end where a row does.
 
-    DuckDB's reader keeps the text of each cell that has quotes in it until it is through with a file. Where a row ends
-    is told by the quotes before it, as in all files that the collector writes. Raises NotAFile, OSError.
+    So many files at most: the next piece is in the place of the oldest. DuckDB's reader keeps the text of each cell
+    that has quotes in it until it is through with a file, and takes a thread for each. Where a row ends is told by the
+    quotes before it, as in all files that the collector writes. Raises NotAFile, OSError.
     """
-    copy = folder / f"piece-{file.name}"
+    paths = [folder / f"piece-{number}-{file.name}" for number in range(copies)]
     with open(file.path, "rb", opener=own) as source:
-        rest, more = b"", True
-        while more:
-            with open(copy, "wb") as target:
+        source.seek(_after_header(source.read(LONGEST_HEADER)))
+        rest = b""
+        for path in cycle(paths):
+            with open(path, "wb") as target:
                 size, quotes = target.write(rest), rest.count(b'"')
                 rest = b""
                 while more := bool(block := source.read(BLOCK)):
@@ -186,8 +189,19 @@ def pieces(file: File, folder: Path) -> Iterator[File]:
                         rest = block[cut:]
                         break
             if size:
-                yield replace(file, path=copy)
-    copy.unlink()
+                yield replace(file, path=path)
+            if not more:
+                break
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _after_header(start: bytes) -> int:
+    """Where the second row begins."""
+    end = start.find(b"\n")
+    while end >= 0 and start.count(b'"', 0, end) % 2:
+        end = start.find(b"\n", end + 1)
+    return end + 1 if end >= 0 else len(start)
 
 
 def _last_end(block: bytes, quotes: int) -> int:

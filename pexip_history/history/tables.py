@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pexip_history.errors import CollectorError, printable
-from pexip_history.history.database import told
+from pexip_history.history.database import THREADS, told
 from pexip_history.history.files import LONGEST, PIECE, File, Remark, as_utf8, find, opened, pieces
 from pexip_history.history.schema import TEXT, TIME, named, quoted, type_of, unreadable, value
 from pexip_history.resources import BY_NAME
@@ -225,13 +226,14 @@ def _insert(
     header, place = files[0].header, len(table.files)
     there = {name for name, take in table.columns.items() if take.source in header}
     nested = any(table.columns[name].source in NESTED for name in there)
-    cut = cut or (nested and not tolerant and _size(files) > 2 * PIECE / 1e6)
+    cut = cut or (nested and not tolerant and _size(files) > 4 * PIECE / 1e6)
     db.execute("BEGIN")
     try:
         if cut:
             for number, file in enumerate(files):
-                for first, piece in enumerate(pieces(file, folder)):
-                    _copy(db, table, [piece], place + number, header=not first)
+                each = pieces(file, folder, THREADS)
+                while together := list(islice(each, THREADS)):
+                    _copy(db, table, together, place + number, cut=True)
         else:
             _copy(db, table, files, place, tolerant=tolerant)
         db.execute("COMMIT")
@@ -253,19 +255,20 @@ def _copy(
     files: Sequence[File],
     place: int,
     *,
-    header: bool = True,
     tolerant: bool = False,
+    cut: bool = False,
 ) -> None:
+    """Read files of one header into the table; `cut`: pieces of one file, the one at that place in Table.files."""
     names = [*(named(name) for name in table.columns), *OWN]
     with opened(files) as paths:
-        select = _select(table, files[0].header, paths, place, tolerant)
-        if not header:
+        select = _select(table, files[0].header, paths, place, tolerant=tolerant, cut=cut)
+        if cut:
             further = f"header = false, new_line = {quoted(files[0].line_end.encode('unicode_escape').decode())}"
             select = select.replace("header = true", further, 1)
         db.execute(f"INSERT INTO {table.resource} ({', '.join(names)}) {select}")
 
 
-def _select(table: Table, header: Sequence[str], paths: Sequence[str], place: int, tolerant: bool) -> str:
+def _select(table: Table, header: Sequence[str], paths: Sequence[str], place: int, *, tolerant: bool, cut: bool) -> str:
     """The SQL for the table's rows of files with that header; `place` is the first one's in Table.files."""
     cells = {name: f"c{number}" for number, name in reversed(list(enumerate(header)))}
     values, bits = [], []
@@ -280,9 +283,10 @@ def _select(table: Table, header: Sequence[str], paths: Sequence[str], place: in
             bits.append(f"CASE WHEN {unreadable(take.source, cell)} THEN {1 << place_of[name]} ELSE 0 END")
     key = [cells.get(name, "NULL") for name in BY_NAME[table.resource].key]
     there = " AND ".join(f"{cell} <> ''" for cell in key)
-    file = f"{place}" if len(paths) == 1 else f"{place - 1} + list_position([{_texts(paths)}], filename)"
+    several = len(paths) > 1 and not cut
+    file = f"{place}" if not several else f"{place - 1} + list_position([{_texts(paths)}], filename)"
     values += [file, f"CASE WHEN {there} THEN hash({', '.join(key)}) END", " + ".join(bits) or "0"]
-    options = csv_options(len(header), tolerant) + (", filename = true" if len(paths) > 1 else "")
+    options = csv_options(len(header), tolerant) + (", filename = true" if several else "")
     reading = f"SELECT {', '.join(values)} FROM read_csv([{_texts(paths)}], {options})"
     if tolerant:
         reading += f" WHERE concat({', '.join(f'c{number}' for number in range(len(header)))}) <> ''"
