@@ -259,6 +259,23 @@ def test_usage_and_the_page_tell_the_same_minutes_of_a_tag(data: Path, tmp_path:
         assert told[tag] == (tags[tag][0], tags[tag][1] // 60)
 
 
+def test_odd_times_count_in_usage_as_they_do_on_the_page(tmp_path: Path) -> None:
+    from tests.report_reader import report, write_archive
+    from tests.test_report import one
+
+    odd = [("09:00:00", "10:00:00"), ("09:00:00", "soon"), ("", "10:00:00"), ("10:00:00", "09:00:00")]
+    calls = [one("R", ("09:00:00", "10:00:00"), service_tag="acme") for _ in odd]
+    for (_, [person]), (start, end) in zip(calls, odd, strict=True):
+        person |= {"start_time": start and f"2026-10-24T{start}", "end_time": f"2026-10-24T{end}", "duration": 2**62}
+    write_archive(tmp_path / "data", calls)
+    first, last = date(2026, 10, 24), date(2026, 10, 24)
+    page = report(tmp_path / "data", first=first, last=last)
+    rows = read_csv(write(tmp_path / "data", tmp_path, "usage", "csv", first=first, last=last))
+    told = {row[0]: (row[2], row[3]) for row in page.table("By service tag")}
+    assert told["acme"] == ("2", "60")
+    assert [(row["participants"], row["minutes"]) for row in rows] == [("2", "60.0")]
+
+
 def test_bad_calls_of_a_room_come_with_their_losses_and_codecs(tmp_path: Path) -> None:
     held = conference(id="11111111-0000-4000-8000-000000000000", name="Board Room", tag="acme")
     bad = participant(held, call_quality="4_terrible", display_name="Ada", duration=600)

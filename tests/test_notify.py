@@ -600,6 +600,20 @@ def test_the_page_of_a_month_is_attached_to_a_mail_and_told_in_figures_elsewhere
     assert {name: str(text).strip() for name, text in files.items()} == {page.name: "<p>Participants: 42</p>"}
 
 
+def test_a_page_that_is_too_large_is_not_attached_and_the_message_says_so(
+    mail: tuple[str, Postbox], tmp_path: Path
+) -> None:
+    page = tmp_path / "report-2026-10.html"
+    page.touch()
+    os.truncate(page, notify.MOST_ATTACHED + 1)
+    notify.tell_month(settings_for(None, f"mailto://{mail[0]}?from=a@example.com&to=b@example.com"), page, ["42 calls"])
+    sent = email.message_from_bytes(mail[1][0].content, policy=email.policy.default)
+    assert not list(sent.iter_attachments())
+    body = sent.get_body(("plain", "html"))
+    assert body is not None
+    assert "too large to be sent" in body.get_content()
+
+
 def test_a_link_in_the_place_of_a_months_page_is_not_sent(mail: tuple[str, Postbox], tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("sesame, open")
     page = tmp_path / "report-2026-10.html"

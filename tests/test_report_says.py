@@ -380,6 +380,50 @@ def test_hidden_names_hide_what_a_stranger_can_write(tmp_path: Path) -> None:
     assert "Call failed" in {row[0] for row in found.table("Disconnect reasons")}
 
 
+def test_when_bad_calls_were_bad_is_shown_by_hour_and_by_call(tmp_path: Path) -> None:
+    """Ratings of every 20 seconds; against the same counted by hand, in Oslo's time, past midnight too."""
+    data = tmp_path / "a"
+    calls = [one("R", ("09:00:00", "10:00:00")), one("R", ("2026-11-10T22:59:30", "2026-11-11T00:00:00"))]
+    write_archive(data, calls)
+    people = [str(people[0]["id"]) for _, people in calls]
+    ratings = [[0, 1, 3, *[4] * 180, 2], [3, 1, 4, 4]]
+    rows = [*zip(people, ratings, strict=True), ("nobody's", [4] * 9), (people[0] + "x", "[4,")]
+    lines = ["participant_id,start_time,historic_call_quality", *(f'{i},,"{each}"' for i, each in rows)]
+    (data / "pexHistoryQuality.csv").write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+    found = report(data)
+    by_hour: dict[int, list[float]] = {}
+    for (_, [person]), each in zip(calls, ratings, strict=True):
+        start = datetime.fromisoformat(str(person["start_time"])).replace(tzinfo=UTC)
+        for place, rating in enumerate(each):
+            moment = (start + timedelta(seconds=20 * place)).astimezone(OSLO)
+            if rating:
+                known = by_hour.setdefault(moment.hour, [0, 0])
+                known[0] += 1 / 3 if rating > 2 else 0
+                known[1] += 1 / 3
+    assert [
+        (int(row[0][:2]), float(row[1]), float(row[2]))
+        for row in found.table("Bad minutes of bad calls by hour of the day")
+    ] == [(hour, round(bad, 1), round(rated, 1)) for hour, (bad, rated) in sorted(by_hour.items())]
+    assert found.table("Calls with the most bad minutes") == [
+        ["2026-11-10 10:00", "R", "Oslo", "1:00:20", "1:01:00", "0:00:40"],
+        ["2026-11-10 23:59", "R", "Oslo", "0:01:00", "0:01:20", "0:00:00"],
+    ]
+    assert "61 of their 62 minutes" in found.text
+
+
+def test_a_month_is_compared_with_the_month_before_where_both_are_covered(tmp_path: Path) -> None:
+    times = [
+        f"2026-{month}-1{day}T10:00:00"
+        for month, days in (("08", 3), ("09", 3), ("10", 4), ("11", 1))
+        for day in range(days)
+    ]
+    write_archive(tmp_path / "a", [one("R", (time, time.replace("T10", "T11"))) for time in times])
+    found = report(tmp_path / "a", facts=covered((date(2026, 8, 10), date(2026, 11, 5))))
+    assert {row[0]: row[-1] for row in found.table("By month")} == {
+        "2026-08": "–", "2026-09": "–", "2026-10": "+33.3 %", "2026-11": "–",
+    }  # fmt: skip
+
+
 def test_alarms_about_licenses_come_first(tmp_path: Path) -> None:
     data = tmp_path / "a"
     write_archive(data, [one("R", ("09:00:00", "10:00:00"))])

@@ -162,7 +162,7 @@ class Tables:
                    count(DISTINCT conference) AS conferences, count(*) AS participants,
                    sum(seconds)::BIGINT AS seconds,
                    sum({whole}) AS minutes, sum({whole} * coalesce(license_count, 0)) AS license_minutes
-            FROM people WHERE start_time IS NOT NULL GROUP BY ALL""",
+            FROM people WHERE {_TIMED} GROUP BY ALL""",
             ("day, tag NULLS FIRST, room, service_type, protocol, location, license_type"),
         )
 
@@ -202,10 +202,10 @@ class Tables:
         return (
             f"""
             WITH used AS (SELECT name AS room, {trimmed("tag")} AS tag, start_time, end_time, 1 AS conferences,
-                                 0 AS participants, 0 AS seconds FROM held WHERE {_ROOM}
+                                 0 AS participants, 0 AS seconds FROM held WHERE {_ROOM} AND {_TIMED}
                           UNION ALL
                           SELECT conference_name, {trimmed("service_tag")}, start_time, end_time, 0, 1, seconds
-                          FROM people WHERE {_ROOM}),
+                          FROM people WHERE {_ROOM} AND {_TIMED}),
             steps AS (SELECT conference_name AS room, start_time AS t, 1 AS step FROM people
                       WHERE {_ROOM} AND end_time > start_time
                       UNION ALL SELECT conference_name, end_time, -1 FROM people
@@ -224,6 +224,8 @@ class Tables:
 
 
 SECONDS = LENGTH.replace("starts", "start_time").replace("ends", "end_time")
+_TIMED = "start_time IS NOT NULL AND end_time IS NOT NULL"
+"""As on the page: of what has no times that can be read, nobody can say how long it took."""
 _ROOM = "service_type IN ('conference', 'lecture')"
 AS_ON_THE_PAGE = {
     resource: {take.source: take for name, take in columns.items() if name != "conference"}

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from pexip_history.settings.environment import Settings
 
+MOST_ATTACHED = 10 << 20
+"""Bytes of a page that is sent: mail servers take little more."""
 PER_RUN, PER_REQUEST, PAUSE, TRIES = 30.0, 10.0, 1.0, 3  # seconds, seconds, seconds, times
 
 log = logging.getLogger("collector")
@@ -91,14 +93,12 @@ def tell_month(settings: Settings, page: Path, figures: Sequence[str]) -> None:
     if not settings.notify_urls:
         return
     title = f"{settings.address}: the report {page.name}"
-    body = "\n".join((*figures, f"The whole page is {page.name} in the data folder."))
     with open(page, "rb", opener=own) as file:
-        held = file.read()
-    _warn(
-        _messages(settings, Message(title, body), True, Attached(page.name, held)),
-        _deadline(),
-        "month-not-sent",
-    )
+        held = file.read(MOST_ATTACHED + 1)
+    large = ", which is too large to be sent" if len(held) > MOST_ATTACHED else ""
+    body = "\n".join((*figures, f"The whole page is {page.name} in the data folder{large}."))
+    attached = None if large else Attached(page.name, held)
+    _warn(_messages(settings, Message(title, body), True, attached), _deadline(), "month-not-sent")
 
 
 def try_all(settings: Settings) -> list[tuple[str, bool, str]]:

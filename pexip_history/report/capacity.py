@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 from . import apart, charts, concurrency
@@ -263,13 +263,24 @@ def months(m: Material) -> Section:
             round(lasted.get(since, 0)),
             *(peaks[measure.column][since].most if since in peaks[measure.column] else 0 for measure in columns),
             share(covered[since]),
+            _growth(began, covered, since, before),
         )
-        for since in found
+        for since, before in zip(found, [None, *found], strict=False)
     ]
     most = [f"peak {measure.name}" for measure in columns]
-    head = ("month", "conferences", "participants", "hours", *most, "covered")
+    head = ("month", "conferences", "participants", "hours", *most, "covered", "participants, change")
     section.blocks += [pictures, Table("By month", head, rows)]
     return section
+
+
+def _growth(
+    began: Mapping[date, tuple[int, int]], covered: Mapping[date, float], since: date, before: date | None
+) -> str:
+    """By how much a month has more participants than the one before, where both are wholly covered."""
+    now, then = began.get(since, (0, 0))[1], began.get(before, (0, 0))[1] if before else 0
+    if not before or not then or min(covered[since], covered[before]) < 1:
+        return "–"
+    return f"{(now - then) / then * 100:+,.1f} %"
 
 
 def _months(found: Sequence[date]) -> list[date]:

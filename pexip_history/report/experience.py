@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import charts, ratings
+from . import charts, moments, ratings
 from .blocks import (
     Cell,
     Figure,
@@ -60,6 +60,7 @@ def quality(m: Material) -> Section:
             section.blocks.append(lack)
         else:
             section.blocks += _worst(m, column, title)
+    section.blocks += moments.blocks(m)
     return section
 
 

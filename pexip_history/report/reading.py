@@ -82,6 +82,10 @@ TABLES: dict[str, dict[str, Take]] = {
         "received": Take("rx_packet_loss"),
         "sent": Take("tx_packet_loss"),
     },
+    "quality": {
+        "participant": Take("participant_id", "hash({})", "UBIGINT", plain=True),
+        "ratings": Take("historic_call_quality", plain=True),
+    },
     "alarm": {
         "raised": Take("time_raised", CENTURY),
         "lowered": Take("time_lowered", CENTURY),
