@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from . import charts
-from .blocks import Cell, Figure, Table, clock, moment_text, percent, shown
+from .blocks import Figure, Table, clock, moment_text, percent, shown
 from .charts import Words
 from .material import Material
 from .queries import NOT_TOLD, ROWS
@@ -83,12 +84,15 @@ def blocks(m: Material) -> list[object]:
         f"When bad calls were bad: {bad:,.0f} of their {rated:,.0f} minutes were bad or terrible, rated every {STEP} "
         "seconds."
     )
+    return [said, _by_hour(found), _calls(m)]
+
+
+def _by_hour(found: Sequence[Hour]) -> list[object]:
     caption = "Bad minutes of bad calls by hour of the day"
-    words = Words("bad-minutes", caption, f"{bad:,.0f} minutes in {len(found)} hours of the day.")
-    picture = charts.columns(
-        words, [f"{each.hour:02}" for each in found], [("bad", [round(each.bad) for each in found])], ""
-    )
-    rows: list[tuple[Cell, ...]] = [
+    words = Words("bad-minutes", caption, f"{len(found)} hours of the day.")
+    series = [("bad", [round(each.bad) for each in found])]
+    picture = charts.columns(words, [f"{each.hour:02}" for each in found], series, "")
+    rows = [
         (
             f"{each.hour:02}–{(each.hour + 1) % 24:02}",
             round(each.bad, 1),
@@ -97,7 +101,11 @@ def blocks(m: Material) -> list[object]:
         )
         for each in found
     ]
-    calls: list[tuple[Cell, ...]] = [
+    return [Figure(caption, picture), Table(caption, ("hour", "bad minutes", "of rated", "share"), rows, folded=True)]
+
+
+def _calls(m: Material) -> Table:
+    rows = [
         (
             moment_text(each.began),
             "no room" if each.room is None else m.room(each.room),
@@ -109,8 +117,4 @@ def blocks(m: Material) -> list[object]:
         for each in worst(m.db)
     ]
     head = ("began", "room", "location", "bad or terrible", "of rated", "first after")
-    return [
-        said,
-        [Figure(caption, picture), Table(caption, ("hour", "bad minutes", "of rated", "share"), rows, folded=True)],
-        Table("Calls with the most bad minutes", head, calls),
-    ]
+    return Table("Calls with the most bad minutes", head, rows)
