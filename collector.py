@@ -84,7 +84,7 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
     if code == DONE and settings.parquet:
         from pexip_history.operate.parquet_files import make_apart
 
-        make_apart()
+        make_apart(settings.data_dir)
     if code == DONE and settings.report:
         _report(settings, telling.brought)
     return code
