@@ -114,6 +114,21 @@ def test_a_file_that_the_manifest_does_not_know_is_named(data: Path) -> None:
     assert f"{part(data, 4).name}: not in manifest.jsonl" in done.stdout
 
 
+def test_parquet_in_a_folder_whose_name_is_a_pattern_is_read(data: Path) -> None:
+    there = data.with_name("[data]*")
+    data.rename(there)
+    assert verify(there).code == 0
+
+
+def test_a_link_in_place_of_a_parquet_file_is_named_and_not_followed(data: Path) -> None:
+    path = data / "parquet" / "participants" / "2026-11-01_00-05-00.parquet"
+    path.rename(data / "moved")
+    path.symlink_to(data / "moved")
+    done = verify(data)
+    assert done.code == 1
+    assert f"{path.name}: cannot be read" in done.stdout
+
+
 def test_parquet_that_is_damaged_is_named(data: Path) -> None:
     (data / "parquet" / "participants" / "2026-11-01_00-05-00.parquet").write_bytes(b"PAR1")
     done = verify(data)

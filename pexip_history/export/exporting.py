@@ -106,7 +106,7 @@ def _write(
         case "jsonl":
             formats.write_jsonl(file, columns, rows)
         case "parquet":
-            done.rows = formats.write_parquet(db, file, sql, columns, folder)
+            done.rows = formats.write_parquet(db, file, sql, columns)
         case _:
             if cut := formats.write_xlsx(file, columns, rows, wanted.table, folder):
                 done.remarks.append(
