@@ -210,9 +210,10 @@ def sandbox(page: Path, parent: Path, nodes: dict[str, ManagementNode]) -> Sandb
 
 
 def set_up(here: Sandbox) -> None:
-    """The README's first block, as far as `check`."""
-    [first, *_] = blocks(ROOT / "README.md", "sh")
-    here.sh("".join(line for line in first.text.splitlines(keepends=True) if not line.startswith("docker ")))
+    """README's set-up, as far as `check`."""
+    for block in section(ROOT / "README.md", "Set it up"):
+        if not block.startswith("docker "):
+            here.sh(block)
 
 
 def new_client(here: Sandbox) -> None:
@@ -404,6 +405,25 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, nodes: dict[str, Man
     text = page.read_text(encoding="utf-8")
     needs("bash", "tar", *(program for program in ("openssl", "curl") if f"{program} " in text))
     carry_out(page, sandbox(page, tmp_path, nodes))
+
+
+def test_nothing_follows_what_reads_the_terminal_in_its_block() -> None:
+    """Who pastes a whole block types its next line as the password, where the shell knows no bracketed paste."""
+    readers = [
+        (page.name, line, block.text)
+        for page in PAGES
+        for block in blocks(page, "sh")
+        for line in block.text.splitlines()
+        if re.search(r"\bread -r|\bcat >secrets", line)
+    ]
+    assert len(readers) >= 6
+    assert [(page, line) for page, line, text in readers if text.splitlines()[-1] != line] == []
+
+
+def test_a_password_is_typed_the_same_way_on_every_page() -> None:
+    lines = {line.strip() for p in PAGES for line in p.read_text(encoding="utf-8").splitlines() if "read -r" in line}
+    [line] = lines
+    assert "printf 'Password: '" in line
 
 
 def test_every_block_of_commands_is_one_that_is_run() -> None:
