@@ -7,6 +7,7 @@ page, with stand-ins for docker.
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
@@ -152,6 +153,15 @@ def set_up(person: Person, ca: bool = True) -> str:
     return start
 
 
+def each_once(folder: Path) -> bytes:
+    """The running history of a clone, in which no conference is twice."""
+    file = folder / "data" / "pexHistoryConf.csv"
+    with file.open(encoding="utf-8", newline="") as lines:
+        ids = [row["id"] for row in csv.DictReader(lines)]
+    assert len(ids) == len(set(ids)) > 10
+    return file.read_bytes()
+
+
 def test_from_clone_to_the_third_month_as_written(person: Person) -> None:
     said = person(set_up(person))
     assert "FAIL" not in said
@@ -198,16 +208,15 @@ def test_from_clone_to_the_third_month_as_written(person: Person) -> None:
     before = (person.folder / "data" / "pexHistoryConf.csv").read_bytes()
     person(backup)
     person(restore)
-    assert (person.folder / "data" / "pexHistoryConf.csv").read_bytes() == before
+    assert each_once(person.folder).startswith(before), "the node has calls that ended meanwhile"
 
     there = person.folder.parent / "there"
     [pack, unpack] = section(moving, "Move to another machine")
     person(f"{pack}mkdir ../there\nmv ../*move.tar.gz ../there/")
     said = person(unpack, folder=there)
     assert "FAIL" not in said
-    assert " 0 conferences, 0 participants" in person(
-        "docker compose exec collector collector.py collect", folder=there / IMAGE
-    )
+    person("docker compose exec collector collector.py collect", folder=there / IMAGE)
+    assert each_once(there / IMAGE).startswith(before)
     person("docker compose down", folder=there / IMAGE)
 
 
