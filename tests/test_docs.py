@@ -407,6 +407,31 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, nodes: dict[str, Man
     carry_out(page, sandbox(page, tmp_path, nodes))
 
 
+@pytest.mark.slow
+def test_pages_that_are_followed_one_after_another_undo_nothing(
+    nodes: dict[str, ManagementNode], tmp_path: Path
+) -> None:
+    """In one clone: a certificate of the node's own, a password's file, another schedule, a monitor, a backup."""
+    needs("bash", "tar", "openssl")
+    here = sandbox(DOCS / "self-signed-certificates.md", tmp_path, nodes)
+    told(here)
+    for name in ("self-signed-certificates.md", "docker-secrets.md", "day-two.md", "backup-and-moving.md"):
+        for block in blocks(DOCS / name, "sh"):
+            if not block.note.startswith("at=") and "exec collector collector.py export" not in block.text:
+                expected = int(dict(note.split("=") for note in block.note.split()).get("exit", 0))
+                here.sh(block.text, expected)
+    env = dict(line.split("=", 1) for line in (here.folder / ".env").read_text().splitlines() if line[:1] not in "#")
+    assert env["DEFAULT_MGR_ADDRESS"] == here.node.address
+    assert env["DEFAULT_MGR_SECRET_FILE"] == "/secrets/mgr_secret"
+    assert env["DATA_CRON_TIME"] == "30 5 * * *"
+    assert here.node.certificate
+    assert env["DEFAULT_MGR_TLS_FINGERPRINT"] == here.node.certificate.fingerprint
+    assert "DATA_PING_URL" in env
+    here.sh("docker compose run --rm collector check")
+    once(here)
+    no_harm_in_git(here)
+
+
 def test_nothing_follows_what_reads_the_terminal_in_its_block() -> None:
     """Who pastes a whole block types its next line as the password, where the shell knows no bracketed paste."""
     readers = [

@@ -101,7 +101,7 @@ def completeness(told: Mapping[str, Any]) -> list[str]:
     ]
     said += [f"  and {len(gaps) - SHOWN} gaps before"] if len(gaps) > SHOWN else []
     if told["gaps_unknown_before"]:
-        said.append(f"  the ledger was lost on {told['gaps_unknown_before'][:10]}: gaps before that day are unknown")
+        said.append(f"  the ledger was rebuilt on {told['gaps_unknown_before'][:10]}: gaps before that day are unknown")
     if told["lost"]:
         said.append(
             f"  {told['lost']} participants of collected conferences are lost: the node says that they are gone"
