@@ -22,6 +22,7 @@ import pytest
 from pexip_history import __version__
 from pexip_history.operate import check
 from pexip_history.operate import health as operate
+from pexip_history.operate.arguments import COMMANDS
 from pexip_history.settings.environment import read_settings
 from tests.conftest import COLLECTOR, Collector
 from tests.management_node import ManagementNode, calls, certificates, faults
@@ -50,6 +51,15 @@ def test_help_names_every_command_and_needs_no_setting(tmp_path: Path) -> None:
     assert done.returncode == 0
     for command in ("collect", "check", "status", "health", "crontab", "--from", "--to"):
         assert command in done.stdout
+
+
+def test_the_help_of_each_command_names_settings_and_formats_as_they_are_written() -> None:
+    """The first letter of a sentence alone is made a capital."""
+    for command, said in COMMANDS.items():
+        done = subprocess.run([sys.executable, COLLECTOR, command, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0
+        words = " ".join(done.stdout.split())
+        assert f"{said[0].upper()}{said[1:]}." in words, command
 
 
 def test_a_second_run_is_told_that_one_is_under_way(collector: Collector) -> None:

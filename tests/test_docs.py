@@ -210,9 +210,10 @@ def sandbox(page: Path, parent: Path, nodes: dict[str, ManagementNode]) -> Sandb
 
 
 def set_up(here: Sandbox) -> None:
-    """The README's first block, as far as `check`."""
-    [first, *_] = blocks(ROOT / "README.md", "sh")
-    here.sh("".join(line for line in first.text.splitlines(keepends=True) if not line.startswith("docker ")))
+    """README's set-up, as far as `check`."""
+    for block in section(ROOT / "README.md", "Set it up"):
+        if not block.startswith("docker "):
+            here.sh(block)
 
 
 def new_client(here: Sandbox) -> None:
@@ -404,6 +405,50 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, nodes: dict[str, Man
     text = page.read_text(encoding="utf-8")
     needs("bash", "tar", *(program for program in ("openssl", "curl") if f"{program} " in text))
     carry_out(page, sandbox(page, tmp_path, nodes))
+
+
+@pytest.mark.slow
+def test_pages_that_are_followed_one_after_another_undo_nothing(
+    nodes: dict[str, ManagementNode], tmp_path: Path
+) -> None:
+    """In one clone: a certificate of the node's own, a password's file, another schedule, a monitor, a backup."""
+    needs("bash", "tar", "openssl")
+    here = sandbox(DOCS / "self-signed-certificates.md", tmp_path, nodes)
+    told(here)
+    for name in ("self-signed-certificates.md", "docker-secrets.md", "day-two.md", "backup-and-moving.md"):
+        for block in blocks(DOCS / name, "sh"):
+            if not block.note.startswith("at=") and "exec collector collector.py export" not in block.text:
+                expected = int(dict(note.split("=") for note in block.note.split()).get("exit", 0))
+                here.sh(block.text, expected)
+    env = dict(line.split("=", 1) for line in (here.folder / ".env").read_text().splitlines() if line[:1] not in "#")
+    assert env["DEFAULT_MGR_ADDRESS"] == here.node.address
+    assert env["DEFAULT_MGR_SECRET_FILE"] == "/secrets/mgr_secret"
+    assert env["DATA_CRON_TIME"] == "30 5 * * *"
+    assert here.node.certificate
+    assert env["DEFAULT_MGR_TLS_FINGERPRINT"] == here.node.certificate.fingerprint
+    assert "DATA_PING_URL" in env
+    here.sh("docker compose run --rm collector check")
+    once(here)
+    no_harm_in_git(here)
+
+
+def test_nothing_follows_what_reads_the_terminal_in_its_block() -> None:
+    """Who pastes a whole block types its next line as the password, where the shell knows no bracketed paste."""
+    readers = [
+        (page.name, line, block.text)
+        for page in PAGES
+        for block in blocks(page, "sh")
+        for line in block.text.splitlines()
+        if re.search(r"\bread -r|\bcat >secrets", line)
+    ]
+    assert len(readers) >= 6
+    assert [(page, line) for page, line, text in readers if text.splitlines()[-1] != line] == []
+
+
+def test_a_password_is_typed_the_same_way_on_every_page() -> None:
+    lines = {line.strip() for p in PAGES for line in p.read_text(encoding="utf-8").splitlines() if "read -r" in line}
+    [line] = lines
+    assert "printf 'Password: '" in line
 
 
 def test_every_block_of_commands_is_one_that_is_run() -> None:

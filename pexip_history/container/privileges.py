@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pexip_history.errors import CollectorError, SettingsError
 from pexip_history.messages import sentence
-from pexip_history.settings.environment import IMAGE_DATA, SECRETS, read_variable
+from pexip_history.settings.environment import IMAGE_DATA, READ_BY_ROOT, read_variable
 from pexip_history.settings.files import read_file
 from pexip_history.settings.values import unquoted
 
@@ -62,7 +62,7 @@ def owner_of(folder: Path, asked: Asked) -> tuple[int, int] | None:
 
 
 def become_owner(environ: Mapping[str, str]) -> dict[str, bytes]:
-    """Go on as the data folder's owner, and tell what the secret files hold that root could read before.
+    """Go on as the data folder's owner, and tell what the files hold that settings name and root could read before.
 
     By the variable that names the file: `{"DEFAULT_MGR_SECRET_FILE": b"..."}`. What root cannot read, without
     DAC_OVERRIDE, is left for its owner, and so is every other file. Where PUID, PGID or DATA_DIR are wrong nothing
@@ -70,8 +70,8 @@ def become_owner(environ: Mapping[str, str]) -> dict[str, bytes]:
     """
     held = {}
     if os.geteuid() == 0:
-        for name in SECRETS:
-            path = unquoted(environ.get(name, "")) if name.endswith("_FILE") else ""
+        for name in READ_BY_ROOT:
+            path = unquoted(environ.get(name, ""))
             with suppress(OSError, ValueError):
                 if path:
                     held[name] = read_file(Path(path))

@@ -230,12 +230,12 @@ def _check_container(settings: Settings) -> str | None:
     if others:
         return Warned(
             f"the one that was started {since} runs with other settings: {'; '.join(others)}."
-            " docker compose up -d gives it these"
+            " docker compose up -d applies these"
         )
     if hidden:
         return Said(
-            f"the one that was started {since} has these settings; whether that goes for {' and '.join(hidden)} cannot"
-            " be seen from here, and docker compose up -d sees to it"
+            f"the one that was started {since} has these settings; {' and '.join(hidden)} cannot be seen from here:"
+            " docker compose up -d makes sure of it"
         )
     return f"the one that was started {since} has these settings"
 

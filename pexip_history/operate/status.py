@@ -101,14 +101,16 @@ def completeness(told: Mapping[str, Any]) -> list[str]:
     ]
     said += [f"  and {len(gaps) - SHOWN} gaps before"] if len(gaps) > SHOWN else []
     if told["gaps_unknown_before"]:
-        said.append(f"  the ledger was lost on {told['gaps_unknown_before'][:10]}: gaps before that day are not known")
+        said.append(f"  the ledger was rebuilt on {told['gaps_unknown_before'][:10]}: gaps before that day are unknown")
     if told["lost"]:
         said.append(
             f"  {told['lost']} participants of collected conferences are lost: the node says that they are gone"
             f" (noticed {str(told['lost_from'])[:10]} to {str(told['lost_to'])[:10]})"
         )
     if told["expected"]:
-        said.append(f"  {told['expected']} participants of collected conferences have not come yet; they are asked for")
+        said.append(
+            f"  {told['expected']} participants of collected conferences are not there yet; each run asks for them"
+        )
     if told["without_end"]:
         said.append(
             f"  {told['without_end']} conferences have no end time; they are collected a day after they were seen"

@@ -13,13 +13,12 @@ from zoneinfo import ZoneInfo
 from pexip_history.errors import SettingsError
 from pexip_history.messages import sentence
 from pexip_history.settings.columns import omitted
-from pexip_history.settings.files import as_utf8, read_file
+from pexip_history.settings.files import as_utf8, in_pem, read_file
 from pexip_history.settings.oauth2_client import AUDIENCE, ID, KEY_FILE, read_client
 from pexip_history.settings.schedule import Schedule, five_fields
 from pexip_history.settings.values import (
     address,
     as_bytes,
-    certificates,
     count,
     days,
     fingerprint,
@@ -104,7 +103,7 @@ VARIABLES = (
     Variable("DEFAULT_MGR_ADDRESS", "address", address, ""),
     Variable("DEFAULT_MGR_USERNAME", "username", username, "admin"),
     Variable("DEFAULT_MGR_SECRET", "secret", as_bytes, b"", in_file=True),
-    Variable("DEFAULT_MGR_CA_FILE", "ca_pem", certificates),
+    Variable("DEFAULT_MGR_CA_FILE", "ca_pem", str),
     Variable("DEFAULT_MGR_TLS_FINGERPRINT", "fingerprint", fingerprint),
     Variable("DEFAULT_MGR_TLS_VERIFY", "tls_verify", flag, True),
     Variable("DEFAULT_CONF_LIMIT", "conf_limit", count, 5000),
@@ -134,6 +133,8 @@ VARIABLES = (
 )
 SECRETS = (*(name for v in VARIABLES if v.in_file for name in (v.name, f"{v.name}_FILE")), KEY_FILE)
 """The variables that hold a secret, or name a file that does."""
+READ_BY_ROOT = (*(name for name in SECRETS if name.endswith("_FILE")), "DEFAULT_MGR_CA_FILE")
+"""The variables that name a file which root reads before it becomes another user."""
 NAMES = (*dict.fromkeys([*(variable.name for variable in VARIABLES), *SECRETS, ID, KEY_FILE, AUDIENCE]),)
 """Of all variables that are read."""
 BY_NAME = {variable.name: variable for variable in VARIABLES}
@@ -154,11 +155,12 @@ def read_settings(
 ) -> Settings:
     """Read the settings; `node` and `schedule` say what must be there. Raises SettingsError.
 
-    `files` are what secret files hold that root read before it became another user, by the variable that names them.
+    `files` are what files hold that root read before it became another user, by the variable that names them.
     """
     problems: list[str] = []
     read = Reader(environ, files or {}, problems)
     values = {variable.attribute: _value(read, variable) for variable in VARIABLES}
+    values["ca_pem"] = _certificates(read, str(values["ca_pem"] or ""))
     del values["PUID"], values["PGID"]  # they were obeyed before
     line = values.pop("schedule")
     client = read_client(read, node)
@@ -245,6 +247,17 @@ def _value(read: Reader, variable: Variable) -> object:
     except ValueError as error:
         read.problem(name, str(error))
         return variable.default
+
+
+def _certificates(read: Reader, path: str) -> str | None:
+    """Those in the CA file, as PEM in ASCII; None where it is not set, or of no use, which goes to the problems."""
+    name = "DEFAULT_MGR_CA_FILE"
+    try:
+        return in_pem(read.file(name, path)) if path else None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        read.problem(name, sentence("ca-unusable", file=path, why=why))
+        return None
 
 
 SECRET_IN = {

@@ -42,14 +42,13 @@ def as_utf8(held: bytes) -> bytes:
     return held.removeprefix(codecs.BOM_UTF8)
 
 
-def read_certificates(path: Path) -> str:
-    """The certificates in a file, as PEM in ASCII: PEM with whatever stands between, or one in DER.
+def in_pem(held: bytes) -> str:
+    """The certificates that a file holds, as PEM in ASCII: PEM with whatever stands between, or one in DER.
 
-    Raises OSError, ValueError: what is wrong with it.
+    Raises ValueError: what is wrong with it.
     """
     import ssl
 
-    held = read_file(path)
     if held[:1] == b"\x30" and b"-----BEGIN" not in held:  # a sequence, as DER begins
         found = [ssl.DER_cert_to_PEM_cert(held)]
     else:

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pexip_history.messages import sentence
-from pexip_history.settings.files import read_certificates
 
 LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 YEARS = range(1970, 3000)
@@ -139,14 +138,6 @@ def folder(text: str) -> Path:
     if str(path) in NO_DATA_FOLDER or any(str(parent) in SYSTEM_FOLDERS for parent in (path, *path.parents)):
         raise ValueError(sentence("system-folder", value=text))
     return Path(path)
-
-
-def certificates(text: str) -> str:
-    """The file's certificates, as PEM in ASCII."""
-    try:
-        return read_certificates(Path(text))
-    except (OSError, ValueError) as error:
-        raise ValueError(sentence("ca-unusable", file=text, why=getattr(error, "strerror", None) or error)) from None
 
 
 def ping_url(text: str) -> str:

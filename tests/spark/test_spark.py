@@ -1,4 +1,4 @@
-"""The SQL answers of docs/analysing.md in Spark over the dated files, beside DuckDB's over the aggregates.
+"""The SQL answers of docs/analysing.md in Spark over the Parquet folder, beside DuckDB's over the aggregates.
 
 Not a part of `make test`: PySpark is large, has a virtual environment of its own, and needs Java 17.
 """
@@ -16,7 +16,7 @@ import pytest
 
 from pexip_history.folder.cells import guard
 from tests.conftest import ROOT
-from tests.test_analysing import ANSWERS, PEAKS, READING, SECTIONS, collect_days, rows, same
+from tests.test_analysing import ANSWERS, READING, SECTIONS, collect_days, rows, same
 
 PYTHON = Path(os.environ.get("SPARK_PYTHON", ROOT / ".venv-spark" / "bin" / "python"))
 pytestmark = [
@@ -25,47 +25,7 @@ pytestmark = [
         shutil.which("java") is None, reason="Java is not here (apt-get install openjdk-17-jre-headless)"
     ),
 ]
-APOSTROPHE = "The apostrophe before `=`"
-QUERIES = {title: SECTIONS[title]["sql"] for title in ANSWERS if title != APOSTROPHE}
-SCRIPT = """
-import json, sys
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
-page, queries = json.load(sys.stdin)
-exec(page)
-plain = lambda value: str(value) if hasattr(value, "year") else value
-query = lambda text: [list(map(plain, row)) for row in spark.sql(text).collect()]
-found = {title: query(sql.rstrip().rstrip(";")) for title, sql in queries.items()}
-names = query("SELECT display_name, conference_name, vendor FROM participants ORDER BY id")
-print(json.dumps([found, names], default=float))
-"""
-
-
-def test_spark_over_the_dated_files_gives_the_answers_that_duckdb_gives_over_the_aggregates(tmp_path: Path) -> None:
-    collect_days(tmp_path)
-    given = json.dumps([SECTIONS["When the files outgrow one machine"]["python"], QUERIES])
-    done = subprocess.run(
-        [PYTHON, "-c", SCRIPT], input=given, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found, names = json.loads(done.stdout.splitlines()[-1])
-    assert len(QUERIES) >= 8
-    assert PEAKS in QUERIES
-    with duckdb.connect() as sql:
-        for view in READING["sql"].split(";"):
-            sql.execute(view.replace("'pexHistory", f"'{tmp_path}/pexHistory"))
-        for title, query in QUERIES.items():
-            wanted = [[str(v) if hasattr(v, "year") else v for v in row] for row in sql.execute(query).fetchall()]
-            assert same(rows(found[title]), rows(wanted)), title
-        # Spark makes a line break of any kind \\n; all else is the same, to the last quote.
-        wanted = sql.execute("SELECT display_name, conference_name, vendor FROM participants ORDER BY id").fetchall()
-        assert [plain(row) for row in names] == [plain(row) for row in wanted]
-
-
-def plain(row: list[str | None] | tuple[str | None, ...]) -> list[str]:
-    return [(text or "").replace("\r\n", "\n").replace("\r", "\n") for text in row]
-
-
+QUERIES = {title: SECTIONS[title]["sql"] for title in ANSWERS}
 PARQUET = """
 import json, sys
 from pyspark.sql import SparkSession
