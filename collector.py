@@ -44,7 +44,6 @@ from pexip_history.messages import sentence
 from pexip_history.operate.arguments import parse
 from pexip_history.operate.log import find_container_log, open_log
 from pexip_history.operate.telling import Telling
-from pexip_history.run.progress import Progress
 from pexip_history.run.run import Run, this_minute
 from pexip_history.settings.environment import Settings, read_settings, read_variable
 from pexip_history.values import format_time, parse_time
@@ -114,8 +113,7 @@ def _collect_locked(
             log.info("the last scheduled run was done; nothing to collect at the start")
             return DONE
         telling.begin()
-        progress = Progress()
-        run = Run(settings, ledger, archive, now, progress, by_hand=window is not None)
+        run = Run(settings, ledger, archive, now, by_hand=window is not None)
         outcome, message = "failed", sentence("stopped-in-time")
         try:
             archive.discard(ledger)
@@ -134,11 +132,11 @@ def _collect_locked(
             log.warning("%s", message)
         finally:
             ignore_signals()  # what follows is short, and says how it went
-            progress.close()
+            run.progress.close()
             with suppress(sqlite3.Error, OSError):
                 archive.discard(ledger)
                 ledger.note_run(run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
-        telling.ended(ledger, run.lost, brought=run.brought)
+        telling.ended(ledger, run.lost, brought=bool(run.taken))
     return DONE if outcome == "done" else FAILED
 
 

@@ -1,90 +1,86 @@
-"""What one reading brings, until it is committed and published: staged files, and what is counted of them."""
+"""What one reading brings, until it is committed: staged files, and what is counted of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from pexip_history.archive.archive import Archive
-from pexip_history.archive.manifest import Written
 from pexip_history.ledger.ledger import Ledger
-from pexip_history.ledger.spans import Span, Times
+from pexip_history.ledger.spans import Times
+from pexip_history.ledger.staged import Staged
 from pexip_history.node.api import Node
-from pexip_history.node.records import Page
-from pexip_history.resources import PARTICIPANT, QUALITY
+from pexip_history.node.records import Page, streams
+from pexip_history.resources import CONFERENCE, PARTICIPANT, QUALITY, STREAM
 from pexip_history.run.bad_calls import BadCalls
 from pexip_history.run.progress import Progress
-from pexip_history.run.query import Taker
 from pexip_history.run.seen import Seen
-from pexip_history.run.windows import Allowance
-from pexip_history.values import format_time
 
 
 class Draft:
-    """A file for each kind of record, filled by `taker`.
+    """A staged file for each kind of record. `taken` is how many records it has of each, `files` what it becomes.
 
-    `covered` is the time for which participants were asked before: who left in it and comes while `asking` for those
-    who are missing is late. `counts` are the run table's.
+    `room` is how many of a resource it may take (none: no limit). `late` counts participants whose time had been
+    asked for before they came: it is counted from when `late_in` is set to that time.
     """
 
     def __init__(
-        self,
-        archive: Archive,
-        ledger: Ledger,
-        node: Node,
-        seen: Seen,
-        allowance: Allowance,
-        progress: Progress,
-        covered: Times,
+        self, archive: Archive, ledger: Ledger, node: Node, seen: Seen, progress: Progress, room: Mapping[str, int]
     ) -> None:
-        self.archive, self.ledger, self.node, self.seen, self.allowance = archive, ledger, node, seen, allowance
-        self.covered, self.asking = covered, False
-        self.counts = {"conferences": 0, "participants": 0, "late": 0}
+        self.archive, self.ledger, self.node, self.seen, self.progress = archive, ledger, node, seen, progress
+        self.room, self.taken, self.late = room, Counter[str](), 0
+        self.late_in: Times | None = None
+        self.files: list[Staged] = []
+        self._oldest: dict[str, str] = {}
         seen.clear()
-        self.pair = ledger.next_pair()
-        self.stages = archive.stage(self.pair)
-        self.bad_calls = BadCalls(node, self.stages[QUALITY.name]) if QUALITY.name in self.stages else None
-        self.taker = Taker(node, seen, self.stages, progress, on_taken=self._count)
+        self._pair = ledger.next_pair()
+        self._stages = archive.stage(self._pair)
+        self._bad_calls = BadCalls(node, self._stages[QUALITY.name]) if QUALITY.name in self._stages else None
 
-    def _count(self, resource: str, page: Page) -> None:
-        self.allowance.used(resource, page)
-        if f"{resource}s" in self.counts:
-            self.counts[f"{resource}s"] += len(page.ids)
-        if self.asking:
-            self.counts["late"] += sum(map(self.covered.has, page.times))
-        if self.bad_calls and resource == PARTICIPANT.name:
-            self.bad_calls.note(page)
+    def left(self, resource: str) -> int | None:
+        """How many more new records the run's limit allows; None: no limit."""
+        return max(0, self.room[resource] - self.taken[resource]) if resource in self.room else None
 
-    def commit(
-        self,
-        run: int,
-        started: datetime,
-        now: datetime,
-        note: Callable[[], None],
-        covered: Mapping[str, Sequence[Span]],
-        *,
-        write: bool,
-    ) -> dict[str, Written]:
-        """The commit point, then publishing; the dated files that are in place, by name.
+    def take(self, resource: str, page: Page, places: Sequence[int]) -> None:
+        """Write to the staged files what is new at these places of a page."""
+        fresh = page.only(self.seen.take(resource, page, places))
+        if not fresh.ids:
+            return
+        self.taken[resource] += len(fresh.ids)
+        self._oldest[resource] = earliest(self._oldest.get(resource, ""), *fresh.times)
+        self._stages[resource].write(fresh.columns)
+        if resource == CONFERENCE.name:
+            self.seen.expect(fresh)
+        elif resource == PARTICIPANT.name:
+            if self.late_in:
+                self.late += sum(map(self.late_in.has, fresh.times))
+            if self._bad_calls:
+                self._bad_calls.note(fresh)
+            if STREAM.name in self._stages:
+                for columns in streams(fresh):
+                    self._stages[STREAM.name].write(columns)
 
-        `note` notes what else the ledger is to know, in the same transaction; `covered` is what the files add to
-        coverage. Without rows, files are written only with `write`. Raises NodeError, OSError, sqlite3.Error.
+    @contextmanager
+    def commit(self, started: datetime, now: datetime, *, write: bool) -> Iterator[None]:
+        """The commit point: what the context notes in the ledger, and the rows, are known together or not at all.
+
+        Without rows, files are written only with `write`. Raises NodeError, OSError, sqlite3.Error.
         """
-        files = []
-        if self.bad_calls:
-            self.bad_calls.ask()
-        if write or any(self.taker.taken.values()):
-            files = self.archive.finish(self.pair, started, self.stages, self.ledger, self.node.fields)
+        if self._bad_calls:
+            self._bad_calls.ask()
+        if write or self.taken:
+            self.files = self.archive.finish(self._pair, started, self._stages, self.ledger, self.node.fields)
         else:
-            for stage in self.stages.values():
+            for stage in self._stages.values():
                 stage.abandon()
         with self.ledger.transaction():
-            self.seen.export(self.taker.oldest, now)
-            note()
-            self.ledger.stage(files)
-            self.ledger.add_to_run(run, self.counts)
-        self.archive.publish(self.ledger)
-        spans = {
-            name: tuple((format_time(s.start), format_time(s.end)) for s in some) for name, some in covered.items()
-        }
-        return {self.archive.dated(f).name: Written(f.rows, spans.get(f.resource, ())) for f in files}
+            self.seen.export(self._oldest, now)
+            yield
+            self.ledger.stage(self.files)
+
+
+def earliest(*times: str) -> str:
+    """The first of the times that are told, empty where none is."""
+    return min(filter(None, times), default="")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from pexip_history.errors import NodeError, NotFound, Refused, TooLarge, printable
+from pexip_history.errors import QUOTED, NodeError, NotFound, Refused, TooLarge, printable
 from pexip_history.ledger.spans import Span, Times
 from pexip_history.messages import sentence
-from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import PARTICIPANT
-from pexip_history.run.query import Query, Taker
-from pexip_history.run.seen import Seen
-from pexip_history.run.windows import Allowance, in_time
+from pexip_history.run.draft import Draft
+from pexip_history.run.query import Query, read
+from pexip_history.run.seen import Listing
+from pexip_history.run.windows import in_time
 from pexip_history.values import read_time
 
 FEW = 2
@@ -24,88 +23,84 @@ FEW = 2
 
 log = logging.getLogger("collector")
 
-MissingOf = tuple[str, int, str, str]
-"""A conference, how many of its participants are missing, its start and its end."""
+
+def ask_for_missing(draft: Draft, asked_now: Sequence[Span], now: datetime) -> int:
+    """Ask for those whose conference lies in time that was asked for, by earlier runs or now; others may come yet.
+
+    What cannot be finished waits. How many there are of whom the node says for the first time that they are gone.
+    """
+    before = draft.ledger.spans(PARTICIPANT.name)
+    draft.late_in = Times(before)
+    draft.seen.find_missing()
+    missing = Missing(draft, draft.seen.to_ask(Times([*before, *asked_now]), now), now)
+    try:
+        missing.ask()
+    except NodeError as error:
+        log.warning(sentence("missing-wait", why=error))
+    draft.seen.drop_found()
+    return missing.gone
 
 
 class Missing:
     """Asks for who is missing, by whichever is cheapest: a span of time, the conference, each one's own address.
 
     A node that answers nothing, 400 or 404 to a filter has said nothing: of that each one's own address decides.
-    `lost` counts those of whom the node said there that they are gone; `newly` is True where it says so for the first
-    time.
+    `gone` counts those of whom the node says there for the first time that they are gone.
     """
 
-    def __init__(self, node: Node, seen: Seen, taker: Taker, allowance: Allowance, now: datetime) -> None:
-        self.node, self.seen, self.taker, self.allowance, self.now = node, seen, taker, allowance, now
-        self.lost, self.newly, self._filter_helps = 0, False, True
+    def __init__(self, draft: Draft, listings: Sequence[Listing], now: datetime) -> None:
+        self.draft, self.listings, self.now = draft, listings, now
+        self.gone, self._filter_helps = 0, True
+        self._missing = {participant for listing in listings for participant in listing.participants}
 
-    def collect(self, covered: Times) -> None:
-        """Ask for everybody whose conference lies in time that is covered; what cannot be finished waits."""
-        self.seen.find_missing()
-        asked = self.seen.to_ask(covered, self.now)
-        try:
-            if len(asked) > FEW:
-                self._by_span(asked)
-                self.seen.drop_found()
-                asked = self.seen.to_ask(covered, self.now)
-            for conference, *_ in asked:
-                if self.allowance.left(PARTICIPANT.name) == 0:
-                    break
-                self._by_conference(conference)
-        except NodeError as error:
-            log.warning(sentence("missing-wait", why=error))
-        self.seen.drop_found()
+    def ask(self) -> None:
+        if len(self.listings) > FEW:
+            self._by_span()
+        for listing in self.listings:
+            if self.draft.left(PARTICIPANT.name) != 0:
+                self._by_conference(listing)
 
-    def _by_span(self, asked: Sequence[MissingOf]) -> None:
+    def _by_span(self) -> None:
         """Read the time in which the conferences took place, where that takes fewer requests than they are."""
-        times = [(read_time(start), read_time(end)) for _, _, start, end in asked]
+        times = [(read_time(listing.started), read_time(listing.ended)) for listing in self.listings]
         known = [(start, end) for start, end in times if start and end]
         if not known:
             return
         span = Span(min(start for start, _ in known), max(end for _, end in known) + timedelta(seconds=1))
-        missing = [one for conference, *_ in asked for one in self.seen.missing_of(conference, self.now)]
         with suppress(Refused, TooLarge):
-            self._ask(in_time(PARTICIPANT.name, span), missing, len(known))
+            self._by_filters(in_time(PARTICIPANT.name, span), self._missing, len(known))
 
-    def _ask(self, filters: Mapping[str, str], missing: Collection[str], requests: int) -> None:
-        """Take who is missing from the answer, where it takes no more than so many requests."""
-        chosen = set(missing)
+    def _by_filters(self, filters: Mapping[str, str], chosen: Collection[str], requests: int) -> None:
+        """Take these of the answer, where it takes no more than so many requests."""
 
         def wanted(page: Page) -> Sequence[int]:
-            places = [place for place, i in enumerate(page.ids) if i in chosen]
-            return places[: self.allowance.left(PARTICIPANT.name)]
+            places = [place for place, i in enumerate(page.ids) if i in self._missing and i in chosen]
+            places = places[: self.draft.left(PARTICIPANT.name)]
+            self._missing.difference_update(page.ids[place] for place in places)
+            return places
 
-        self.taker.read(Query(PARTICIPANT.name, filters, wanted, room=requests * self.node.page_size))
+        room = requests * self.draft.node.page_size
+        read(self.draft, Query(PARTICIPANT.name, filters, wanted, room=room))
 
-    def _by_conference(self, conference: str) -> None:
-        missing = self.seen.missing_of(conference, self.now)
+    def _by_conference(self, listing: Listing) -> None:
+        missing = self._missing.intersection(listing.participants)
         if len(missing) > 1 and self._filter_helps:
-            before = self.taker.taken.get(PARTICIPANT.name, 0)
             with suppress(Refused, NotFound):
-                self._ask({"conference": conference}, missing, len(missing))
-            self._filter_helps = self.taker.taken.get(PARTICIPANT.name, 0) > before
-            self.seen.drop_found()
-            missing = self.seen.missing_of(conference, self.now)
-        gone: Counter[str] = Counter()
-        for participant in missing:
-            if self.allowance.left(PARTICIPANT.name) == 0:
-                return
-            gone[conference] += self._at_own_address(participant)
-        for name, count in gone.items():
-            if count:
-                log.warning(sentence("participants-gone", count=count, conference=printable(name, 300)))
+                self._by_filters({"conference": listing.conference}, missing, len(missing))
+            self._filter_helps = not missing <= self._missing
+        before = self.gone
+        for participant in sorted(missing & self._missing):
+            if self.draft.left(PARTICIPANT.name) != 0:
+                self.gone += self._is_gone(participant)
+        if count := self.gone - before:
+            log.warning(sentence("participants-gone", count=count, conference=printable(listing.conference, QUOTED)))
 
-    def _at_own_address(self, participant: str) -> bool:
-        """Ask for one; whether the node says for the first time that it is gone."""
+    def _is_gone(self, participant: str) -> bool:
+        """Ask for one at its own address; whether the node says for the first time that it is gone."""
         try:
-            page = self.node.record(PARTICIPANT.name, participant)
+            page = self.draft.node.record(PARTICIPANT.name, participant)
         except NotFound:
-            first = self.seen.asked(participant, self.now, gone=True)
-            self.lost += first
-            self.newly = self.newly or first
-            return first
+            return self.draft.seen.note_asked(participant, self.now, gone=True)
         if page.ids == [participant]:
-            self.taker.take(PARTICIPANT.name, page, [0])
-        self.seen.asked(participant, self.now, gone=False)
-        return False
+            self.draft.take(PARTICIPANT.name, page, [0])
+        return self.draft.seen.note_asked(participant, self.now, gone=False)

@@ -28,7 +28,7 @@ def what_the_node_has(oldest: Page, since: datetime | None) -> None:
     )
 
 
-def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int | None] | None, by_hand: bool) -> None:
+def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int] | None, by_hand: bool) -> None:
     """How many records wait, by resource: a warning that names the setting (`limits`), progress where it is None."""
     for name, count in waiting.items():
         if limits is None:
@@ -36,7 +36,7 @@ def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int | None] | No
             continue
         text = "limit-reached-by-hand" if by_hand else "limit-reached"
         setting = BY_NAME[name].limit
-        log.warning(sentence(text, setting=setting, limit=limits[name] or 0, records=count, resource=name))
+        log.warning(sentence(text, setting=setting, limit=limits[name], records=count, resource=name))
 
 
 def warn_of_gaps(gaps: Iterable[Span]) -> None:
