@@ -9,7 +9,7 @@ from pexip_history.archive.archive import Archive
 from pexip_history.errors import DONE, CollectorError, printable
 from pexip_history.messages import sentence
 from pexip_history.operate.apart import run_apart
-from pexip_history.run.progress import Progress
+from pexip_history.run.saying import Progress
 from pexip_history.settings.environment import Settings
 
 ALL = 1 << 62

@@ -15,22 +15,23 @@ from pexip_history.node.api import Node
 from pexip_history.node.records import Page, streams
 from pexip_history.resources import CONFERENCE, PARTICIPANT, QUALITY, STREAM
 from pexip_history.run.bad_calls import BadCalls
-from pexip_history.run.progress import Progress
+from pexip_history.run.saying import Progress
 from pexip_history.run.seen import Seen
 
 
 class Draft:
     """A staged file for each kind of record. `taken` is how many records it has of each, `files` what it becomes.
 
-    `room` is how many of a resource it may take (none: no limit). `late` counts participants whose time had been
-    asked for before they came: it is counted from when `late_in` is set to that time.
+    `room` is how many of a resource it may take (none: no limit). `late` are participants that came after their time
+    was asked for (`late_in`, while they are asked for); `gone` those of whom the node says for the first time that.
     """
 
     def __init__(
         self, archive: Archive, ledger: Ledger, node: Node, seen: Seen, progress: Progress, room: Mapping[str, int]
     ) -> None:
         self.archive, self.ledger, self.node, self.seen, self.progress = archive, ledger, node, seen, progress
-        self.room, self.taken, self.late = room, Counter[str](), 0
+        self.room, self.taken = room, Counter[str]()
+        self.late, self.gone = 0, 0
         self.late_in: Times | None = None
         self.files: list[Staged] = []
         self._oldest: dict[str, str] = {}

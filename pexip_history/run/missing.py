@@ -24,45 +24,40 @@ FEW = 2
 log = logging.getLogger("collector")
 
 
-def ask_for_missing(draft: Draft, asked_now: Sequence[Span], now: datetime) -> int:
-    """Ask for those whose conference lies in time that was asked for, by earlier runs or now; others may come yet.
-
-    What cannot be finished waits. How many there are of whom the node says for the first time that they are gone.
-    """
-    before = draft.ledger.spans(PARTICIPANT.name)
-    draft.late_in = Times(before)
-    draft.seen.find_missing()
-    missing = Missing(draft, draft.seen.to_ask(Times([*before, *asked_now]), now), now)
-    try:
-        missing.ask()
-    except NodeError as error:
-        log.warning(sentence("missing-wait", why=error))
-    draft.seen.drop_found()
-    return missing.gone
-
-
 class Missing:
     """Asks for who is missing, by whichever is cheapest: a span of time, the conference, each one's own address.
 
     A node that answers nothing, 400 or 404 to a filter has said nothing: of that each one's own address decides.
-    `gone` counts those of whom the node says there for the first time that they are gone.
     """
 
-    def __init__(self, draft: Draft, listings: Sequence[Listing], now: datetime) -> None:
-        self.draft, self.listings, self.now = draft, listings, now
-        self.gone, self._filter_helps = 0, True
+    def __init__(self, draft: Draft, now: datetime) -> None:
+        self.draft, self.now = draft, now
+        self._missing: set[str] = set()
+        self._filter_helps = True
+
+    def ask(self, asked_now: Sequence[Span]) -> None:
+        """Ask where the conference's time was asked for, by earlier runs or now: elsewhere they may come by themselves.
+
+        What cannot be finished waits.
+        """
+        before = self.draft.ledger.spans(PARTICIPANT.name)
+        self.draft.late_in = Times(before)
+        self.draft.seen.find_missing()
+        listings = self.draft.seen.to_ask(Times([*before, *asked_now]), self.now)
         self._missing = {participant for listing in listings for participant in listing.participants}
+        try:
+            if len(listings) > FEW:
+                self._by_span(listings)
+            for listing in listings:
+                if self.draft.left(PARTICIPANT.name) != 0:
+                    self._by_conference(listing)
+        except NodeError as error:
+            log.warning(sentence("missing-wait", why=error))
+        self.draft.seen.drop_found()
 
-    def ask(self) -> None:
-        if len(self.listings) > FEW:
-            self._by_span()
-        for listing in self.listings:
-            if self.draft.left(PARTICIPANT.name) != 0:
-                self._by_conference(listing)
-
-    def _by_span(self) -> None:
+    def _by_span(self, listings: Sequence[Listing]) -> None:
         """Read the time in which the conferences took place, where that takes fewer requests than they are."""
-        times = [(read_time(listing.started), read_time(listing.ended)) for listing in self.listings]
+        times = [(read_time(listing.started), read_time(listing.ended)) for listing in listings]
         known = [(start, end) for start, end in times if start and end]
         if not known:
             return
@@ -88,19 +83,20 @@ class Missing:
             with suppress(Refused, NotFound):
                 self._by_filters({"conference": listing.conference}, missing, len(missing))
             self._filter_helps = not missing <= self._missing
-        before = self.gone
+        before = self.draft.gone
         for participant in sorted(missing & self._missing):
             if self.draft.left(PARTICIPANT.name) != 0:
-                self.gone += self._is_gone(participant)
-        if count := self.gone - before:
+                self._by_address(participant)
+        if count := self.draft.gone - before:
             log.warning(sentence("participants-gone", count=count, conference=printable(listing.conference, QUOTED)))
 
-    def _is_gone(self, participant: str) -> bool:
-        """Ask for one at its own address; whether the node says for the first time that it is gone."""
+    def _by_address(self, participant: str) -> None:
+        """Ask for one at its own address: what the node answers there it knows, and a 404 says that it is gone."""
         try:
             page = self.draft.node.record(PARTICIPANT.name, participant)
         except NotFound:
-            return self.draft.seen.note_asked(participant, self.now, gone=True)
+            self.draft.gone += self.draft.seen.note_gone(participant, self.now)
+            return
         if page.ids == [participant]:
             self.draft.take(PARTICIPANT.name, page, [0])
-        return self.draft.seen.note_asked(participant, self.now, gone=False)
+        self.draft.seen.note_asked(participant, self.now)

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
@@ -22,12 +22,12 @@ from pexip_history.node.api import Node
 from pexip_history.resources import BY_NAME, CONFERENCE, OF_PARTICIPANTS, PARTICIPANT
 from pexip_history.run import saying
 from pexip_history.run.draft import Draft
-from pexip_history.run.missing import ask_for_missing
+from pexip_history.run.missing import Missing
 from pexip_history.run.plan import Reading, believed, by_hand, plan
-from pexip_history.run.progress import Progress
 from pexip_history.run.reconcile import WholeList, is_due
+from pexip_history.run.saying import Progress
 from pexip_history.run.seen import Seen
-from pexip_history.run.windows import Memory, Outcome, read_window
+from pexip_history.run.windows import Coverage, Memory, read_window
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
 
@@ -166,14 +166,14 @@ class Run:
             if outcome.still or not BY_NAME[name].optional  # what moved away unread is found by reconciling
         }
         saying.warn_of_gaps(covered.get(CONFERENCE.name, {}).get(GAP, ()))
-        lost = self._ask_for_missing(draft, outcomes.get(PARTICIPANT.name))
-        with self._commit(draft, {name: kinds.get(COVERED, []) for name, kinds in covered.items()}, write=own):
-            for name, spans in covered.items():
-                self.ledger.cover(name, spans)
+        participants = outcomes.get(PARTICIPANT.name)
+        begins = participants.read.start if participants and self.by_hand else self.since
+        # What ended before, no window is to bring.
+        asked_now = [Span(BEGINNING, begins), *([participants.read] if participants else [])]
+        Missing(draft, self.now).ask(asked_now)
+        with self._commit(draft, covered, write=own):
             if not all(outcome.still for outcome in outcomes.values()):
                 self.ledger.doubt("a query did not hold still")
-            if lost:
-                self.ledger.doubt("participants are gone")
         # A node that counts the same whatever is asked would be asked without an end, an instant at a time.
         return any(covered.values()) and bool(draft.taken or not waiting)
 
@@ -189,7 +189,7 @@ class Run:
         asked = Times(common(self.ledger.spans(CONFERENCE.name), [kept]))
         whole_list = WholeList(draft, asked, self.since, self.now)
         whole = whole_list.read()
-        lost = self._ask_for_missing(draft, None)
+        Missing(draft, self.now).ask([Span(BEGINNING, self.since)])
         self.waiting += len(whole_list.waiting)
         with self._commit(draft, {}, write=False):
             whole_list.note()
@@ -199,8 +199,6 @@ class Run:
                     self.ledger.forget(self.now)
             else:
                 self.ledger.doubt("the list was not read whole")
-            if lost:
-                self.ledger.doubt("participants are gone")
         self.ledger.compact()
 
     def _draft(self) -> Draft:
@@ -210,29 +208,23 @@ class Run:
         """How many more new records the limits allow, by resource; a resource without a limit is not in it."""
         return {name: max(0, limit - self.taken[name]) for name, limit in self.limits.items()}
 
-    def _ask_for_missing(self, draft: Draft, participants: Outcome | None) -> int:
-        """Ask for participants that conferences list and no window brought; how many are newly known to be gone.
-
-        What ended before the window, or before `since`, no window is to bring.
-        """
-        begins = participants.read.start if participants and self.by_hand else self.since
-        spans = [Span(BEGINNING, begins), *([participants.read] if participants else [])]
-        lost = ask_for_missing(draft, spans, self.now)
-        self.lost += lost
-        return lost
-
     @contextmanager
-    def _commit(self, draft: Draft, covered: Mapping[str, Sequence[Span]], *, write: bool) -> Iterator[None]:
-        """Commit the draft with what the context notes, then publish it; `covered`: what its files add to coverage."""
+    def _commit(self, draft: Draft, coverage: Mapping[str, Coverage], *, write: bool) -> Iterator[None]:
+        """Commit the draft with what it adds to coverage and what the context notes, then publish it."""
         taken, late = self.taken + draft.taken, self.late + draft.late
         counts = {f"{name}s": taken[name] for name in (CONFERENCE.name, PARTICIPANT.name)}
         with draft.commit(self.started, self.now, write=write):
             yield
+            for name, kinds in coverage.items():
+                self.ledger.cover(name, kinds)
+            if draft.gone:
+                self.ledger.doubt("participants are gone")
             self.ledger.note_run(self.number, **counts, late=late, waiting=self.waiting)
-        self.taken, self.late = taken, late
+        self.taken, self.late, self.lost = taken, late, self.lost + draft.gone
         self.archive.publish(self.ledger)
         for file in draft.files:
-            spans = tuple((format_time(span.start), format_time(span.end)) for span in covered.get(file.resource, ()))
+            covered = coverage.get(file.resource, {}).get(COVERED, ())
+            spans = tuple((format_time(span.start), format_time(span.end)) for span in covered)
             self.written[self.archive.dated(file).name] = Written(file.rows, spans)
 
     # The files

@@ -159,16 +159,16 @@ class Seen:
             if asked.has_all([time for time in (started, ended) if time])
         ]
 
-    def note_asked(self, participant: str, now: datetime, *, gone: bool) -> bool:
-        """This one was asked for at its own address; whether the node says for the first time that it is gone."""
-        known = self.ledger.one("SELECT count(lost) FROM missing WHERE participant = ?", participant)
-        moment = format_time(now)
+    def note_asked(self, participant: str, now: datetime) -> None:
+        """This one was asked for at its own address."""
         with self.ledger.scratch() as db:
-            db.execute(
-                "UPDATE missing SET asked = ?, lost = coalesce(lost, ?) WHERE participant = ?",
-                (moment, moment if gone else None, participant),
-            )
-        return gone and not known
+            db.execute("UPDATE missing SET asked = ? WHERE participant = ?", (format_time(now), participant))
+
+    def note_gone(self, participant: str, now: datetime) -> bool:
+        """The node says there that it is gone; whether for the first time."""
+        self.note_asked(participant, now)
+        sql = "UPDATE missing SET lost = asked WHERE participant = ? AND lost IS NULL"
+        return bool(self.db.execute(sql, (participant,)).rowcount)
 
     # At the commit
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,6 +20,10 @@ OVERLAP = timedelta(hours=1)
 SECOND, INSTANT = timedelta(seconds=1), timedelta(microseconds=1)
 ENOUGH = 0.9
 """Of the room, that a shorter window may leave unused: finding a better end costs requests."""
+
+
+Coverage = Mapping[str, Sequence[Span]]
+"""What is added to a resource's coverage, by kind."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,8 @@ class Memory:
         before = in_time(CONFERENCE.name, Span(BEGINNING, moment))
         self._has_before[moment] = bool(self.node.first_page(CONFERENCE.name, before, 1, newest_first=True).ids)
 
-    def coverage(self, resource: str, outcome: Outcome) -> dict[str, list[Span]]:
-        """What a window that was read adds to coverage, by kind."""
+    def coverage(self, resource: str, outcome: Outcome) -> Coverage:
+        """What a window that was read adds."""
         window = outcome.read
         if window.start >= window.end:
             return {}
