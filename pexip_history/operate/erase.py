@@ -5,13 +5,10 @@ from __future__ import annotations
 import html
 import logging
 import os
-import signal
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
@@ -24,6 +21,7 @@ from pexip_history.folder.people import Person
 from pexip_history.messages import sentence
 from pexip_history.operate.log import open_log
 from pexip_history.operate.status import say
+from pexip_history.operate.stopping import stop_on_signals
 from pexip_history.settings.environment import Settings
 
 SHOWN = 20
@@ -38,8 +36,7 @@ def erase(settings: Settings, person: Person, yes: bool) -> int:
     archive, now = Archive(settings), datetime.now(UTC)
     os.umask(settings.umask)
     open_log(settings, to_file=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    stop_on_signals()
     try:
         own_folder(archive.folder)
         with archive.lock():
@@ -52,12 +49,6 @@ def erase(settings: Settings, person: Person, yes: bool) -> int:
         went_on = exists(archive.folder)
         log.warning(sentence("erasure-stopped" if went_on else "nothing-erased"))
         return FAILED
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    for again in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(again, signal.SIG_IGN)
-    raise Stopped
 
 
 def _show(archive: Archive, person: Person) -> int:
