@@ -23,7 +23,7 @@ from pexip_history.node.certificates import describe
 from pexip_history.node.connection import peer_certificate
 from pexip_history.operate import running
 from pexip_history.operate.notify import described, try_all
-from pexip_history.operate.status import say
+from pexip_history.operate.status import peek, say
 from pexip_history.settings.environment import Settings
 
 PROBE = 1 << 16
@@ -45,7 +45,7 @@ class Warned(Said):
 
 COLOURS = {"ok": 32, "info": 36, "warn": 33, "FAIL": 31}
 OF_THE_NODE = ("name", "TLS", "credentials", "history", "clock")
-Row = tuple[str, str, str]  # label, mark, what is said
+Line = tuple[str, str, str]  # label, mark, what is said
 
 
 def check(settings: Settings, notify: bool = False) -> int:
@@ -84,8 +84,6 @@ def at_start(settings: Settings) -> int:
 
 
 def _next_run(settings: Settings) -> str:
-    from pexip_history.operate.status import peek
-
     try:
         ledger = peek(settings)
     except (CollectorError, OSError, sqlite3.Error) as error:
@@ -100,7 +98,7 @@ def _next_run(settings: Settings) -> str:
     )
 
 
-def rows(settings: Settings, notify: bool) -> Iterator[Row]:
+def rows(settings: Settings, notify: bool) -> Iterator[Line]:
     """What is looked at, one thing after another; where the node does not answer, what depends on it is left out."""
     node = Node(settings)
     checks: tuple[tuple[str, Callable[[], str | None]], ...] = (

@@ -24,7 +24,7 @@ from pexip_history.operate.status import say
 from pexip_history.operate.stopping import stop_on_signals
 from pexip_history.settings.environment import Settings
 
-SHOWN = 20
+NAMES_SHOWN = 20
 """Names, and files, that are listed."""
 LARGEST_PAGE = 32 << 20
 
@@ -103,8 +103,8 @@ def _say_found(data: Path, found: Found, rows: int, person: Person) -> None:
     say(f"  {rows} connections, {found.rows} rows in {len(found.files)} files" if found.rows else "  none")
     if found.names and sys.stdout.isatty():
         names = sorted(found.names)
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        say(f"What they hold: {', '.join(printable(name, QUOTED) for name in names[:SHOWN])}{more}")
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        say(f"What they hold: {', '.join(printable(name, QUOTED) for name in names[:NAMES_SHOWN])}{more}")
     if found.similar:
         say(f"{found.similar} other rows hold the text within a longer value; * stands for any text, as in '*TEXT*'.")
     _say_out_of_reach(data, found, person)
@@ -119,8 +119,8 @@ def _say_out_of_reach(data: Path, found: Found, person: Person) -> None:
     for page in pages_with(data, person):
         say(f"  {page} still shows the text, as a room's name: write it again, or remove it")
     if strange := strange_files(data):
-        more = f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else ""
-        say(f"  files that are not the collector's own: {', '.join(strange[:SHOWN])}{more}")
+        more = f" and {len(strange) - NAMES_SHOWN} more" if len(strange) > NAMES_SHOWN else ""
+        say(f"  files that are not the collector's own: {', '.join(strange[:NAMES_SHOWN])}{more}")
     say("  the node itself, backups, exports and copies of the files, mails that were sent")
 
 

@@ -18,8 +18,8 @@ from pexip_history.run.seen import Listing
 from pexip_history.run.windows import in_time
 from pexip_history.values import read_time
 
-FEW = 2
-"""Conferences that are asked for without looking at the time in which they took place."""
+FEW_CONFERENCES = 2
+"""They are asked for without looking at the time in which they took place."""
 
 log = logging.getLogger("collector")
 
@@ -46,7 +46,7 @@ class Missing:
         listings = self.draft.seen.to_ask(Times([*before, *asked_now]), self.now)
         self._missing = {participant for listing in listings for participant in listing.participants}
         try:
-            if len(listings) > FEW:
+            if len(listings) > FEW_CONFERENCES:
                 self._by_span(listings)
             for listing in listings:
                 if self.draft.left(PARTICIPANT.name) != 0:

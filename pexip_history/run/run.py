@@ -27,7 +27,7 @@ from pexip_history.run.plan import Reading, believed, by_hand, plan
 from pexip_history.run.reconcile import WholeList, is_due
 from pexip_history.run.saying import Progress
 from pexip_history.run.seen import Seen
-from pexip_history.run.windows import Coverage, Memory, read_window
+from pexip_history.run.windows import Memory, SpansByKind, read_window
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
 
@@ -209,7 +209,7 @@ class Run:
         return {name: max(0, limit - self.taken[name]) for name, limit in self.limits.items()}
 
     @contextmanager
-    def _commit(self, draft: Draft, coverage: Mapping[str, Coverage], *, write: bool) -> Iterator[None]:
+    def _commit(self, draft: Draft, coverage: Mapping[str, SpansByKind], *, write: bool) -> Iterator[None]:
         """Commit the draft with what it adds to coverage and what the context notes, then publish it."""
         taken, late = self.taken + draft.taken, self.late + draft.late
         counts = {f"{name}s": taken[name] for name in (CONFERENCE.name, PARTICIPANT.name)}

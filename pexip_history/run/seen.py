@@ -17,16 +17,15 @@ from pexip_history.values import as_text, format_time
 MOST_PARAMETERS = 30_000  # of one statement; SQLite takes 32,766
 ASK_AGAIN, GIVE_UP = timedelta(days=1), timedelta(days=7)
 """How long until a participant that did not come is asked for again; and since when on one that is gone no more is."""
-NAMES = [resource.name for resource in RESOURCES]
 # seen: in which pass over a query a record was seen last, whether the reading took it, and whether that pass did.
 # listed: whom conferences list. missing: as the ledger's `expected`.
 SCRATCH = "PRAGMA temp.journal_mode = OFF; PRAGMA temp.cache_size = -9000;" + "".join(
     f"""
-CREATE TEMP TABLE seen_{name} (
+CREATE TEMP TABLE seen_{resource.name} (
     id TEXT PRIMARY KEY, conference TEXT, pass INTEGER, taken INTEGER, fresh INTEGER
 ) WITHOUT ROWID;
 """
-    for name in NAMES
+    for resource in RESOURCES
 )
 SCRATCH += """
 CREATE TEMP TABLE listed (participant TEXT, conference TEXT);
@@ -59,7 +58,7 @@ class Seen:
 
     def clear(self) -> None:
         with self.ledger.scratch() as db:
-            for name in (*(f"seen_{name}" for name in NAMES), "listed", "listing", "missing"):
+            for name in (*(f"seen_{resource.name}" for resource in RESOURCES), "listed", "listing", "missing"):
                 db.execute(f"DELETE FROM {name}")
 
     # What is new
@@ -175,7 +174,7 @@ class Seen:
     def export(self, oldest: Mapping[str, str], now: datetime) -> None:
         """Note in the ledger what was taken, and who is missing; `oldest` are the earliest times by resource."""
         with self.ledger.transaction() as db:
-            for name in NAMES:
+            for name in (resource.name for resource in RESOURCES):
                 own = {"conference": "id", "participant": "coalesce(conference, id)"}.get(name, "NULL")
                 db.execute(f"INSERT OR IGNORE INTO main.{name} SELECT id, {own} FROM seen_{name} WHERE taken")
                 if time := oldest.get(name):

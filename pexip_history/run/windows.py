@@ -22,7 +22,7 @@ ENOUGH = 0.9
 """Of the room, that a shorter window may leave unused: finding a better end costs requests."""
 
 
-Coverage = Mapping[str, Sequence[Span]]
+SpansByKind = Mapping[str, Sequence[Span]]
 """What is added to a resource's coverage, by kind."""
 
 
@@ -121,7 +121,7 @@ class Memory:
         before = in_time(CONFERENCE.name, Span(BEGINNING, moment))
         self._has_before[moment] = bool(self.node.first_page(CONFERENCE.name, before, 1, newest_first=True).ids)
 
-    def coverage(self, resource: str, outcome: Outcome) -> Coverage:
+    def coverage(self, resource: str, outcome: Outcome) -> SpansByKind:
         """What a window that was read adds."""
         window = outcome.read
         if window.start >= window.end:
