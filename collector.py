@@ -188,12 +188,10 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
     if asked.command == "collect":
         find_container_log()
     try:
-        files = become_owner(environ)
+        settings = _settings(environ, become_owner(environ), asked.command)
     except (CollectorError, OSError) as error:
         print(printable(str(error)), file=sys.stderr)
         return FAILED
-    try:
-        settings = _settings(environ, files, asked.command)
     except SettingsError as error:
         for problem in error.problems:
             print(printable(problem), file=sys.stderr)
