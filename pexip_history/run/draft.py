@@ -22,8 +22,8 @@ from pexip_history.run.seen import Seen
 class Draft:
     """A staged file for each kind of record. `taken` is how many records it has of each, `files` what it becomes.
 
-    `room` is how many of a resource it may take (none: no limit). `late` are participants that came after their time
-    was asked for (`late_in`, while they are asked for); `gone` those of whom the node says for the first time that.
+    `room` is how many of a resource it may take (without one: no limit). `late` counts participants whose time had
+    been asked for before (`late_in`, once those who are missing are asked for), `gone` those who are newly known to be.
     """
 
     def __init__(

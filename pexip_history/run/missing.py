@@ -91,7 +91,7 @@ class Missing:
             log.warning(sentence("participants-gone", count=count, conference=printable(listing.conference, QUOTED)))
 
     def _by_address(self, participant: str) -> None:
-        """Ask for one at its own address: what the node answers there it knows, and a 404 says that it is gone."""
+        """Ask for one at its own address; a 404 there says that it is gone."""
         try:
             page = self.draft.node.record(PARTICIPANT.name, participant)
         except NotFound:
