@@ -71,8 +71,8 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
                         code = DONE
                     else:
                         telling.begin()
-                        run = Run(settings, ledger, archive, now, by_hand=window is not None)
-                        code, brought = _carry_out(run, window), bool(run.taken)
+                        run = Run(settings, ledger, archive, now, window)
+                        code, brought = _carry_out(run), bool(run.taken)
                         telling.ended(ledger, run.lost)
         except Stopped:
             log.warning(sentence("stopped-early"))
@@ -106,7 +106,7 @@ def _served(settings: Settings, ledger: Ledger, now: datetime) -> bool:
     )
 
 
-def _carry_out(run: Run, window: Span | None) -> int:
+def _carry_out(run: Run) -> int:
     """Finish what an earlier run left, collect, and note in the ledger how it went. The exit code."""
     archive, ledger = run.archive, run.ledger
     outcome, message = "failed", sentence("stopped-in-time")
@@ -116,7 +116,7 @@ def _carry_out(run: Run, window: Span | None) -> int:
             archive.follow_omitted(ledger)
             archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
         resume(archive, ledger)
-        run.collect(window)
+        run.collect()
         outcome, message = "done", run.summary()
         log.info("%s", message)
     except Exception as error:  # noqa: BLE001 - whatever it is, the run is recorded as failed

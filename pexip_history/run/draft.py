@@ -23,7 +23,8 @@ class Draft:
     """A staged file for each kind of record. `taken` is how many records it has of each, `files` what it becomes.
 
     `room` is how many of a resource it may take (without one: no limit). `late` counts participants whose time had
-    been asked for before (`late_in`, once those who are missing are asked for), `gone` those who are newly known to be.
+    been asked for before (`late_in`, once the missing are asked for), `lost` those of whom the node says for the first
+    time that they are gone.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Draft:
     ) -> None:
         self.archive, self.ledger, self.node, self.seen, self.progress = archive, ledger, node, seen, progress
         self.room, self.taken = room, Counter[str]()
-        self.late, self.gone = 0, 0
+        self.late, self.lost = 0, 0
         self.late_in: Times | None = None
         self.files: list[Staged] = []
         self._oldest: dict[str, str] = {}

@@ -83,11 +83,11 @@ class Missing:
             with suppress(Refused, NotFound):
                 self._by_filters({"conference": listing.conference}, missing, len(missing))
             self._filter_helps = not missing <= self._missing
-        before = self.draft.gone
+        before = self.draft.lost
         for participant in sorted(missing & self._missing):
             if self.draft.left(PARTICIPANT.name) != 0:
                 self._by_address(participant)
-        if count := self.draft.gone - before:
+        if count := self.draft.lost - before:
             log.warning(sentence("participants-gone", count=count, conference=printable(listing.conference, QUOTED)))
 
     def _by_address(self, participant: str) -> None:
@@ -95,7 +95,7 @@ class Missing:
         try:
             page = self.draft.node.record(PARTICIPANT.name, participant)
         except NotFound:
-            self.draft.gone += self.draft.seen.note_gone(participant, self.now)
+            self.draft.lost += self.draft.seen.note_gone(participant, self.now)
             return
         if page.ids == [participant]:
             self.draft.take(PARTICIPANT.name, page, [0])

@@ -13,8 +13,8 @@ from pexip_history.messages import sentence
 from pexip_history.node.records import Page
 from pexip_history.run.draft import Draft, earliest
 
-READINGS = 3
-"""Of one query, while it moves."""
+MOST_PASSES = 3
+"""Over one query, while it moves."""
 
 log = logging.getLogger("collector")
 
@@ -46,15 +46,15 @@ class Result:
 
 def read(draft: Draft, query: Query) -> Result:
     """Take what is new in a query. A page may come again. Raises NodeError."""
-    result, readings = Result(), 0
-    while readings < READINGS:
+    result, passes = Result(), 0
+    while passes < MOST_PASSES:
         with suppress(TooLarge):  # then smaller pages are asked for
             result = _read_once(draft, query)
             if result.still:
                 return result
             log.info("the %s records changed while they were read; reading them again", query.resource)
-            readings += 1
-    log.info("the %s records changed during each of %d readings; what came is kept", query.resource, READINGS)
+            passes += 1
+    log.info("the %s records changed during each of %d readings; what came is kept", query.resource, MOST_PASSES)
     return result
 
 

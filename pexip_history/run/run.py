@@ -40,13 +40,15 @@ log = logging.getLogger("collector")
 class Run:
     """One collection: from the node through the ledger into the files, a reading at a time.
 
-    `published`: its own window is in the files; `taken`: new records by resource; `lost`: participants that the node
-    says are gone.
+    `window` is what the user asks for by hand, None for what is due. `published`: its own window is in the files;
+    `taken`: new records by resource; `lost`: participants of whom the node says that they are gone.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, archive: Archive, started: datetime, by_hand: bool) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, archive: Archive, started: datetime, window: Span | None
+    ) -> None:
         self.settings, self.ledger, self.archive = settings, ledger, archive
-        self.started, self.by_hand = started, by_hand
+        self.started, self.window = started, window
         self.node, self.seen, self.progress = Node(settings), Seen(ledger), Progress()
         self.memory = Memory(self.node, ledger)
         limits = {CONFERENCE.name: settings.conf_limit, PARTICIPANT.name: settings.part_limit}
@@ -58,15 +60,15 @@ class Run:
         self.published, self.unfinished = False, ""
         self.listed_at_first: int | None = None
         self.written: dict[str, Written] = {}
-        self.number = ledger.begin_run(started, by_hand)
+        self.number = ledger.begin_run(started, by_hand=window is not None)
 
-    def collect(self, window: Span | None) -> None:
-        """Collect what is due, or the window that the user asks for. Raises CollectorError, OSError, sqlite3.Error.
+    def collect(self) -> None:
+        """Collect what is due, or the window by hand. Raises CollectorError, OSError, sqlite3.Error.
 
         A failure in the run's own window is raised; one in what comes after is a warning, for that waits.
         """
         self._greet()
-        if window:
+        if window := self.window:
             window = Span(window.start, max(window.start, min(window.end, self.now)))
             readings = by_hand(window, {name: self.ledger.spans(name, COVERED) for name in self.names})
         else:
@@ -155,11 +157,11 @@ class Run:
     def _read(self, reading: Reading, *, own: bool = False) -> bool:
         """Read windows, commit and publish them as one set of dated files; whether anything came of it."""
         draft = self._draft()
-        back_to = BEGINNING if self.by_hand else self.since
+        back_to = BEGINNING if self.window else self.since
         outcomes = {name: read_window(draft, name, window, back_to) for name, window in reading.items()}
         waiting = {name: outcome.waiting for name, outcome in outcomes.items() if outcome.waiting}
         self.waiting += sum(waiting.values()) if own else 0
-        saying.what_waits(waiting, self.limits if own else None, self.by_hand)
+        saying.what_waits(waiting, self.limits if own else None, by_hand=self.window is not None)
         covered = {
             name: self.memory.coverage(name, outcome)
             for name, outcome in outcomes.items()
@@ -167,7 +169,7 @@ class Run:
         }
         saying.warn_of_gaps(covered.get(CONFERENCE.name, {}).get(GAP, ()))
         participants = outcomes.get(PARTICIPANT.name)
-        begins = participants.read.start if participants and self.by_hand else self.since
+        begins = participants.read.start if participants and self.window else self.since
         # What ended before, no window is to bring.
         asked_now = [Span(BEGINNING, begins), *([participants.read] if participants else [])]
         Missing(draft, self.now).ask(asked_now)
@@ -217,10 +219,10 @@ class Run:
             yield
             for name, kinds in coverage.items():
                 self.ledger.cover(name, kinds)
-            if draft.gone:
+            if draft.lost:
                 self.ledger.doubt("participants are gone")
             self.ledger.note_run(self.number, **counts, late=late, waiting=self.waiting)
-        self.taken, self.late, self.lost = taken, late, self.lost + draft.gone
+        self.taken, self.late, self.lost = taken, late, self.lost + draft.lost
         self.archive.publish(self.ledger)
         for file in draft.files:
             covered = coverage.get(file.resource, {}).get(COVERED, ())

@@ -34,7 +34,7 @@ def what_the_node_has(oldest: Page, since: datetime | None) -> None:
     )
 
 
-def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int] | None, by_hand: bool) -> None:
+def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int] | None, *, by_hand: bool) -> None:
     """How many records wait, by resource: a warning that names the setting (`limits`), progress where it is None."""
     for name, count in waiting.items():
         if limits is None:
