@@ -160,6 +160,7 @@ class World(Site):
         self.first_good: dict[int, datetime] = {}  # by id(): the first good run that could see the record
         self.first_null: dict[int, datetime] = {}  # the same, when it had no end
         self.owed: set[int] = set()
+        self.amid: set[int] = set()  # they appeared while a run was reading, which may have read their time by then
         self.corrected: set[int] = set()  # their ends were changed: they may be in no window, and are only never twice
         self.seen: set[int] | None = None  # shown when the first run began since coverage was last read
         self.covered: Spans = []  # what was claimed, as far as the time had come
@@ -320,7 +321,9 @@ class World(Site):
 
     def _in_time(self, one: Known) -> bool:
         """Whether it was shown before the first run that could ask for its time."""
-        return all(one.shown <= moment for moment, told in self.ran if (one.end or told) < told)
+        return id(one) not in self.amid and all(
+            one.shown <= moment for moment, told in self.ran if (one.end or told) < told
+        )
 
     def _in_scope(self, one: Known, covered: Spans) -> bool:
         """Whether it ended in covered time, or the node would not say; a participant belongs with its conference."""

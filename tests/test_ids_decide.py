@@ -331,6 +331,21 @@ def test_a_first_run_that_fails_in_what_is_older_has_brought_the_last_day(place:
     place.check()
 
 
+def test_a_run_does_not_count_what_a_reading_took_that_failed_afterwards(place: Deployment) -> None:
+    place.hourly(96, MIDNIGHT - 4 * DAY, MINUTE, 30 * HOUR)
+
+    def older_participants(request: Request) -> bool:
+        query = request.query
+        return "/participant/" in request.target and "end_time__lt" in query and "end_time__gte" not in query
+
+    place.node.faults.add(faults.status(401), when=older_participants, times=None)
+    assert " 24 conferences, " in place.run(MIDNIGHT).output
+    assert len(place.ids()) == 24
+    place.node.faults.clear()
+    place.run(MIDNIGHT + HOUR)
+    place.check()
+
+
 def test_nothing_that_ended_before_data_since_comes(place: Deployment) -> None:
     place.want_since(MIDNIGHT - 2 * DAY)
     place.hourly(120, MIDNIGHT - 4 * DAY, MINUTE, 30 * HOUR)

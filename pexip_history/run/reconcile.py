@@ -35,7 +35,9 @@ class WholeList:
     def __init__(self, draft: Draft, asked: Times, since: datetime, now: datetime) -> None:
         self.draft, self.asked, self.since, self.now = draft, asked, format_time(since), now
         self.waiting: set[str] = set()
-        self._endless_since: dict[str, str] = dict(draft.ledger.db.execute("SELECT id, seen FROM endless"))
+        # A clock that was ahead may have noted a time that is yet to come.
+        rows = draft.ledger.db.execute("SELECT id, min(seen, ?) FROM endless", (format_time(now),))
+        self._endless_since: dict[str, str] = dict(rows)
         self._endless: set[str] = set()
 
     def read(self) -> bool:
