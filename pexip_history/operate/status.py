@@ -141,8 +141,7 @@ def peek(settings: Settings) -> dict[str, Any]:
             if version == SCHEMA_VERSION:
                 found |= _read(Ledger(db))
             elif version:
-                runs = [{**run, "by_hand": False} for run in Ledger(db).runs(30)]
-                found |= {"runs": runs, "gaps_unknown_before": None}
+                found["runs"] = [{**run, "by_hand": False} for run in Ledger(db).runs(30)]
     except sqlite3.OperationalError:
         _explain_journal(path, archive)
         raise

@@ -12,8 +12,7 @@ from pexip_history.ledger.spans import Span, Times
 from pexip_history.messages import sentence
 from pexip_history.node.records import Page
 from pexip_history.resources import PARTICIPANT
-from pexip_history.run.draft import Draft
-from pexip_history.run.query import Query, read
+from pexip_history.run.reading import Draft, Query, read
 from pexip_history.run.seen import Listing
 from pexip_history.run.windows import in_time
 from pexip_history.values import read_time

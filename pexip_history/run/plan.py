@@ -34,7 +34,7 @@ def own_window(asked: Sequence[Span], since: datetime, now: datetime) -> Span:
     return Span(min(max(end, since), now), now)
 
 
-def by_hand(window: Span, covered: Mapping[str, Sequence[Span]]) -> list[Reading]:
+def plan_by_hand(window: Span, covered: Mapping[str, Sequence[Span]]) -> list[Reading]:
     """The readings that make up a window that a user asks for: what of it is not covered, oldest first.
 
     A window that is covered whole is read again as it is.

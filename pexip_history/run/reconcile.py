@@ -10,9 +10,8 @@ from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.spans import Times
 from pexip_history.node.records import Page
 from pexip_history.resources import CONFERENCE
-from pexip_history.run.draft import Draft
 from pexip_history.run.plan import DAY
-from pexip_history.run.query import Query, read
+from pexip_history.run.reading import Draft, Query, read
 from pexip_history.values import format_time, utc_times
 
 log = logging.getLogger("collector")

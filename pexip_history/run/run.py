@@ -21,9 +21,9 @@ from pexip_history.messages import sentence
 from pexip_history.node.api import Node
 from pexip_history.resources import BY_NAME, CONFERENCE, OF_PARTICIPANTS, PARTICIPANT
 from pexip_history.run import saying
-from pexip_history.run.draft import Draft
 from pexip_history.run.missing import Missing
-from pexip_history.run.plan import Reading, believed, by_hand, plan
+from pexip_history.run.plan import Reading, believed, plan, plan_by_hand
+from pexip_history.run.reading import Draft
 from pexip_history.run.reconcile import WholeList, is_due
 from pexip_history.run.saying import Progress
 from pexip_history.run.seen import Seen
@@ -70,7 +70,7 @@ class Run:
         self._greet()
         if window := self.window:
             window = Span(window.start, max(window.start, min(window.end, self.now)))
-            readings = by_hand(window, {name: self.ledger.spans(name, COVERED) for name in self.names})
+            readings = plan_by_hand(window, {name: self.ledger.spans(name, COVERED) for name in self.names})
         else:
             readings = plan(self._asked(), self.since, self.now)[:1]  # what is older is planned once this is read
         self._begin(window or Span(min(span.start for span in readings[0].values()), self.now))

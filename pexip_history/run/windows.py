@@ -11,8 +11,7 @@ from pexip_history.ledger.spans import BEGINNING, Span, Times, without
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import BY_NAME, CONFERENCE
-from pexip_history.run.draft import Draft
-from pexip_history.run.query import Query, read
+from pexip_history.run.reading import Draft, Query, read
 from pexip_history.values import format_time, read_time
 
 OVERLAP = timedelta(hours=1)
