@@ -48,8 +48,8 @@ def read_window(draft: Draft, resource: str, window: Span, since: datetime) -> O
     Where the window has more new records than the limit leaves room for, a shorter one is read. A window that is
     covered is read whole: it has few that are new. Raises NodeError.
     """
-    is_new = without([window], draft.ledger.spans(resource, COVERED))
-    room = draft.left(resource) if is_new else None
+    uncovered = without([window], draft.ledger.spans(resource, COVERED))
+    room = draft.left(resource) if uncovered else None
     if room == 0:
         return Outcome(Span(window.start, window.start), waiting=_count(draft.node, resource, window))
     result, waiting = read(draft, _query(draft, resource, window, since, room)), 0
