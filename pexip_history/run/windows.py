@@ -55,7 +55,7 @@ def read_window(draft: Draft, resource: str, window: Span, since: datetime) -> O
     result, waiting = read(draft, _query(draft, resource, window, since, room)), 0
     if room is not None and result.total > room:
         if (total := _count(draft.node, resource, window)) > room:
-            window, fits = _shorten(draft.node, resource, window, room)
+            window, fits = _shorten(draft.node, resource, window, room, total)
             waiting = total - fits
         result = read(draft, _query(draft, resource, window, since))
     return Outcome(window, waiting, result.still, result.oldest)
@@ -79,12 +79,13 @@ def _count(node: Node, resource: str, span: Span) -> int:
     return node.count(resource, in_time(resource, span))
 
 
-def _shorten(node: Node, resource: str, window: Span, room: int) -> tuple[Span, int]:
-    """The longest window from the same start that holds no more than `room`, and how many it holds.
+def _shorten(node: Node, resource: str, window: Span, room: int, total: int) -> tuple[Span, int]:
+    """The longest window from the same start that holds no more than `room` of the `total`, and how many it holds.
 
     Its end is found by counting. Where more ended at one instant than that, the instant is taken whole.
     """
-    low, fits, high = _early_end(node, resource, window, room), 0, window.end
+    low, fits = _early_end(node, resource, window, room), 0
+    high, too_many = window.end, total
     while fits < ENOUGH * room and high - low > (SECOND if fits else INSTANT):
         half = (high - low) / 2
         middle = low + (half - half % SECOND if half > SECOND else half)
@@ -92,10 +93,8 @@ def _shorten(node: Node, resource: str, window: Span, room: int) -> tuple[Span, 
         if count <= room:
             low, fits = middle, count
         else:
-            high = middle
-    if fits:
-        return Span(window.start, low), fits
-    return Span(window.start, high), _count(node, resource, Span(window.start, high))
+            high, too_many = middle, count
+    return (Span(window.start, low), fits) if fits else (Span(window.start, high), too_many)
 
 
 def _early_end(node: Node, resource: str, window: Span, room: int) -> datetime:
