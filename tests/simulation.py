@@ -166,7 +166,7 @@ class World(Site):
         self.covered: Spans = []  # what was claimed, as far as the time had come
         self.claimed: Spans = []
         self.gaps: Spans = []
-        self.ran: list[tuple[datetime, datetime]] = []  # when runs ended well, and the node's clock then
+        self.ran: list[tuple[datetime, datetime]] = []  # when runs asked for their time, and the node's clock then
         self.brought: dict[int, datetime] = {}  # when a conference was collected first
         self.oldest: list[datetime] = []  # the end of the oldest conference at each run since gaps were judged
         self.kept: dict[str, list[Row]] = {name: [] for name in FILES}  # rows of the aggregate as the user left it
@@ -249,7 +249,8 @@ class World(Site):
             return
         self.settled = (self.settled and not fault) or self._nothing_waits(status)
         good = outcome.code == 0 and not (fault or spoilt)
-        self.ran += [(self.node.now, self.node.now + self.node.ahead)] if outcome.code == 0 else []
+        if outcome.code == 0 or spans_of(status["coverage"]) != self.claimed:  # a run may fail behind its commit
+            self.ran += [(self.node.now, self.node.now + self.node.ahead)]
         self._judge_spans(status, good and told)
         self._note_owed(status, good and not arguments and told, not told)
         self.begun = self.begun or (self.node.now if good and not arguments and told else None)
