@@ -60,6 +60,7 @@ class Run:
         self.published, self.unfinished = False, ""
         self.listed_at_first: int | None = None
         self.written: dict[str, Written] = {}
+        self.were_there = set(archive.dated_files())  # what is put in place from now on, this run does not remove
         self.number = ledger.begin_run(started, by_hand=window is not None)
 
     def collect(self) -> None:
@@ -237,7 +238,7 @@ class Run:
         try:
             manifest.note(data, self.written)
             if self.node.clocks_agree:
-                if gone := self.archive.expire(self.started, self.written):
+                if gone := self.archive.expire(self.started, self.were_there):
                     manifest.note_change(data, manifest.REMOVED, gone)
                 forget_old(self.archive, self.ledger, self.now)
         except (CollectorError, OSError) as error:
