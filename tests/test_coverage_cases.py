@@ -312,6 +312,18 @@ def test_a_record_without_an_end_is_counted_and_collected_once_none_will_come(si
     assert site.status()["without_end"] == 0
 
 
+def test_a_record_without_an_end_that_a_clock_ahead_has_seen_is_collected_once_the_clock_is_right(site: Site) -> None:
+    ids = hourly(site, 5)
+    site.good()
+    site.node.ahead = 30 * DAY
+    site.node.conference("open", None, BEGINNING - HOUR)
+    site.good(ahead=30 * DAY)
+    assert site.status()["without_end"] == 1
+    site.node.ahead = timedelta(0)
+    daily(site, 3)
+    once(site, [*ids, "open"])
+
+
 def test_a_record_that_gets_its_end_late_is_collected_once_with_it(site: Site) -> None:
     ids = hourly(site, 5)
     held = site.node.conference("open", None, BEGINNING - HOUR)

@@ -510,7 +510,7 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
     from pexip_history.node import answers as records
     from pexip_history.node import api as node
     from pexip_history.node import connection
-    from pexip_history.run import query
+    from pexip_history.run import reading
 
     design = " ".join((DOCS / "design.md").read_text(encoding="utf-8").split())
     for said in (
@@ -522,7 +522,7 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
         f"is forgotten {ledger.KEPT.days} days after",
         f"the last {ledger.RUNS_KEPT:,} runs",
         f"without it {node.BUSY_WAIT:.0f} seconds",
-        {3: "three times in all"}[query.READINGS],
+        {3: "three times in all"}[reading.MOST_PASSES],
         {4: "A run ends after four hours"}[node.LONGEST_RUN / 3600],
         {15: "differ by more than 15 minutes"}[node.CLOCKS_AGREE.total_seconds() / 60],
     ):

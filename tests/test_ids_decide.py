@@ -85,6 +85,16 @@ def test_no_dated_file_is_removed_while_the_clocks_differ(place: Deployment, ahe
     assert sorted(place.ids()) == sorted(place.held)
 
 
+def test_a_dated_file_that_waited_longer_than_files_are_kept_is_there_until_the_next_run(place: Deployment) -> None:
+    place.hourly(10)
+    place.run(MIDNIGHT + 5 * HOUR, fault="EACCES", at=CONF, code=1)
+    place.run(MIDNIGHT + 3 * DAY, DATA_KEEP_DAYS="1")
+    assert f"{MIDNIGHT + 5 * HOUR:%Y-%m-%d_%H-%M-%S}" in place.dated("Conf")[0].name
+    place.check()
+    place.run(MIDNIGHT + 3 * DAY + HOUR, DATA_KEEP_DAYS="1")
+    assert f"{MIDNIGHT + 5 * HOUR:%Y-%m-%d_%H-%M-%S}" not in place.dated("Conf")[0].name
+
+
 @pytest.mark.parametrize("ahead", [timedelta(days=3650), -20 * 365 * DAY, 7 * HOUR])
 def test_a_first_run_with_a_wrong_clock_loses_nothing(place: Deployment, ahead: timedelta) -> None:
     """As on a machine without a battery for its clock, until the time server was reached."""
@@ -326,6 +336,21 @@ def test_a_first_run_that_fails_in_what_is_older_has_brought_the_last_day(place:
     said = place.run(MIDNIGHT).output
     assert "The run's own window is collected; the rest waits for the next run" in said
     assert sorted(place.ids()) == ids[72:96]
+    place.node.faults.clear()
+    place.run(MIDNIGHT + HOUR)
+    place.check()
+
+
+def test_a_run_does_not_count_what_a_reading_took_that_failed_afterwards(place: Deployment) -> None:
+    place.hourly(96, MIDNIGHT - 4 * DAY, MINUTE, 30 * HOUR)
+
+    def older_participants(request: Request) -> bool:
+        query = request.query
+        return "/participant/" in request.target and "end_time__lt" in query and "end_time__gte" not in query
+
+    place.node.faults.add(faults.status(401), when=older_participants, times=None)
+    assert " 24 conferences, " in place.run(MIDNIGHT).output
+    assert len(place.ids()) == 24
     place.node.faults.clear()
     place.run(MIDNIGHT + HOUR)
     place.check()

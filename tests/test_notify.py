@@ -33,8 +33,7 @@ from aiosmtpd.controller import Controller
 
 from pexip_history.errors import CollectorError
 from pexip_history.operate import notify
-from pexip_history.operate.message import LONGEST, Message, due, unrecorded
-from pexip_history.operate.plain import plain
+from pexip_history.operate.message import LONGEST_QUOTE, Message, due, plain, unrecorded
 from pexip_history.settings.environment import Settings, read_settings
 from pexip_history.settings.values import ping_url
 from tests.conftest import ROOT
@@ -122,7 +121,7 @@ def test_lost_participants_are_a_message_of_their_own_or_part_of_a_recovery() ->
 def test_a_message_is_short_and_has_no_control_characters() -> None:
     message = due([run(1, "failed", message="\x1b[31m\u202e" + "x" * 5000)], NODE, OSLO)
     assert message
-    assert len(message.body) < LONGEST + 400 <= 1000
+    assert len(message.body) < LONGEST_QUOTE + 400 <= 1000
     assert "\x1b" not in message.body
 
 

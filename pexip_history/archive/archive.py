@@ -226,14 +226,14 @@ class Archive:
 
     # Keeping
 
-    def expire(self, now: datetime, written: Collection[str] = ()) -> list[str]:
-        """Remove dated files older than DATA_KEEP_DAYS, but for those that this run has written; their names."""
+    def expire(self, now: datetime, names: Collection[str]) -> list[str]:
+        """Remove of these dated files those that are older than DATA_KEEP_DAYS; their names."""
         gone: list[str] = []
         if not self.settings.keep_days:
             return gone
         oldest = format_stem((now - timedelta(days=self.settings.keep_days)).astimezone(self.zone))
-        for name in sorted(self.dated_files()):
-            if name < oldest and name not in written:
+        for name in sorted(names):
+            if name < oldest:
                 try:
                     (self.data / name).unlink(missing_ok=True)
                     gone.append(name)

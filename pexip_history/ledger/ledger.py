@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from pexip_history.ledger.schema import SCHEMA_VERSION
 from pexip_history.ledger.spans import Span, merge, without
 from pexip_history.ledger.staged import Known, Staged
-from pexip_history.resources import RESOURCES
 from pexip_history.values import format_time, parse_time
 
 KEPT = timedelta(days=30)
@@ -218,18 +217,7 @@ class Ledger:
             columns = ", ".join(f"{name} = ?" for name in values)
             db.execute(f"UPDATE run SET {columns} WHERE id = ?", (*values.values(), run))
 
-    def add_to_run(self, run: int, counts: Mapping[str, int]) -> None:
-        """Add to a run's counts what one of its readings brought."""
-        with self.transaction() as db:
-            columns = ", ".join(f"{name} = coalesce({name}, 0) + ?" for name in counts)
-            db.execute(f"UPDATE run SET {columns} WHERE id = ?", (*counts.values(), run))
-
     def runs(self, most: int) -> list[dict[str, object]]:
         """The last runs, newest first."""
         cursor = self.db.execute("SELECT * FROM run ORDER BY id DESC LIMIT ?", (most,))
         return [dict(zip([c[0] for c in cursor.description], row, strict=True)) for row in cursor]
-
-
-def asked(ledger: Ledger) -> dict[str, list[Span]]:
-    """By resource what was asked for, whatever came of it."""
-    return {resource.name: ledger.spans(resource.name) for resource in RESOURCES}

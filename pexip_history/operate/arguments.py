@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from pexip_history import __version__
@@ -13,6 +15,8 @@ from pexip_history.export.choices import FORMATS, QUALITIES, TABLES
 from pexip_history.folder.people import ADDRESS, ALIAS, NAME, Person
 from pexip_history.messages import sentence
 from pexip_history.settings.values import licenses, since
+
+T = TypeVar("T")
 
 DESCRIPTION = "Collect Pexip Infinity's call detail records into CSV files, each record exactly once."
 COMMANDS = {
@@ -68,10 +72,11 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
 
 
 def _collect(parser: argparse.ArgumentParser, zone: ZoneInfo) -> None:
+    moment = _said(partial(_in_zone, zone=zone))
     since_help = "collect only what ended at or after this date or time (in TZ)"
-    parser.add_argument("--from", dest="start", type=_moment(zone), metavar="T", help=since_help)
-    until_help = "collect only what ended before this date or time (in TZ)"
-    parser.add_argument("--to", dest="end", type=_moment(zone), metavar="T", help=until_help)
+    parser.add_argument("--from", dest="start", type=moment, metavar="T", help=since_help)
+    until_help = "collect only what ended before this date or time (in TZ; the time itself is not included)"
+    parser.add_argument("--to", dest="end", type=moment, metavar="T", help=until_help)
     due_help = "collect only if the last scheduled time was missed"
     parser.add_argument("--if-due", action="store_true", help=due_help)
 
@@ -81,7 +86,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, included, in TZ")
     parser.add_argument("--month", type=_month, metavar="YYYY-MM", help="one month, compared with the month before")
     owned_help = "how many are owned, as in port=100,audio=20 (default: DATA_LICENSES)"
-    parser.add_argument("--licenses", type=_licenses, metavar="L", help=owned_help)
+    parser.add_argument("--licenses", type=_said(licenses), metavar="L", help=owned_help)
     rooms_help = (
         "a text file with the name of each configured room on its own line: the report names those that nobody used"
     )
@@ -95,18 +100,11 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figures", action="store_true", help=argparse.SUPPRESS)  # for the monthly message
 
 
-def _licenses(text: str) -> dict[str, int]:
-    try:
-        return licenses(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _add_person(parser: argparse.ArgumentParser, *, required: bool, text: str) -> None:
     whose = parser.add_mutually_exclusive_group(required=required)
     for option, column in ((NAME, "display_name"), (ALIAS, "remote_alias"), (ADDRESS, "remote_address")):
-        help_text = text.format(column)
-        whose.add_argument(f"--{option}", dest="person", type=_person(option), metavar="TEXT", help=help_text)
+        person = _said(partial(Person, option))
+        whose.add_argument(f"--{option}", dest="person", type=person, metavar="TEXT", help=text.format(column))
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -160,21 +158,17 @@ def _delimiter(text: str) -> str:
     return sign
 
 
-def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
-    def parse(text: str) -> datetime:
+def _in_zone(text: str, zone: ZoneInfo) -> datetime:
+    moment = since(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+
+
+def _said(read: Callable[[str], T]) -> Callable[[str], T]:
+    """As argparse wants it: what the ValueError says is shown."""
+
+    def parse(text: str) -> T:
         try:
-            moment = since(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
-
-    return parse
-
-
-def _person(option: str) -> Callable[[str], Person]:
-    def parse(text: str) -> Person:
-        try:
-            return Person(option, text)
+            return read(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -25,7 +25,7 @@ from pexip_history.resources import CONFERENCE, PARTICIPANT, RESOURCES
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
 
-SHOWN = 10
+LISTED = 10
 """Runs, and gaps, that a person is shown."""
 
 
@@ -47,7 +47,7 @@ def status(settings: Settings, as_json: bool) -> int:
         print(json.dumps(told, indent=2))
         return DONE
     say("Last runs, newest first (UTC):")
-    for run in told["runs"][:SHOWN]:
+    for run in told["runs"][:LISTED]:
         how = "(by hand) " if run["by_hand"] else ""
         say(f"  {str(run['started'])[:19]}  {run['outcome']:<8} {how}{run['message'] or ''}")
         if run["window_start"]:
@@ -93,13 +93,13 @@ def completeness(told: Mapping[str, Any]) -> list[str]:
     for start, end in told["coverage"][-1:]:
         said.append(f"History: everything that the node had from {start} to {end} UTC is collected")
     earlier = told["coverage"][:-1]
-    said += [f"  and from {start} to {end} UTC" for start, end in earlier[-SHOWN:]]
-    said += [f"  and {len(earlier) - SHOWN} spans before"] if len(earlier) > SHOWN else []
+    said += [f"  and from {start} to {end} UTC" for start, end in earlier[-LISTED:]]
+    said += [f"  and {len(earlier) - LISTED} spans before"] if len(earlier) > LISTED else []
     gaps = told["gaps"]
     said += [
-        f"  GAP from {start} to {end} UTC: the node had forgotten it when it was asked" for start, end in gaps[-SHOWN:]
+        f"  GAP from {start} to {end} UTC: the node had forgotten it when it was asked" for start, end in gaps[-LISTED:]
     ]
-    said += [f"  and {len(gaps) - SHOWN} gaps before"] if len(gaps) > SHOWN else []
+    said += [f"  and {len(gaps) - LISTED} gaps before"] if len(gaps) > LISTED else []
     if told["gaps_unknown_before"]:
         said.append(f"  the ledger was rebuilt on {told['gaps_unknown_before'][:10]}: gaps before that day are unknown")
     if told["lost"]:
@@ -143,8 +143,7 @@ def peek(settings: Settings) -> dict[str, Any]:
             if version == SCHEMA_VERSION:
                 found |= _read(Ledger(db))
             elif version:
-                runs = [{**run, "by_hand": False} for run in Ledger(db).runs(30)]
-                found |= {"runs": runs, "gaps_unknown_before": None}
+                found["runs"] = [{**run, "by_hand": False} for run in Ledger(db).runs(30)]
     except sqlite3.OperationalError:
         _explain_journal(path, archive)
         raise
