@@ -411,7 +411,7 @@ def test_when_bad_calls_were_bad_is_shown_by_hour_and_by_call(tmp_path: Path) ->
     assert "61 of their 62 minutes" in found.text
 
 
-def test_a_month_is_compared_with_the_month_before_where_both_are_covered(tmp_path: Path) -> None:
+def test_a_month_is_compared_with_the_month_before_and_a_partial_one_by_covered_day(tmp_path: Path) -> None:
     times = [
         f"2026-{month}-1{day}T10:00:00"
         for month, days in (("08", 3), ("09", 3), ("10", 4), ("11", 1))
@@ -419,9 +419,12 @@ def test_a_month_is_compared_with_the_month_before_where_both_are_covered(tmp_pa
     ]
     write_archive(tmp_path / "a", [one("R", (time, time.replace("T10", "T11"))) for time in times])
     found = report(tmp_path / "a", facts=covered((date(2026, 8, 10), date(2026, 11, 5))))
-    assert {row[0]: row[-1] for row in found.table("By month")} == {
-        "2026-08": "–", "2026-09": "–", "2026-10": "+33.3 %", "2026-11": "–",
-    }  # fmt: skip
+    assert {row[0]: row[-3] for row in found.table("By month")} == {
+        "2026-08": "–",
+        "2026-09": "-26.7 % a day (partial)",  # 3 in 30 days after 3 in 22
+        "2026-10": "+33.3 %",
+        "2026-11": "+55.0 % a day (partial)",  # 1 in 5 days after 4 in 31
+    }
 
 
 def test_alarms_about_licenses_come_first(tmp_path: Path) -> None:

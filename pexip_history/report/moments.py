@@ -47,7 +47,7 @@ def note(db: DuckDBPyConnection) -> None:
     """Make `moment`: of each call of the chosen period that was asked for, each rating (1 good to 4 terrible)."""
     db.execute(f"""
         CREATE OR REPLACE TEMP TABLE moment AS
-        WITH listed AS (SELECT participant, regexp_extract_all(ratings, '[0-9]+')[1:{MOST}] AS each FROM quality),
+        WITH listed AS (SELECT participant, regexp_extract_all(ratings, '[0-9]+|null')[1:{MOST}] AS each FROM quality),
         apart AS (SELECT participant, unnest(each) AS rating, generate_subscripts(each, 1) - 1 AS place FROM listed)
         SELECT _key, starts, room, service, location, place, rating IN ('3', '4') AS bad
         FROM apart JOIN people ON participant = _key WHERE rating IN ('1', '2', '3', '4')""")
