@@ -427,6 +427,17 @@ def test_a_month_is_compared_with_the_month_before_and_a_partial_one_by_covered_
     }
 
 
+def test_an_hour_without_calls_has_its_place_in_the_picture(tmp_path: Path) -> None:
+    calls = [
+        one("R", (f"{hour}:00:00", f"{hour}:30:00"), call_quality="3_bad") for hour in ("08", "17")
+    ]  # 9 and 18 here
+    write_archive(tmp_path / "a", calls)
+    found = report(tmp_path / "a")
+    boxes = [each["x"] for tag, each in found.elements if tag == "rect" and each.get("class") == "bad few"]
+    hours = [round((float((x or "").rstrip("%")) - 100 / 240) / (100 / 24)) for x in boxes]
+    assert hours[-2:] == [9, 18]
+
+
 def test_alarms_about_licenses_come_first(tmp_path: Path) -> None:
     data = tmp_path / "a"
     write_archive(data, [one("R", ("09:00:00", "10:00:00"))])

@@ -90,8 +90,9 @@ def blocks(m: Material) -> list[object]:
 def _by_hour(found: Sequence[Hour]) -> list[object]:
     caption = "Bad minutes of bad calls by hour of the day"
     words = Words("bad-minutes", caption, f"{len(found)} hours of the day.")
-    series = [("bad", [round(each.bad) for each in found])]
-    picture = charts.columns(words, [f"{each.hour:02}" for each in found], series, "")
+    by = {each.hour: each.bad for each in found}
+    series = [("bad", [round(by.get(hour, 0)) for hour in range(24)])]
+    picture = charts.columns(words, [f"{hour:02}" for hour in range(24)], series, "bad minutes")
     rows = [
         (
             f"{each.hour:02}–{(each.hour + 1) % 24:02}",
