@@ -13,7 +13,7 @@ import pytest
 from pexip_history.errors import CollectorError
 from pexip_history.report import Facts, write_report
 from tests.management_node.calls import Call
-from tests.report_reader import NOW, OSLO, Reader, report, write_archive, write_csv
+from tests.report_reader import FACTS, NOW, OSLO, Reader, report, write_archive, write_csv
 from tests.test_report import one
 
 CASES = Path(__file__).parent / "cases"
@@ -425,6 +425,18 @@ def test_a_month_is_compared_with_the_month_before_and_a_partial_one_by_covered_
         "2026-10": "+33.3 %",
         "2026-11": "+55.0 % a day (partial)",  # 1 in 5 days after 4 in 31
     }
+
+
+def test_what_was_not_read_is_not_none_on_the_first_screen_nor_in_a_message(tmp_path: Path) -> None:
+    write_archive(tmp_path / "a", [one("R", ("09:00:00", "10:00:00"))])
+    people = tmp_path / "a" / "pexHistoryPart.csv"
+    people.write_text(people.read_text().replace(",", ";"))
+    found = report(tmp_path / "a")
+    assert card(found, "Participants") == ["not known", "no pexHistoryPart.csv was read"]
+    assert card(found, "Conferences")[0] == "1"
+    made = write_report(tmp_path / "a", tmp_path / "a.html", zone=OSLO, facts=FACTS, now=NOW)
+    assert "Participants: not known (no pexHistoryPart.csv was read)" in made.figures
+    assert any("semicolons" in line for line in made.figures)
 
 
 def test_an_hour_without_calls_has_its_place_in_the_picture(tmp_path: Path) -> None:
