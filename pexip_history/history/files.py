@@ -177,7 +177,7 @@ def pieces(file: File, folder: Path, copies: int) -> Iterator[File]:
         source.seek(_after_header(source.read(LONGEST_HEADER)))
         rest = b""
         for path in cycle(paths):
-            with open(path, "wb", opener=_over) as target:
+            with open(path, "r+b" if path.exists() else "wb", opener=own) as target:  # over the old: its memory stays
                 size, quotes = target.write(rest), rest.count(b'"')
                 rest = b""
                 while more := bool(block := source.read(BLOCK)):
@@ -195,11 +195,6 @@ def pieces(file: File, folder: Path, copies: int) -> Iterator[File]:
                 break
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def _over(path: str, flags: int) -> int:
-    """For open(..., opener=_over): what is written takes the old content's place, and its memory."""
-    return os.open(path, flags & ~os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
 
 def _after_header(start: bytes) -> int:
