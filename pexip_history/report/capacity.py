@@ -269,8 +269,7 @@ def months(m: Material) -> Section:
         for since in found
     ]
     most = [f"peak {measure.name}" for measure in columns]
-    changes = ("participants, change", "hours, change")
-    head = ("month", "conferences", "participants", "hours", *most, *changes, "covered")
+    head = ("month", "conferences", "participants", "hours", *most, "participants, change", "hours, change", "covered")
     section.blocks += [pictures, Table("By month", head, rows)]
     return section
 
