@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -276,6 +277,32 @@ def test_odd_times_count_in_usage_as_they_do_on_the_page(tmp_path: Path) -> None
     told = {row[0]: (row[2], row[3]) for row in page.table("By service tag")}
     assert told["acme"] == ("2", "60")
     assert [(row["participants"], row["minutes"]) for row in rows] == [("2", "60.0")]
+
+
+def test_usage_and_the_page_take_unreadable_reversed_and_endless_rows_alike(tmp_path: Path) -> None:
+    """Ends that are no times, ends before starts, and durations that cannot be: the same by both, tag by tag."""
+    from tests.report_reader import report
+    from tests.test_report_oracle import history
+    from tests.test_report_oracle import write as write_rows
+
+    held, there = history(random.Random(5), datetime(2026, 11, 1, tzinfo=UTC), 28)
+    odd = ["99999999999", "-5", "4611686018427387904", "soon", "1e9", ""]
+    for place, row in enumerate(there):
+        row["duration"] = odd[place % len(odd)] if place % 3 == 0 else row["duration"]
+    write_rows(tmp_path / "pexHistoryConf.csv", held)
+    write_rows(tmp_path / "pexHistoryPart.csv", there)
+    first, last = date(2026, 11, 3), date(2026, 11, 26)
+    page = report(tmp_path, first=first, last=last).table("By service tag")
+    on_page = {row[0]: [int(cell.replace(",", "")) for cell in row[2:6]] for row in page}
+    billed: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0])
+    for row in read_csv(write(tmp_path, tmp_path, "usage", "csv", first=first, last=last)):
+        tag = billed[row["tag"] or "no tag"]
+        tag[0] += int(row["participants"])
+        tag[1] += int(row["seconds"] or 0) / 60
+        for place, kind in enumerate(("audio", "port"), 2):
+            tag[place] += float(row["license_minutes"] or 0) if row["license_type"] == kind else 0
+    assert len(on_page) == 3
+    assert on_page == {tag: [int(figure + 1e-6) for figure in figures] for tag, figures in billed.items()}
 
 
 def test_bad_calls_of_a_room_come_with_their_losses_and_codecs(tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ def is_guarded(column: str) -> bool:
 def value(column: str, source: str) -> str:
     """The SQL for the value of a column of that name, from `source`, the SQL for its cell's text."""
     kind = type_of(column)
-    if kind == TIME:
-        moment = f"make_timestamp(epoch_us(TRY_CAST(trim({source}) AS TIMESTAMPTZ)))"
+    if kind == TIME:  # the cast passes over blanks by itself, and trim takes as long as it
+        moment = f"make_timestamp(epoch_us(TRY_CAST({source} || '' AS TIMESTAMPTZ)))"
         return f"CASE WHEN year({moment}) BETWEEN {YEARS[0]} AND {YEARS[1]} THEN {moment} END"
     if kind == WHOLE:
         whole = f"regexp_full_match(trim({source}), '[+-]?[0-9]{{1,19}}')"
