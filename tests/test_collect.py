@@ -314,11 +314,24 @@ def test_a_range_that_was_collected_already_brings_nothing_twice(node: Managemen
     assert "0 conferences" in collector.log().splitlines()[-1]
 
 
+def test_the_node_s_whole_list_is_read_once_a_day(node: ManagementNode, collector: Collector) -> None:
+    node.load(calls(seed=6, day=DAY, conferences=6))
+    read = []
+    for hours in (0, 1, 2, 25, 26):
+        at(node, collector, MIDNIGHT + timedelta(hours=hours))
+        read.append("the node's whole list" in collector().stderr)
+    assert read[1:] == [False, False, True, False]
+
+
 def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNode, collector: Collector) -> None:
     collector.env["TZ"] = "Europe/Oslo"
     at(node, collector, MIDNIGHT)
     assert collector("collect", "--from", "2026-11-20", "--to", "2026-11-20T12:00-05:00").code == 0
-    assert windows(collector) == ["2026-11-19T23:00:00 to 2026-11-20T17:00:00"]
+    assert collector("collect", "--to", "2026-11-18").code == 0, "the day before it"
+    assert windows(collector) == [
+        "2026-11-19T23:00:00 to 2026-11-20T17:00:00",
+        "2026-11-16T23:00:00 to 2026-11-17T23:00:00",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -326,6 +339,7 @@ def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNod
     [
         ("--from", "yesterday"),
         ("--from", "2026-11-21", "--to", "2026-11-20"),
+        ("--from", "2026-11-21", "--to", "2026-11-21"),
         ("--to", "2026-13-01"),
         ("check", "--from", "2026-11-21"),
         ("harvest",),

@@ -74,6 +74,10 @@ def test_what_the_collector_wrote_is_handed_over_and_no_other_file(folder: Path)
     assert set(found.values()) == {0, 1000}
 
 
+def test_who_is_not_root_hands_nothing_over_and_is_refused_nothing(folder: Path) -> None:
+    in_child(lambda: container.take_over(folder, NOBODY_SAID), 12345)
+
+
 def test_links_hard_links_and_fifos_are_left_alone(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "shadow"
     target.write_text("root's")

@@ -333,6 +333,7 @@ def test_every_room_is_there_with_the_most_at_once(tmp_path: Path) -> None:
         participant(held, start_time=f"2026-11-23T{a}", end_time=f"2026-11-23T{b}", duration=3600) for a, b in spans
     ]
     present.append(participant(held, protocol="API"))
+    present.append(participant(held, start_time="2026-11-23T09:15:00", end_time="2026-11-23T07:00:00"))  # never there
     empty = conference(name="Tarn", start_time="2026-11-22T08:00:00", end_time="2026-11-22T08:00:01")
     write_dated(tmp_path, 1, [(held, present), (empty, [])], streams=False)
     rows = {row["room"]: row for row in read_csv(write(tmp_path, tmp_path, "rooms", "csv"))}
@@ -340,7 +341,7 @@ def test_every_room_is_there_with_the_most_at_once(tmp_path: Path) -> None:
     fjord = rows["Fjord"]
     assert (fjord["conferences"], fjord["participants"], fjord["minutes"], fjord["most_at_once"]) == (
         "1",
-        "3",
+        "4",
         "180.0",
         "2",
     )

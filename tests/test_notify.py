@@ -36,7 +36,7 @@ from pexip_history.operate import notify
 from pexip_history.operate.message import LONGEST_QUOTE, Message, due, plain, unrecorded
 from pexip_history.settings.environment import Settings, read_settings
 from pexip_history.settings.values import ping_url
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Collector
 from tests.management_node import certificates
 
 OSLO = ZoneInfo("Europe/Oslo")
@@ -418,6 +418,21 @@ def test_wrong_settings_are_a_failure_that_lists_them(monitor: Server) -> None:
     ]
     notify.tell_wrong_settings(None, ["x"])
     notify.tell_wrong_settings("not an address", ["x"])
+
+
+def test_a_run_that_cannot_begin_is_a_failure_too(monitor: Server, collector: Collector) -> None:
+    collector.env["DATA_PING_URL"] = url_of(monitor)
+    for command in ("collect", "crontab", "status"):
+        assert collector(command, env={"UMASK": "9"}).code == 2
+    assert monitor.paths == [f"/ping/{SECRET}/fail"] * 2, "status is asked by a person"
+    assert "UMASK" in monitor.received[1].body
+    assert collector("check", env={"DATA_NOTIFY_URLS": "nonsense://x"}).code == 2
+    (collector.data / ".collector").touch()
+    assert collector("collect", "--from", "2026-11-23").code == 1
+    assert len(monitor.paths) == 2, "who asked for it sees it"
+    assert collector("collect").code == 1
+    assert monitor.paths[2:] == [f"/ping/{SECRET}/fail"]
+    assert ".collector" in monitor.received[2].body
 
 
 def test_a_test_reaches_all_and_leaves_the_check_as_it_is(

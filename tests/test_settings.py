@@ -9,6 +9,7 @@ import ssl
 import string
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -297,6 +298,21 @@ def test_a_range_over_the_end_of_its_field_is_refused_with_what_cron_takes(given
     assert settings(DATA_CRON_TIME=fixed).schedule
 
 
+def test_a_range_that_no_field_has_is_not_turned_round() -> None:
+    (problem,) = problems({**LEAST, "DATA_CRON_TIME": "0 25-2 * * *"})
+    assert "write" not in problem
+
+
+def test_what_is_printed_of_the_settings_has_no_secret() -> None:
+    secrets = {
+        "DATA_PING_URL": "https://hc/s3cret",
+        "DATA_NOTIFY_URLS": "json://s3cret",
+        "DEFAULT_MGR_SECRET": "s3cret",
+    }
+    held = replace(settings(**secrets), client_key=b"s3cret", ca_pem="s3cret")
+    assert "s3cret" not in repr(held)
+
+
 def test_no_problem_tells_the_password() -> None:
     found = problems({"DEFAULT_MGR_SECRET": "sesame", "DEFAULT_MGR_SECRET_FILE": "/nowhere", "TZ": "?"})
     assert "sesame" not in "\n".join(found)
@@ -344,6 +360,12 @@ def test_yes_and_no_are_taken_in_the_usual_words(word: str, meant: bool) -> None
 def test_an_empty_value_is_the_default() -> None:
     names = (name for name, _, _ in WRONG if name not in LEAST)
     assert settings(**dict.fromkeys(names, "")) == settings()
+    assert settings().umask == 0o027  # the others: test_docs, .env.example
+
+
+def test_a_time_without_an_offset_is_of_the_zone() -> None:
+    for given, meant in (("2026-11-23", "2026-11-22T23:00"), ("2026-11-23T12:00+03:00", "2026-11-23T09:00")):
+        assert settings(DATA_SINCE=given, TZ="Europe/Oslo").since == datetime.fromisoformat(f"{meant}+00:00")
 
 
 # Passwords
@@ -465,6 +487,7 @@ def test_the_last_time_is_the_newest_of_those_that_came_whatever_the_clock_did(g
         for hours in range(8 * 24, 11 * 24, 2 if "*" in given.split()[1] else 5):
             now = start + timedelta(hours=hours, minutes=7)
             assert wanted.schedule.last(now) == max(t for t in times if t <= now)
+        assert wanted.schedule.last(times[-1]) == times[-1], "at the moment itself"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -212,8 +211,6 @@ class Reader:
         """What the file that this variable names holds. Raises OSError."""
         if name in self.files:
             return self.files[name]
-        if "\0" in path:
-            raise OSError(errno.ENOENT, "no file has such a name", path)
         return read_file(Path(path))
 
     def problem(self, name: str, text: str) -> None:
