@@ -17,29 +17,19 @@ if TYPE_CHECKING:
 MOST_FIELDS = 500
 """Of a record: the API has 45. A column once in an aggregate stays there."""
 
-
-Record = dict[str, object]
-
-
-Columns = dict[str, Sequence[object]]
-
 PLAIN = {"id", "conference", "start_time", "end_time"}
 """Fields that are looked at, and never kept as the JSON that they came as."""
-
-
 MOST_VALUES = 400_000
 """Of an answer. A page of 1,000 usual records has 90,000; what is decoded of so many stays below 100 MB."""
-
-
 UNCOUNTED = 3_000_000
 """Bytes of an answer whose values need no counting, for so few cannot become too much."""
-
-
 LONGEST_NAME = 200
 """Characters of a field's name, which stays in an aggregate as its column's."""
-
-
 NOT_THE_API = "JSON that is not the History API's"
+
+Record = dict[str, object]
+Columns = dict[str, Sequence[object]]
+"""Each field of all records, in their order."""
 
 
 class PageReader:

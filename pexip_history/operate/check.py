@@ -152,7 +152,7 @@ def _check_name(settings: Settings) -> str:
 
 
 def _check_tls(settings: Settings) -> str:
-    shown = describe(peer_certificate(settings, verify=True))
+    shown = describe(peer_certificate(settings))
     if settings.tls_verify:
         return shown
     return Warned(f"not verified (DEFAULT_MGR_TLS_VERIFY=false): anyone in between can read the password; {shown}")
