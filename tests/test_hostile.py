@@ -287,7 +287,7 @@ def two_in_turn(target: str, send: Send) -> None:
 
 
 CHAINS = {
-    "10^15 records": Attack(endless(10**15, 100), "counts 1000000000000000 records"),
+    "10^15 records": Attack(endless(10**15, 100), "a count of 1000000000000000 records"),
     "an honest number": Attack(endless(10**7, 100), "the run has taken", env=(("DEFAULT_CONF_LIMIT", "0"),)),
     "an honest number behind a limit": Attack(endless(10**7, 1000), "the run has taken"),
     "two pages in turn": Attack(two_in_turn, "the run has taken"),

@@ -478,17 +478,17 @@ def test_a_client_and_a_password_together_are_an_error_that_says_which_to_remove
 
 def test_half_a_client_is_an_error_that_says_what_is_missing(file: str) -> None:
     assert problems({KEYS[0]: CLIENT}) == [
-        f"{KEYS[1]}: is missing, {KEYS[0]} is set; give the file that holds the client's private key"
+        f"{KEYS[1]}: is missing, and {KEYS[0]} is set; give the file that holds the client's private key"
     ]
     assert problems({KEYS[1]: file}) == [
-        f"{KEYS[0]}: is missing, {KEYS[1]} is set; give the id that the node shows beside the client"
+        f"{KEYS[0]}: is missing, and {KEYS[1]} is set; give the id that the node shows beside the client"
     ]
     assert problems({"DEFAULT_MGR_SECRET": "secret", "DEFAULT_MGR_TOKEN_AUDIENCE": "mgr"}) == [
         "DEFAULT_MGR_TOKEN_AUDIENCE: an OAuth2 client has no user name and no password; remove DEFAULT_MGR_SECRET,"
         " or, to log in with the password, DEFAULT_MGR_TOKEN_AUDIENCE"
     ]
     [said] = problems({KEYS[0]: "two words", KEYS[1]: file})
-    assert "'two words' is no client id" in said
+    assert "'two words' is not a client id" in said
 
 
 def test_a_key_in_place_of_its_file_is_not_repeated(file: str) -> None:

@@ -176,17 +176,17 @@ class Reader:
             raise ValueError(sentence("content-for-file"))
         try:
             held = self.files[variable.file] if variable.file in self.files else read_file(Path(path))
-        except OSError as error:
-            raise ValueError(sentence("file-unreadable", file=path, why=error.strerror)) from None
-        try:
             if variable.file == variable.name:
                 return variable.read(held)
             text = os.fsdecode(as_utf8(held).removesuffix(b"\n").removesuffix(b"\r"))
             if not text:
                 raise ValueError(sentence("file-empty", what=variable.holds))
             return variable.read(variable.text(text))
+        except OSError as error:
+            wrong = sentence("file-unreadable", why=error.strerror)
         except ValueError as error:
-            raise ValueError(f"{path!r} {error}") from None
+            wrong = str(error)
+        raise ValueError(f"{path!r} {wrong}")
 
 
 def _check_node(read: Reader, found: Mapping[str, Any]) -> None:
