@@ -442,9 +442,9 @@ def test_the_example_has_every_setting_of_the_program_with_its_default() -> None
     from pexip_history.settings.environment import VARIABLES
 
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    names = {name for variable in VARIABLES for name in (variable.name, variable.file) if name}
+    names = {name for variable in VARIABLES.values() for name in (variable.name, variable.file) if name}
     assert set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == names | {"COLLECTOR_IMAGE"}
-    defaults = {v.name: str(v.default) for v in VARIABLES if v.default or v.default in (0, False)}
+    defaults = {v.name: str(v.default) for v in VARIABLES.values() if v.default or v.default in (0, False)}
     defaults = {name: text.lower() if text in ("True", "False") else text for name, text in defaults.items()}
     defaults |= {"UMASK": "027", "DATA_REPORT": "false"}
     assert dict(re.findall(r"^#([A-Z_]+)=(.+)$", example, re.MULTILINE)) == defaults

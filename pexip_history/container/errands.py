@@ -35,7 +35,7 @@ from pexip_history.messages import sentence
 from pexip_history.operate.running import forget
 from pexip_history.settings.environment import IMAGE_DATA
 
-OURS = ("*pexHistory*.csv*", "data_collector.log*", "report*.html", "manifest.jsonl*")
+WRITTEN = ("*pexHistory*.csv*", "data_collector.log*", "report*.html", "manifest.jsonl*")
 FOLDERS = (".collector", "parquet")
 WAIT_FOR_NUMBER, WAIT_FOR_RUN = 0.5, 4.0  # seconds: for a run to write its number, and for it to end
 
@@ -136,7 +136,7 @@ def ours(descriptor: int) -> Iterator[tuple[int, str]]:
     try:
         with os.scandir(here) as entries:
             for entry in entries:
-                if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in OURS):
+                if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in WRITTEN):
                     yield here, entry.name
         for folder in FOLDERS:
             with suppress(FileNotFoundError, NotADirectoryError):

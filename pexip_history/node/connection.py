@@ -42,7 +42,7 @@ meanwhile: so a container stays below 256 MB. A larger page, such as 1,000 recor
 each (10 MB), is asked for in smaller ones."""
 MOST_IN_SMALLEST = 65_536
 """Bytes of an answer to a form: a token is smaller."""
-PIECE = 65_536
+UNPACKED = 65_536
 """Bytes unpacked at once: gzip copies what is behind each of its members."""
 MOST_INFORMATIONAL = 20
 """Answers (1xx) before the answer itself."""
@@ -132,7 +132,7 @@ def _read(response: BaseHTTPResponse, most: int) -> bytes:
         plain = (getattr(response, "length_remaining", None) or most) < most
         return response.read(None if plain else most + 1, decode_content=True)
     body = bytearray()
-    while len(body) <= most and (piece := response.read(min(PIECE, most + 1 - len(body)), decode_content=True)):
+    while len(body) <= most and (piece := response.read(min(UNPACKED, most + 1 - len(body)), decode_content=True)):
         body += piece
     return bytes(body)
 

@@ -6,7 +6,6 @@ Both kinds answer to the same four names. They are for one request at a time, as
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import math
 import os
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pexip_history.errors import NodeError, printable
 from pexip_history.messages import sentence
+from pexip_history.node.answers import decode
 from pexip_history.node.refusals import Answer, read_body, seconds_ahead, status_error
 from pexip_history.settings.files import read_key
 
@@ -179,18 +179,15 @@ def token_url(address: str) -> str:
 
 def _read_token(body: bytes) -> tuple[str, float]:
     """The token and its life in seconds. Raises ValueError, NodeError."""
-    try:
-        answer = json.loads(body)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
+    answer = decode(body)
     token = answer.get("access_token") if isinstance(answer, dict) else None
-    if not isinstance(token, str) or not re.fullmatch("[!-~]+", token):
+    if not isinstance(answer, dict) or not isinstance(token, str) or not re.fullmatch("[!-~]+", token):
         raise NodeError("JSON without a token")
     if str(answer.get("token_type", "Bearer")).lower() != "bearer":
         raise NodeError("a token that is no Bearer token")
     lifetime = HOUR
     with suppress(TypeError, ValueError, OverflowError):
-        lifetime = float(answer.get("expires_in"))
+        lifetime = float(str(answer.get("expires_in")))
     return token, lifetime if math.isfinite(lifetime) and lifetime > 0 else HOUR
 
 
@@ -202,8 +199,8 @@ def _is_role(answer: Answer) -> bool:
 def _oauth_error(answer: Answer) -> tuple[str, str]:
     """The error's code (RFC 6749, 5.2), and with its description on one short line; both may be empty."""
     said = None
-    with suppress(ValueError, RecursionError):
-        said = json.loads(answer.body)
+    with suppress(ValueError):
+        said = decode(answer.body)
     if not isinstance(said, dict):
         return "", ""
     code, *more = (str(said.get(name) or "") for name in ("error", "error_description"))

@@ -96,18 +96,17 @@ class Settings:
 
 
 ATTRIBUTES: dict[str, Variable] = {f.name: f.metadata["variable"] for f in fields(Settings) if f.metadata}
-VARIABLES = tuple(ATTRIBUTES.values())
-BY_NAME = {variable.name: variable for variable in VARIABLES}
-SECRETS = tuple(dict.fromkeys(name for v in VARIABLES if v.holds for name in (v.name, v.file)))
+VARIABLES = {variable.name: variable for variable in ATTRIBUTES.values()}
+SECRETS = tuple(dict.fromkeys(name for v in VARIABLES.values() if v.holds for name in (v.name, v.file)))
 """The variables that hold a secret, or name a file that does."""
-NAMES = tuple(dict.fromkeys((*BY_NAME, *SECRETS)))
+NAMES = tuple(dict.fromkeys((*VARIABLES, *SECRETS)))
 """Of all variables that are read."""
 
 
 def read_variable(environ: Mapping[str, str], name: str) -> Any:
     """What one variable means, its default where it is empty. Raises SettingsError."""
     read = Reader(environ, {})
-    value = read.value(BY_NAME[name])
+    value = read.value(VARIABLES[name])
     read.finish()
     return value
 
