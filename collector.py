@@ -184,7 +184,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         zone = read_variable(environ, "TZ")
     except SettingsError:  # said below, with all the others
         zone = ZoneInfo("UTC")
-    asked = parse(arguments, zone)  # type: ignore[arg-type]
+    asked = parse(arguments, zone)
     if asked.command == "collect":
         find_container_log()
     try:

@@ -67,7 +67,7 @@ def test_check_and_collect_trust_the_same_nodes(
     with RawNode(talk, certificate=certificate) as node:
         known = Known(node.address, ca, pin(pinned) if pinned else None, verify)
         ways: tuple[Callable[[], object], ...] = (
-            lambda: peer_certificate(known, verify=True),
+            lambda: peer_certificate(known),
             lambda: Connection(known).ask(f"https://{known.address}/", {}),
         )
         said = []
@@ -110,7 +110,7 @@ def test_a_handshake_that_cannot_succeed_is_named_for_what_it_is(
 
 def test_a_certificate_is_described_by_what_an_administrator_compares() -> None:
     with RawNode(talk, certificate=SELF_SIGNED) as node:
-        shown = describe(peer_certificate(Known(node.address), verify=False))
+        shown = describe(peer_certificate(Known(node.address, tls_verify=False)))
     assert SELF_SIGNED.fingerprint in shown
     assert "valid until 20" in shown
 

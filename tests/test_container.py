@@ -15,7 +15,7 @@ import pytest
 
 from pexip_history.container import errands as container
 from pexip_history.container import privileges
-from pexip_history.container.privileges import Asked
+from pexip_history.container.privileges import Asked, Owner
 from pexip_history.errors import CollectorError
 
 from .conftest import ROOT
@@ -114,7 +114,7 @@ def test_a_hard_link_that_is_taken_away_in_between_is_not_handed_over(folder: Pa
         if after == "a file":
             path.write_text("")
         assert os.fstat(entry).st_nlink == 1
-        container.hand_over(entry, (1000, 1000))
+        container.hand_over(entry, Owner(1000, 1000))
         assert target.stat().st_uid == 0
         os.close(entry)
 

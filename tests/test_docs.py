@@ -484,15 +484,12 @@ def test_the_readme_begins_with_the_usual_case_in_one_screen_and_links_to_every_
 
 
 def test_the_example_has_every_setting_of_the_program_with_its_default() -> None:
-    from pexip_history.settings import oauth2_client as oauth2_settings
     from pexip_history.settings.environment import VARIABLES
 
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    names = {variable.name for variable in VARIABLES}
-    names |= {oauth2_settings.ID, oauth2_settings.KEY_FILE, oauth2_settings.AUDIENCE}
-    names |= {f"{variable.name}_FILE" for variable in VARIABLES if variable.in_file}
+    names = {name for variable in VARIABLES.values() for name in (variable.name, variable.file) if name}
     assert set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == names | {"COLLECTOR_IMAGE"}
-    defaults = {v.name: str(v.default) for v in VARIABLES if v.default or v.default in (0, False)}
+    defaults = {v.name: str(v.default) for v in VARIABLES.values() if v.default or v.default in (0, False)}
     defaults = {name: text.lower() if text in ("True", "False") else text for name, text in defaults.items()}
     defaults |= {"UMASK": "027", "DATA_REPORT": "false"}
     assert dict(re.findall(r"^#([A-Z_]+)=(.+)$", example, re.MULTILINE)) == defaults
@@ -509,7 +506,7 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
     from pexip_history.ledger import ledger
     from pexip_history.node import answers as records
     from pexip_history.node import api as node
-    from pexip_history.node import connection
+    from pexip_history.node import connection, refusals
     from pexip_history.run import reading
 
     design = " ".join((DOCS / "design.md").read_text(encoding="utf-8").split())
@@ -521,7 +518,7 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
         f"asks for {node.PAGE_SIZES[0]:,} records a page",
         f"is forgotten {ledger.KEPT.days} days after",
         f"the last {ledger.RUNS_KEPT:,} runs",
-        f"without it {node.BUSY_WAIT:.0f} seconds",
+        f"without it {refusals.BUSY_WAIT:.0f} seconds",
         {3: "three times in all"}[reading.MOST_PASSES],
         {4: "A run ends after four hours"}[node.LONGEST_RUN / 3600],
         {15: "differ by more than 15 minutes"}[node.CLOCKS_AGREE.total_seconds() / 60],

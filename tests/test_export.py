@@ -439,7 +439,7 @@ def small(tmp_path: Path) -> Path:
         (("rooms", "--round-up"), 2, "--round-up is for usage"),
         (("rooms", "--format", "xlsx", "--delimiter", ";"), 2, "--delimiter is for csv"),
         (("rooms", "--month", "2026-11", "--from", "2026-11-01"), 2, "give one of them"),
-        (("rooms", "--from", "2026-11-02", "--to", "2026-11-01"), 2, "the first day comes first"),
+        (("rooms", "--from", "2026-11-02", "--to", "2026-11-01"), 2, "give the first day with --from"),
         (("rooms", "--output", "data/pexHistoryConf.csv"), 2, "history's own"),
         (("rooms", "--output", "data/2026-11-01_00-05-00_pexHistoryConf.csv"), 2, "history's own"),
         (("rooms", "--output", "data/manifest.jsonl"), 2, "history's own"),

@@ -29,6 +29,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pexip_history.folder.cells import cells
+from pexip_history.node.answers import PageReader
 from tests.conftest import ROOT, Collector
 from tests.forked_collector import MEMORY
 from tests.management_node import ManagementNode, certificates, conference, faults, participant
@@ -47,7 +49,7 @@ SMALL_BOMB = zipped([bytes(MB)] * 60)
 FORKS = """
 import json, os, signal, sys, traceback
 sys.path.insert(0, sys.argv[1])
-import collector, msgspec, requests, tenacity, pexip_history.operate.report_page
+import collector, msgspec, requests, tenacity, urllib3, pexip_history.operate.report_page
 from pexip_history.node import connection
 from pexip_history.node import api as node
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -287,7 +289,7 @@ def two_in_turn(target: str, send: Send) -> None:
 
 
 CHAINS = {
-    "10^15 records": Attack(endless(10**15, 100), "counts 1000000000000000 records"),
+    "10^15 records": Attack(endless(10**15, 100), "a count of 1000000000000000 records"),
     "an honest number": Attack(endless(10**7, 100), "the run has taken", env=(("DEFAULT_CONF_LIMIT", "0"),)),
     "an honest number behind a limit": Attack(endless(10**7, 1000), "the run has taken"),
     "two pages in turn": Attack(two_in_turn, "the run has taken"),
@@ -733,6 +735,13 @@ def test_in_the_hour_that_comes_twice_names_follow_the_runs(node: ManagementNode
     assert names == sorted(names)
     rows = [row for name in names for row in collector.rows(name)]
     assert rows == collector.rows("pexHistoryConf.csv")
+
+
+def test_streams_that_only_a_later_page_has_keep_every_digit() -> None:
+    reader = PageReader()
+    for listed, cell in ((b"null", ""), (b'[{"loss":1.50}]', '"[{""loss"":1.50}]"'), (b"null", "")):
+        _, columns = reader(b'{"meta":{"total_count":1},"objects":[{"id":"a","media_streams":' + listed + b"}]}")
+        assert cells(columns["media_streams"], escape=True) == [cell]
 
 
 def test_records_unlike_each_other_keep_every_digit(collector: Collector) -> None:

@@ -139,10 +139,10 @@ def test_no_core_dump_and_no_file_of_tls_keys(tmp_path: Path, monkeypatch: pytes
 
 @as_root
 def test_without_the_capabilities_the_fix_is_named(folder: Path) -> None:
-    from pexip_history.container.privileges import set_capabilities
+    from pexip_history.container.privileges import CAP_CHOWN, set_capabilities
 
     def become() -> None:
-        assert set_capabilities(frozenset({0}))
+        assert set_capabilities(CAP_CHOWN)
         go_on_as(folder, (4242, None))
 
     with pytest.raises(CollectorError, match=re.escape("CHOWN, SETGID and SETUID (cap_add)")):

@@ -54,8 +54,8 @@ WRONG = [
     ("DEFAULT_MGR_ADDRESS", "mgr:", "give one from 1 to 65535"),
     ("DEFAULT_MGR_USERNAME", "kari:nordmann", "a colon"),
     ("DEFAULT_MGR_SECRET", "", "is missing; give the password here or a file in DEFAULT_MGR_SECRET_FILE"),
-    ("DEFAULT_MGR_CA_FILE", "/nowhere/ca.pem", "give a PEM file that the container can read"),
-    ("DEFAULT_MGR_CA_FILE", str(COLLECTOR), "no certificate in it"),
+    ("DEFAULT_MGR_CA_FILE", "/nowhere/ca.pem", "give a file that the container can read"),
+    ("DEFAULT_MGR_CA_FILE", str(COLLECTOR), "holds no certificate; give a PEM file"),
     ("DEFAULT_MGR_TLS_FINGERPRINT", "AB:CD", "give its 64 hexadecimal digits"),
     ("DEFAULT_MGR_TLS_FINGERPRINT", "g" * 64, "give its 64 hexadecimal digits"),
     ("DEFAULT_MGR_TLS_VERIFY", "perhaps", "neither true nor false"),
@@ -178,16 +178,18 @@ def test_certificates_are_read_whatever_wrote_the_file(tmp_path: Path, content: 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "it is empty"),
-        (b"\xef\xbb\xbf", "there is no certificate in it"),
-        (b"text", "there is no certificate in it"),
-        (PEM + PEM.replace(b"M", b"!"), "a certificate in it is damaged"),
-        (PEM + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "certificate 2 of 2 in it is damaged"),
-        (b"\x30\x82", "certificate 1 of 1 in it is damaged"),
-        (b"\xff\xfex", "is UTF-16 and damaged; save it as UTF-8"),
-        (b"x\0" * 20, "is no text (it has bytes of zero); save it as UTF-8"),
-        (None, "it is not a file"),
-        (b"x" * 2_000_000, "it is larger than 1048576 bytes"),
+        (b"", "holds no certificate; give a PEM file with"),
+        (b"\xef\xbb\xbf", "holds no certificate; give"),
+        (b"text", "holds no certificate; give"),
+        (PEM + PEM.replace(b"M", b"!"), "holds 2 certificates, and number 2 is damaged; give"),
+        (PEM[:-40] + PEM, "holds 2 certificates, and number 1 is damaged; give"),
+        (PEM + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "and number 2 is damaged; give"),
+        (PEM.replace(b"M", b"\xe5"), "holds 1 certificates, and number 1 is damaged; give"),
+        (b"\x30\x82", "holds 1 certificates, and number 1 is damaged; give"),
+        (b"\xff\xfex", "is damaged UTF-16; save it as UTF-8"),
+        (b"x\0" * 20, "is not text (it has zero bytes); save it as UTF-8"),
+        (None, "cannot be read (it is not a file); give"),
+        (b"x" * 2_000_000, "cannot be read (it is larger than 1048576 bytes); give"),
     ],
 )
 def test_a_file_without_certificates_is_named_with_its_reason(
@@ -196,9 +198,8 @@ def test_a_file_without_certificates_is_named_with_its_reason(
     path = tmp_path / "ca.pem"
     os.mkfifo(path) if content is None else path.write_bytes(content)
     (problem,) = problems({**LEAST, "DEFAULT_MGR_CA_FILE": str(path)})
-    assert problem == (
-        f"DEFAULT_MGR_CA_FILE: {str(path)!r} cannot be used ({reason}); give a PEM file that the container can read"
-    )
+    assert problem.startswith(f"DEFAULT_MGR_CA_FILE: {str(path)!r} ")
+    assert reason in problem
 
 
 @pytest.mark.parametrize(

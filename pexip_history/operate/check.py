@@ -143,7 +143,7 @@ def _check_name(settings: Settings) -> Found:
 
 
 def _check_tls(settings: Settings) -> Found:
-    shown = describe(peer_certificate(settings, verify=True))
+    shown = describe(peer_certificate(settings))
     if settings.tls_verify:
         return OK, shown
     return WARN, f"not verified (DEFAULT_MGR_TLS_VERIFY=false): anyone in between can read the password; {shown}"
