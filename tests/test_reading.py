@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pexip_history.folder import reading
 from pexip_history.folder.opening import NotAFile
-from pexip_history.folder.reading import MOST, MOST_CELLS, NotOurs, cut_at, header, open_rows, read_rows
+from pexip_history.folder.reading import MOST, MOST_CELLS, NotOurs, cut_at, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite
 from tests.conftest import ROOT
 
@@ -33,10 +33,11 @@ READ = """
 import re, sys
 from pathlib import Path
 from pexip_history.errors import CollectorError
-from pexip_history.folder.reading import header, read_rows
+from pexip_history.folder.reading import open_rows
 for name in sys.argv[1:]:
     try:
-        print(header(Path(name)) and all(read_rows(Path(name))))
+        with open_rows(Path(name)) as rows:
+            print(bool(rows.header) and all(rows))
     except CollectorError as error:
         print(error)
 print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
@@ -95,14 +96,16 @@ def test_a_last_row_that_may_be_a_part_of_one_is_told_from_whole_ones(tmp_path: 
     assert cut_at(path, len(HEADER)) == cut_at(path)
     assert cut_at(path, len(whole)) == cut_at(path)
     ids = ["1", "2", "3"] if last and not cut else ["1", "2"]
-    assert [row["id"] for row in read_rows(path)] == ids
+    with open_rows(path) as rows:
+        assert [row[0] for row in rows if not rows.cut] == ids
 
 
 def test_what_has_no_rows_has_none(tmp_path: Path) -> None:
     assert header(tmp_path / "none") is None
     assert header(made(tmp_path, b"")) == []
     assert header(made(tmp_path, b"\xef\xbb\xbfid,name")) == ["id", "name"]
-    assert list(read_rows(made(tmp_path, HEADER))) == []
+    with open_rows(made(tmp_path, HEADER)) as rows:
+        assert list(rows) == []
     with pytest.raises(FileNotFoundError), open_rows(tmp_path / "none"):
         pass
 

@@ -138,15 +138,6 @@ def open_rows(path: Path, start: int = 0, errors: str = "replace") -> Iterator[R
         yield Rows(path, file, start, errors)
 
 
-def read_rows(path: Path, errors: str = "replace") -> Iterator[dict[str, str]]:
-    """Every row that is whole, by column name; cells beyond the header are left out. Raises what `open_rows` does."""
-    with open_rows(path, errors=errors) as rows:
-        header = rows.header
-        for row in rows:
-            if not rows.cut:
-                yield dict(zip(header, row, strict=False))
-
-
 def header(path: Path) -> list[str] | None:
     """The columns of a file of ours; [] of an empty one, None where there is none. Raises what `open_rows` does."""
     try:
