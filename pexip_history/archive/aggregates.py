@@ -18,7 +18,7 @@ from pexip_history.folder.cells import header_line
 from pexip_history.folder.opening import NotAFile, behind_link, own
 from pexip_history.folder.reading import BOM, MOST, NotOurs, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite, sync_folder
-from pexip_history.ledger.staged import Known, Staged
+from pexip_history.ledger.ledger import Known, Staged
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, STREAM
 

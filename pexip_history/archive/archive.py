@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import os
 import re
@@ -20,8 +21,7 @@ from pexip_history.folder.names import AGGREGATES, DATED, dated_name, format_ste
 from pexip_history.folder.opening import own
 from pexip_history.folder.reading import header
 from pexip_history.folder.rewriting import draft_of, sync_folder
-from pexip_history.ledger.ledger import Ledger
-from pexip_history.ledger.staged import Known, Staged
+from pexip_history.ledger.ledger import Ledger, Staged
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS, QUALITY, STREAM
 from pexip_history.settings.environment import Settings
@@ -132,7 +132,7 @@ class Archive:
         After all of the last hour's, so that names sort as the runs do when the clock is set back an hour.
         """
         taken = {name[:19] for name in self.dated_files()}
-        taken |= {file.stem for files in ledger.staged() for file in files}
+        taken |= {file.stem for file in ledger.staged()}
         moment = started.astimezone(self.zone).replace(tzinfo=None)
         wanted, an_hour_on = format_stem(moment), format_stem(moment + timedelta(hours=1))
         if later := [stem for stem in taken if wanted <= stem < an_hour_on]:
@@ -141,7 +141,7 @@ class Archive:
 
     def discard(self, ledger: Ledger) -> None:
         """Remove what a reading that did not reach its commit point left."""
-        wanted = {file.name for files in ledger.staged() for file in files}
+        wanted = {file.name for file in ledger.staged()}
         for path in self.folder.iterdir():
             if STAGED.fullmatch(path.name) and path.name not in wanted:
                 path.unlink()
@@ -152,7 +152,7 @@ class Archive:
 
     def follow_omitted(self, ledger: Ledger) -> None:
         """Empty in the files that wait what DATA_OMIT_COLUMNS names by now; not where some rows are out already."""
-        for file in (file for files in ledger.staged() for file in files):
+        for file in ledger.staged():
             if self.settings.omit_columns and file.size is None and os.path.lexists(self.waiting(file)):
                 follow_omitted(self.waiting(file), self.settings.omit_columns)
 
@@ -167,7 +167,8 @@ class Archive:
         4. the waiting files are renamed to dated files: one that is gone was appended before;
         5. the ledger forgets them, and knows the dated files and the aggregates' sizes.
         """
-        for files in ledger.staged():
+        for _, reading in itertools.groupby(ledger.staged(), lambda file: file.pair):
+            files = list(reading)
             there = [file for file in files if os.path.lexists(self.waiting(file))]
             sizes = {file: file.size for file in files if file.size is not None}
             if not sizes:
@@ -185,11 +186,9 @@ class Archive:
                 self.waiting(file).replace(self.dated(file))
             sync_folder(self.data)
             sync_folder(self.folder)
-            ledger.published(files, [self.dated(file).name for file in files], self._as_they_are(files))
-
-    def _as_they_are(self, files: Sequence[Staged]) -> dict[str, Known]:
-        paths = {file.resource: self.aggregate(file.resource) for file in files}
-        return {resource: aggregates.as_it_is(path) for resource, path in paths.items() if path.exists()}
+            written = {file.resource: self.aggregate(file.resource) for file in files}
+            known = {resource: aggregates.as_it_is(path) for resource, path in written.items() if path.exists()}
+            ledger.published(files, [self.dated(file).name for file in files], known)
 
     def _note_sizes(self, ledger: Ledger, files: Sequence[Staged]) -> dict[Staged, int]:
         sizes = {file: self.aggregate(file.resource).stat().st_size for file in files}

@@ -13,11 +13,10 @@ from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError
 from pexip_history.folder.opening import NotAFile
 from pexip_history.folder.reading import NotOurs
-from pexip_history.ledger.ledger import Ledger
+from pexip_history.ledger.ledger import Ledger, Staged
 from pexip_history.ledger.making import know_rows, make
 from pexip_history.ledger.rewritten import settle_rewriting
-from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, open_to_write
-from pexip_history.ledger.staged import Staged
+from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, closed_on_failure, open_to_write
 from pexip_history.messages import sentence
 from pexip_history.resources import RESOURCES
 
@@ -38,22 +37,19 @@ def open_ledger(archive: Archive, now: datetime) -> Ledger:
     if opened is None:
         raise CollectorError(sentence("ledger-cannot-be-made", ledger=archive.folder / NAME, folder=archive.folder))
     ledger = Ledger(*opened)
-    try:
+    with closed_on_failure(ledger.db):
         if ledger.version < SCHEMA_VERSION:
             _make(archive, ledger, now)
         settle_rewriting(ledger, archive.aggregate)
         _know_strangers(archive, ledger, now)
         for resource in archive.resources:
             _settle(archive, ledger, resource.name, now)
-    except BaseException:
-        ledger.db.close()
-        raise
     return ledger
 
 
 def _make(archive: Archive, ledger: Ledger, now: datetime) -> None:
     version, names = ledger.version, archive.dated_files()
-    staged = [file for files in ledger.staged() for file in files] if version else []
+    staged = ledger.staged() if version else []
     rows = {} if version == 2 else {each.name: _exported(archive, each.name, staged) for each in RESOURCES}
     count = make(ledger, rows, names, now)
     if version:
@@ -95,7 +91,7 @@ def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
 def _know_strangers(archive: Archive, ledger: Ledger, now: datetime) -> None:
     """Dated files that the ledger does not know were written after it: an older `.collector` was put back."""
     there, known = archive.dated_files(), ledger.files()
-    waiting = {archive.dated(file).name for files in ledger.staged() for file in files}
+    waiting = {archive.dated(file).name for file in ledger.staged()}
     strange = sorted(there.keys() - known - waiting)
     count = 0
     with ledger.transaction():
@@ -112,8 +108,8 @@ def _know_strangers(archive: Archive, ledger: Ledger, now: datetime) -> None:
 
 def _settle(archive: Archive, ledger: Ledger, resource: str, now: datetime) -> None:
     """What was put behind an aggregate's end since it was last written: rows are known, a torn one is moved away."""
-    if any(file.resource == resource and file.size is not None for files in ledger.staged() for file in files):
-        return  # half published: what is behind the end is that
+    if resource in ledger.half_published():
+        return  # what is behind the end is that
     path, known = archive.aggregate(resource), ledger.aggregate(resource)
     try:
         behind = aggregates.end_whole(path, resource, known, archive.zone)
@@ -123,7 +119,7 @@ def _settle(archive: Archive, ledger: Ledger, resource: str, now: datetime) -> N
             count = know_rows(ledger, resource, aggregates.rows_behind(path, *behind), now)
             if count:
                 log.info("%s has %d rows that were not known; they count as collected", path.name, count)
-        ledger.know_aggregates({resource: aggregates.as_it_is(path)})
+        ledger.know_aggregate(resource, aggregates.as_it_is(path))
     except FileNotFoundError:
         return
     except NotOurs as error:

@@ -166,7 +166,7 @@ def go_on(archive: Archive, ledger: Ledger, journal: Journal) -> Emptied:
     A file that cannot be rewritten now waits, and the journal with it.
     """
     done = Emptied()
-    half = {file.resource for files in ledger.staged() for file in files if file.size is not None}
+    half = ledger.half_published()
     for holding in holdings(archive.data) if journal.rows() else ():
         if holding.kind in (WAITING, AGGREGATE) and holding.resource.name in half:
             done.waits.append(f"{holding.name}: rows of a run are still to be appended")
