@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -272,10 +272,3 @@ def keys(path: Path, resource: str) -> Iterator[tuple[str, ...]]:
         for row in rows:
             if len(row) >= len(columns):
                 yield tuple("" if place is None else row[place] for place in places)
-
-
-def reordered(source: Path, target: Path, columns: Sequence[str], drop: Callable[[dict[str, str]], bool]) -> Path:
-    """A copy of staged rows under other columns, without those to drop."""
-    with open(target, "wb", opener=own) as file:
-        rewrite(source, file, header(source) or [], columns, False, drop)
-    return target

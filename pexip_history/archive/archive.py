@@ -20,17 +20,12 @@ from pexip_history.folder.cells import header_line
 from pexip_history.folder.names import AGGREGATES, DATED, dated_name, format_stem, parse_stem
 from pexip_history.folder.opening import own
 from pexip_history.folder.reading import header
-from pexip_history.folder.rewriting import draft_of, sync_folder
+from pexip_history.folder.rewriting import draft_of, rewrite, sync_folder
 from pexip_history.ledger.ledger import Ledger, Staged
 from pexip_history.messages import sentence
-from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS, QUALITY, STREAM
+from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS
 from pexip_history.settings.environment import Settings
 
-FIRST_COLUMNS = {
-    STREAM.name: ("participant_id",),
-    QUALITY.name: ("participant_id", "start_time", "bucketed_call_quality", "historic_call_quality"),
-}
-"""Of files whose rows have more than one record's fields."""
 STAGED = re.compile(r"\d+-\w+\.csv(\.ordered|\.new)?")
 
 log = logging.getLogger("collector")
@@ -99,11 +94,9 @@ class Archive:
         """A file for each kind of record that a reading may bring."""
         stages = {}
         for resource in self.resources:
-            columns = aggregates.columns_of(self.aggregate(resource.name), resource.name) or []
-            columns = columns or list(FIRST_COLUMNS.get(resource.name, ()))
+            columns = aggregates.columns_of(self.aggregate(resource.name), resource.name) or resource.first
             path = self.folder / f"{pair}-{resource.name}.csv"
-            how = (self.settings.csv_bom, self.settings.escape_formulas, self.settings.omit_columns)
-            stages[resource.name] = Stage(path, columns, *how)
+            stages[resource.name] = Stage(path, columns, self.settings)
         return stages
 
     def finish(
@@ -120,9 +113,9 @@ class Archive:
         """
         stem, files = self._free_stem(started, ledger), []
         for resource, stage in stages.items():
-            known = [] if stage.columns else columns(resource) or ["id", "end_time"]
-            head = stage.finish(known)
-            files.append(Staged(pair, resource, stem, head, stage.rows))
+            if not stage.columns:
+                stage.grow(columns(resource) or ["id", "end_time"])
+            files.append(Staged(pair, resource, stem, stage.finish(), stage.rows))
         sync_folder(self.folder)
         return files
 
@@ -208,14 +201,11 @@ class Archive:
         if columns is None or not set(own_columns) <= set(columns):
             return False
         if columns != own_columns or there:  # the user's file has another order
-            keys = BY_NAME[file.resource].key
-            source = aggregates.reordered(
-                source,
-                self.folder / f"{file.name}.ordered",
-                columns,
-                lambda row: tuple(row.get(key, "") for key in keys) in (there or ()),
-            )
-            start = len(header_line(columns, False))
+            key, ordered = BY_NAME[file.resource].key, self.folder / f"{file.name}.ordered"
+            with open(ordered, "wb", opener=own) as target:
+                drop = (lambda row: tuple(row.get(name, "") for name in key) in there) if there else None
+                rewrite(source, target, own_columns, columns, False, drop)
+            source, start = ordered, len(header_line(columns, False))
         return aggregates.append(path, source, start, size)
 
     def _keys_in_aggregate(self, file: Staged) -> set[tuple[str, ...]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pexip_history.archive.archive import Archive
-from pexip_history.archive.editing import Change, Changing, Moved, open_table, would_change
+from pexip_history.archive.editing import Change, Changing, Moved, emptied, open_table, would_change
 from pexip_history.archive.holdings import AGGREGATE, PARQUET, WAITING, Holding, holdings, remove_drafts
 from pexip_history.archive.journal import Journal, exists, note_rewritten, open_journal, rewrite
 from pexip_history.archive.parquet_rows import empty_cells, parquet_cells
@@ -206,8 +206,7 @@ def emptying(journal: Journal, key: str) -> Changing:
 
         def change(row: list[str]) -> list[str]:
             what = journal.what(id_of(row, place)) if cells else 0
-            full = [cell for of, cell in cells if what & of and cell < len(row) and row[cell]]
-            return ["" if cell in full else text for cell, text in enumerate(row)] if full else row
+            return emptied(row, [cell for of, cell in cells if what & of])
 
         return change
 
