@@ -15,6 +15,7 @@ from typing import IO
 from zoneinfo import ZoneInfo
 
 from pexip_history.folder.cells import header_line
+from pexip_history.folder.names import format_stem
 from pexip_history.folder.opening import NotAFile, behind_link, own
 from pexip_history.folder.reading import BOM, MOST, NotOurs, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite, sync_folder
@@ -61,7 +62,7 @@ def set_aside(path: Path, why: str, zone: ZoneInfo) -> Path:
 
 
 def _free_name(path: Path, what: str, zone: ZoneInfo) -> Path:
-    stamp = datetime.now(zone).strftime("%Y-%m-%d_%H-%M-%S")
+    stamp = format_stem(datetime.now(zone))
     for number in itertools.count():
         other = path.with_name(f"{path.name}.{what}-{stamp}{f'-{number}' if number else ''}")
         if not os.path.lexists(other):
@@ -266,9 +267,9 @@ def _is_prefix(target: IO[bytes], rows: IO[bytes]) -> bool:
 
 def keys(path: Path, resource: str) -> Iterator[tuple[str, ...]]:
     """The keys of the file's whole rows. Raises NotOurs, OSError."""
-    columns = columns_of(path, resource) or []
-    places = [columns.index(name) if name in columns else None for name in BY_NAME[resource].key]
     with open_rows(path) as rows:
+        columns = rows.header
+        places = [columns.index(name) if name in columns else None for name in BY_NAME[resource].key]
         for row in rows:
             if len(row) >= len(columns):
                 yield tuple("" if place is None else row[place] for place in places)

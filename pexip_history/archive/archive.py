@@ -17,7 +17,7 @@ from pexip_history.archive import aggregates
 from pexip_history.archive.staging import Stage, follow_omitted
 from pexip_history.errors import Busy, printable
 from pexip_history.folder.cells import header_line
-from pexip_history.folder.names import AGGREGATES, DATED, dated_name, format_stem, parse_stem
+from pexip_history.folder.names import AGGREGATES, DATED, STAGED, dated_name, format_stem, parse_stem, staged_name
 from pexip_history.folder.opening import own
 from pexip_history.folder.reading import header
 from pexip_history.folder.rewriting import draft_of, rewrite, sync_folder
@@ -26,7 +26,8 @@ from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS
 from pexip_history.settings.environment import Settings
 
-STAGED = re.compile(r"\d+-\w+\.csv(\.ordered|\.new)?")
+LEFT_BEHIND = re.compile(rf"{STAGED.pattern}(\.ordered|\.new)?")
+"""What a reading that was cut leaves in `.collector`."""
 
 log = logging.getLogger("collector")
 
@@ -95,7 +96,7 @@ class Archive:
         stages = {}
         for resource in self.resources:
             columns = aggregates.columns_of(self.aggregate(resource.name), resource.name) or resource.first
-            path = self.folder / f"{pair}-{resource.name}.csv"
+            path = self.folder / staged_name(pair, resource.name)
             stages[resource.name] = Stage(path, columns, self.settings)
         return stages
 
@@ -136,7 +137,7 @@ class Archive:
         """Remove what a reading that did not reach its commit point left."""
         wanted = {file.name for file in ledger.staged()}
         for path in self.folder.iterdir():
-            if STAGED.fullmatch(path.name) and path.name not in wanted:
+            if LEFT_BEHIND.fullmatch(path.name) and path.name not in wanted:
                 path.unlink()
         for resource in FILES:
             draft_of(self.aggregate(resource.name)).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from pexip_history.ledger.rewritten import begin_rewriting, settle_rewriting
 from pexip_history.ledger.schema import check_pages, check_tables, closed_on_failure, connect
 from pexip_history.messages import sentence
 
-NAME = "rewriting.sqlite"
+JOURNAL = "rewriting.sqlite"
 SCHEMA = """
 -- Rows to empty: by the participant's id what of them is the person's (people.OWN, people.CALLED).
 CREATE TABLE IF NOT EXISTS row (id TEXT PRIMARY KEY, what INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -91,7 +91,7 @@ class Journal:
 
 def exists(folder: Path) -> bool:
     """Whether something is under way; `folder` is `.collector`."""
-    return (folder / NAME).exists()
+    return (folder / JOURNAL).exists()
 
 
 @contextmanager
@@ -101,14 +101,14 @@ def open_journal(folder: Path) -> Iterator[Journal]:
     One that is damaged, or that something else wrote, is removed and begun again. Raises CollectorError where no file
     can be, sqlite3.Error.
     """
-    path = folder / NAME
+    path = folder / JOURNAL
     try:
         db = _open(path)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
         log.warning(sentence("erasure-note-damaged", path=path))
-        for name in (path.with_name(f"{NAME}-journal"), path):
+        for name in (path.with_name(f"{JOURNAL}-journal"), path):
             name.unlink(missing_ok=True)
         db = _open(path)
     journal, empty = Journal(db), False

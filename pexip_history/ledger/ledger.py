@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
+from pexip_history.folder.names import staged_name
 from pexip_history.ledger.schema import SCHEMA_VERSION
 from pexip_history.ledger.spans import Span, common, merge, without
 from pexip_history.resources import RESOURCES
@@ -46,7 +47,7 @@ class Staged:
 
     @property
     def name(self) -> str:
-        return f"{self.pair}-{self.resource}.csv"
+        return staged_name(self.pair, self.resource)
 
 
 class Ledger:
@@ -189,8 +190,7 @@ class Ledger:
     def stage(self, files: Sequence[Staged]) -> None:
         """Note files to publish."""
         with self.transaction() as db:
-            rows = [(file.pair, file.resource, file.stem, file.head, file.rows) for file in files]
-            db.executemany("INSERT INTO staged VALUES (?, ?, ?, ?, ?, NULL)", rows)
+            db.executemany("INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?)", map(astuple, files))
 
     def begin_publishing(self, sizes: Mapping[Staged, int]) -> None:
         """Note what the aggregates held (bytes) before the rows are appended."""

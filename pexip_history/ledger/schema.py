@@ -16,7 +16,7 @@ from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, FILES, RESOURCES
 
 APPLICATION_ID, SCHEMA_VERSION = 0x50784852, 3
-NAME = "ledger.sqlite"
+LEDGER = "ledger.sqlite"
 MOST_STEPS = 200_000_000
 """Of SQLite's machine, for one statement of those who only read: a second or two. A ledger that another has written
 into must not keep `health` from answering."""
@@ -162,7 +162,7 @@ def open_to_write(folder: Path) -> tuple[sqlite3.Connection, int] | None:
 
     Raises CollectorError where a newer collector wrote it, sqlite3.OperationalError where it cannot be opened now.
     """
-    path = folder / NAME
+    path = folder / LEDGER
     try:
         db = connect(path)
         with closed_on_failure(db):
