@@ -62,12 +62,9 @@ def set_aside(path: Path, why: str, zone: ZoneInfo) -> Path:
 
 
 def _free_name(path: Path, what: str, zone: ZoneInfo) -> Path:
-    stamp = format_stem(datetime.now(zone))
-    for number in itertools.count():
-        other = path.with_name(f"{path.name}.{what}-{stamp}{f'-{number}' if number else ''}")
-        if not os.path.lexists(other):
-            return other
-    raise AssertionError
+    first = f"{path.name}.{what}-{format_stem(datetime.now(zone))}"
+    names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(1)))
+    return next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
 
 
 # What was put behind the place up to which the ledger knows the file
@@ -88,11 +85,6 @@ def as_it_is(path: Path, size: int | None = None) -> Known:
         size = file.seek(0, os.SEEK_END) if size is None else size
         file.seek(max(0, size - TAIL))
         return Known(size, hashlib.sha256(file.read(min(size, TAIL))).hexdigest())
-
-
-def still_begins_with(path: Path, known: Known | None) -> bool:
-    """Whether the aggregate is what it was, up to where it ended then."""
-    return known is not None and behind_link(path).stat().st_size >= known.size and as_it_is(path, known.size) == known
 
 
 def whole_until(path: Path, columns: Sequence[str], start: int) -> int:
@@ -152,7 +144,7 @@ def end_whole(path: Path, resource: str, known: Known | None, zone: ZoneInfo) ->
     if columns is None:
         return None
     size = behind_link(path).stat().st_size
-    start = known.size if known and still_begins_with(path, known) else 0
+    start = known.size if known and known.size <= size and as_it_is(path, known.size) == known else 0
     if start == size:
         return None
     try:

@@ -30,10 +30,8 @@ def open_ledger(archive: Archive, now: datetime) -> Ledger:
     """
     opened = open_to_write(archive.folder)
     if opened is None:
-        for name, why in (
-            (f"{LEDGER}-journal", "belongs to a damaged ledger"),
-            (LEDGER, "is damaged or is not a ledger"),
-        ):
+        damaged = {f"{LEDGER}-journal": "belongs to a damaged ledger", LEDGER: "is damaged or is not a ledger"}
+        for name, why in damaged.items():
             if (archive.folder / name).exists():
                 aggregates.set_aside(archive.folder / name, why, archive.zone)
         opened = open_to_write(archive.folder)

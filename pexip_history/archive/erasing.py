@@ -91,8 +91,11 @@ class Emptied:
 # Finding
 
 
-def find(data: Path, person: Person, journal: Journal, tell: Callable[[str], None] = lambda name: None) -> Found:
-    """Note the person's rows in the journal, from every file that can be read. Raises OSError, sqlite3.Error."""
+def find(data: Path, person: Person, journal: Journal, tell: Callable[[str], None]) -> Found:
+    """Note the person's rows in the journal, from every file that can be read; `tell` is told each file's name.
+
+    Raises OSError, sqlite3.Error.
+    """
     found = Found()
     for holding in holdings(data):
         tell(holding.name)
