@@ -10,8 +10,7 @@ class Resource:
     """A kind of record.
 
     `time` is the field that spans are compared with, `limit` the setting that caps how many a run takes, `lists` the
-    field in which a record lists participants, `first` the columns that a file begins with before any record came.
-    What is `optional` is collected with DATA_EVENTS=true alone.
+    field in which a record lists participants. What is `optional` is collected with DATA_EVENTS=true alone.
     """
 
     name: str
@@ -21,7 +20,6 @@ class Resource:
     lists: str | None = None
     key: tuple[str, ...] = ("id",)
     optional: bool = False
-    first: tuple[str, ...] = ()
 
 
 CONFERENCE = Resource("conference", "pexHistoryConf", "end_time", limit="DEFAULT_CONF_LIMIT", lists="participants")
@@ -31,18 +29,9 @@ NODE_EVENT = Resource("workervm_status_event", "pexHistoryNode", "time_changed",
 RESOURCES = (CONFERENCE, PARTICIPANT, ALARM, NODE_EVENT)
 """What the node is asked for, in this order."""
 
-STREAM = Resource(
-    "stream", "pexHistoryStream", "end_time", key=("participant_id", "id"), optional=True, first=("participant_id",)
-)
+STREAM = Resource("stream", "pexHistoryStream", "end_time", key=("participant_id", "id"), optional=True)
 """No resource of its own to ask for: what participants bring, with DATA_MEDIA_STREAMS=true."""
-QUALITY = Resource(
-    "quality",
-    "pexHistoryQuality",
-    "start_time",
-    key=("participant_id",),
-    optional=True,
-    first=("participant_id", "start_time", "bucketed_call_quality", "historic_call_quality"),
-)
+QUALITY = Resource("quality", "pexHistoryQuality", "start_time", key=("participant_id",), optional=True)
 """How good a bad call was every 20 seconds, from the participant's own address, with DATA_MEDIA_STREAMS=true."""
 OF_PARTICIPANTS = (STREAM, QUALITY)
 FILES = (*RESOURCES[:2], *OF_PARTICIPANTS, *RESOURCES[2:])

@@ -23,9 +23,14 @@ from pexip_history.folder.reading import header
 from pexip_history.folder.rewriting import draft_of, rewrite, sync_folder
 from pexip_history.ledger.ledger import Ledger, Staged
 from pexip_history.messages import sentence
-from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS
+from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS, QUALITY, STREAM
 from pexip_history.settings.environment import Settings
 
+FIRST_COLUMNS = {
+    STREAM.name: ("participant_id",),
+    QUALITY.name: ("participant_id", "start_time", "bucketed_call_quality", "historic_call_quality"),
+}
+"""Of files whose rows have more than one record's fields."""
 LEFT_BEHIND = re.compile(rf"{STAGED.pattern}(\.ordered|\.new)?")
 """What a reading that was cut leaves in `.collector`."""
 
@@ -95,9 +100,9 @@ class Archive:
         """A file for each kind of record that a reading may bring."""
         stages = {}
         for resource in self.resources:
-            columns = aggregates.columns_of(self.aggregate(resource.name), resource.name) or resource.first
-            path = self.folder / staged_name(pair, resource.name)
-            stages[resource.name] = Stage(path, columns, self.settings)
+            name, path = resource.name, self.folder / staged_name(pair, resource.name)
+            columns = aggregates.columns_of(self.aggregate(name), name) or FIRST_COLUMNS.get(name, ())
+            stages[name] = Stage(path, columns, self.settings)
         return stages
 
     def finish(
