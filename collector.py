@@ -140,7 +140,7 @@ def _why_failed(error: Exception, archive: Archive, ledger: Ledger) -> str:
         log.debug("the unexpected error:", exc_info=True)
     if isinstance(error, Passing):
         message = sentence("next-run-covers", why=message)
-    if waiting := sum(file.rows for files in ledger.staged() for file in files):
+    if waiting := sum(file.rows for file in ledger.staged()):
         message = sentence("rows-wait", why=message, rows=waiting, folder=archive.folder)
     return message
 

@@ -14,10 +14,9 @@ import pytest
 from pexip_history.archive.aggregates import end_whole
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
-from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, Ledger
+from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, Ledger, Staged
 from pexip_history.ledger.schema import SCHEMA, open_to_write
 from pexip_history.ledger.spans import Span
-from pexip_history.ledger.staged import Staged
 from pexip_history.operate.status import peek
 from pexip_history.run.seen import Seen
 from pexip_history.settings.environment import read_settings
@@ -210,9 +209,10 @@ def test_a_file_that_waits_keeps_its_place_until_it_is_published(ledger: Ledger)
     ledger.stage(files)
     assert ledger.next_pair() == 3
     ledger.begin_publishing({files[0]: 99})
-    assert [[file.size for file in reading] for reading in ledger.staged()] == [[99], [None]]
+    assert [file.size for file in ledger.staged()] == [99, None]
+    assert ledger.half_published() == {"conference"}
     ledger.published(files[:1], ["2026-11-24_00-00-01_pexHistoryConf.csv"], {})
-    assert ledger.staged() == [files[1:]]
+    assert ledger.staged() == files[1:]
     assert ledger.files() == {"2026-11-24_00-00-01_pexHistoryConf.csv"}
     assert ledger.one("SELECT rows FROM resource WHERE name = 'conference'") == 1
 

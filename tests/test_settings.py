@@ -310,7 +310,7 @@ def test_what_is_printed_of_the_settings_has_no_secret() -> None:
         "DATA_NOTIFY_URLS": "json://s3cret",
         "DEFAULT_MGR_SECRET": "s3cret",
     }
-    held = replace(settings(**secrets), client_key=b"s3cret", ca_pem="s3cret")
+    held = replace(settings(**secrets), client_key=b"s3cret")
     assert "s3cret" not in repr(held)
 
 

@@ -11,9 +11,8 @@ from datetime import datetime
 
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import NodeError, TooLarge
-from pexip_history.ledger.ledger import Ledger
+from pexip_history.ledger.ledger import Ledger, Staged
 from pexip_history.ledger.spans import Times
-from pexip_history.ledger.staged import Staged
 from pexip_history.messages import sentence
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page, streams

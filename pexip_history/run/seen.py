@@ -178,8 +178,7 @@ class Seen:
                 own = {"conference": "id", "participant": "coalesce(conference, id)"}.get(name, "NULL")
                 db.execute(f"INSERT OR IGNORE INTO main.{name} SELECT id, {own} FROM seen_{name} WHERE taken")
                 if time := oldest.get(name):
-                    earlier = "UPDATE resource SET oldest = ? WHERE name = ? AND coalesce(oldest > ?, 1)"
-                    db.execute(earlier, (time, name, time))
+                    self.ledger.exported(name, time)
             db.execute("INSERT OR IGNORE INTO kept SELECT id, ? FROM seen_conference WHERE taken", (_until(now),))
             db.execute("DELETE FROM endless WHERE id IN (SELECT id FROM seen_conference WHERE taken)")
             db.execute("DELETE FROM main.expected")
