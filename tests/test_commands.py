@@ -320,7 +320,7 @@ def test_a_file_that_was_replaced_is_named_where_it_is_mounted_by_itself(
     assert others() == ["DEFAULT_MGR_SECRET_FILE (the file was replaced, the container still has the old one)"]
     points.clear()
     running.note(tmp_path, environ)
-    note = tmp_path / running.PLACE / running.NAME
+    note = tmp_path / running.PLACE / running.NOTE
     assert json.loads(note.read_text())["files"] == {}
     note.write_text(note.read_text().replace(__version__, "0.9"))
     assert others() == [f"version '0.9', here {__version__}"]
@@ -334,12 +334,12 @@ def test_a_container_that_stops_takes_its_note_away_and_follows_no_link(tmp_path
     )
     running.note(tmp_path, {})
     running.forget(tmp_path)
-    assert not (place / running.NAME).exists()
+    assert not (place / running.NOTE).exists()
     place.rename(elsewhere)
-    (elsewhere / running.NAME).touch()
+    (elsewhere / running.NOTE).touch()
     place.symlink_to(elsewhere)
     running.forget(tmp_path)
-    assert (elsewhere / running.NAME).exists()
+    assert (elsewhere / running.NOTE).exists()
     assert len(list(Path("/proc/self/fd").iterdir())) == opened
 
 
