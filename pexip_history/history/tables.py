@@ -179,6 +179,8 @@ def _read(db: DuckDBPyConnection, table: Table, files: Sequence[File], folder: P
             table.remarks.append(Remark(printable(file.name), f"not read: {error}"))
             return
         if isinstance(error, FileNotFoundError):
+            if file.path.exists():
+                raise  # what is missing is a copy of ours
             return  # DATA_KEEP_DAYS has removed it since
     _read_edited(db, table, file, folder)
 
