@@ -238,7 +238,7 @@ def test_an_unknown_host_is_said_at_once(scene: Scene) -> None:
 def test_a_port_that_speaks_plain_http_is_said_at_once_and_gets_no_password(scene: Scene) -> None:
     with ManagementNode(tls=False) as plain:
         scene.collector.env["DEFAULT_MGR_ADDRESS"] = plain.address
-        assert "no TLS is spoken on that port; check the port in DEFAULT_MGR_ADDRESS" in scene.fails()
+        assert "that port does not use TLS; check the port in DEFAULT_MGR_ADDRESS" in scene.fails()
         assert plain.requests == []
 
 

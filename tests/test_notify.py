@@ -486,9 +486,9 @@ def test_a_ping_url_is_an_address_or_a_problem_that_does_not_show_it(url: str, v
 def test_what_apprise_does_not_understand_is_a_problem_that_does_not_show_it(said: Said) -> None:
     good = f"jsons://hooks.example.com/{SECRET}"
     assert notify.notify_problems([good, f"https://hooks.example.com/{SECRET}", SECRET, f"workflows://{SECRET}"]) == [
-        "address 2 of 4 is none that Apprise understands; for a webhook of your own write jsons:// (http: json://)",
-        "address 3 of 4 is none that Apprise understands; see docs/getting-told.md",
-        "address 4 of 4 is none that Apprise understands; see docs/getting-told.md",
+        "address 2 of 4 is not an Apprise URL; for a webhook of your own write jsons:// (http: json://)",
+        "address 3 of 4 is not an Apprise URL; see docs/getting-told.md",
+        "address 4 of 4 is not an Apprise URL; see docs/getting-told.md",
     ]
 
 

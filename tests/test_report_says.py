@@ -74,9 +74,9 @@ def test_a_gap_that_the_ledger_knows_is_named_and_without_one_nothing_is_claimed
     facts = covered((date(2026, 10, 1), date(2026, 11, 2)), (date(2026, 11, 5), date(2026, 11, 24)), gaps=[gap])
     assert report(tmp_path / "a", facts=facts).about("Gaps") == "2026-11-03 00:00 to 2026-11-05 00:00"
     assert report(tmp_path / "a", facts=covered((date(2026, 10, 1), date(2026, 11, 24)))).about("Gaps") == "none known"
-    assert report(tmp_path / "a").about("Gaps").startswith("not known")
+    assert report(tmp_path / "a").about("Gaps").startswith("unknown")
     lost = covered((date(2026, 10, 1), date(2026, 11, 24)), gaps_unknown_before=local(date(2026, 11, 9)))
-    assert "before 2026-11-09 00:00 not known" in report(tmp_path / "a", facts=lost).about("Gaps")
+    assert "before 2026-11-09 00:00 unknown" in report(tmp_path / "a", facts=lost).about("Gaps")
 
 
 def test_one_stray_old_row_makes_no_comparison(tmp_path: Path) -> None:
@@ -432,10 +432,10 @@ def test_what_was_not_read_is_not_none_on_the_first_screen_nor_in_a_message(tmp_
     people = tmp_path / "a" / "pexHistoryPart.csv"
     people.write_text(people.read_text().replace(",", ";"))
     found = report(tmp_path / "a")
-    assert card(found, "Participants") == ["not known", "no pexHistoryPart.csv was read"]
+    assert card(found, "Participants") == ["unknown", "no pexHistoryPart.csv was read"]
     assert card(found, "Conferences")[0] == "1"
     made = write_report(tmp_path / "a", tmp_path / "a.html", zone=OSLO, facts=FACTS, now=NOW)
-    assert "Participants: not known (no pexHistoryPart.csv was read)" in made.figures
+    assert "Participants: unknown (no pexHistoryPart.csv was read)" in made.figures
     assert any("semicolons" in line for line in made.figures)
 
 

@@ -30,7 +30,7 @@ class Facts:
     coverage: Sequence[tuple[datetime, datetime]] | None = None
     """Spans of which everything was taken; None where no ledger tells."""
     gaps_unknown_before: datetime | None = None
-    """Set where the ledger was lost: gaps before that are not known."""
+    """Set where the ledger was lost: gaps before that are unknown."""
     rows: Mapping[str, int] = field(default_factory=dict)
     """How many rows each aggregate has, by resource (`conference`, `participant` and so on)."""
     missing: int = 0
@@ -63,19 +63,19 @@ def known_of(
     def when(moment: datetime | None, otherwise: str = "") -> str:
         return f"{moment.astimezone(made.tzinfo):%Y-%m-%d %H:%M}" if moment else otherwise
 
-    lost = [f"{count:,} participant(s) ({when(moment, 'time not known')})" for moment, count in facts.lost if count]
+    lost = [f"{count:,} participant(s) ({when(moment, 'time unknown')})" for moment, count in facts.lost if count]
     covered = [f"{when(start)} to {when(end)}" for start, end in facts.coverage or ()]
     gaps = [f"{when(start)} to {when(end)}" for start, end in facts.gaps]
     if facts.gaps_unknown_before:
-        gaps.append(f"before {when(facts.gaps_unknown_before)} not known, for the ledger was lost")
-    no_gap = "none known" if facts.coverage is not None else "not known; the collector's ledger does not tell"
+        gaps.append(f"before {when(facts.gaps_unknown_before)} unknown, since the ledger was lost")
+    no_gap = "none known" if facts.coverage is not None else "unknown; the collector's ledger does not tell"
     rows = [
         ("Made", f"{made:%Y-%m-%d %H:%M}"),
         ("Read from", "; ".join(sources) or "no files: the data folder holds none of the history's"),
         ("First record", when(oldest, "none")),
         ("Last record", when(newest, "none")),
-        ("Complete since", when(facts.complete_since, "not known; the collector's ledger does not tell")),
-        ("Covered", "; ".join(_few(covered)) or "not known; the collector's ledger does not tell"),
+        ("Complete since", when(facts.complete_since, "unknown; the collector's ledger does not tell")),
+        ("Covered", "; ".join(_few(covered)) or "unknown; the collector's ledger does not tell"),
         ("Gaps", "; ".join(_few(gaps)) or no_gap),
         ("Compared with the node's whole list", when(facts.reconciled, "not yet")),
         ("Waiting for the next run", f"{facts.waiting:,} row(s), not on this page" if facts.waiting else "nothing"),

@@ -48,7 +48,7 @@ def cards(m: Material) -> list[Card]:
 def _covered(m: Material) -> Card:
     days = m.coverage.days(m.period)
     if not m.coverage.known and m.coverage.whole(m.period):
-        return Card("Covered", "not known", "the collector's ledger does not tell; the files reach over all of it")
+        return Card("Covered", "unknown", "the collector's ledger does not tell; the files reach over all of it")
     if m.coverage.whole(m.period):
         return Card("Covered", f"all {m.period.days} days" if m.period.days > 1 else "the whole day")
     more = "the files do not reach over the rest" if not m.coverage.known else "totals are too low"
@@ -83,7 +83,7 @@ def _changed(m: Material) -> list[Card]:
     return [
         Card(name, text, change(value, then) if m.compared else otherwise)
         if table in m.archive.tables
-        else Card(name, "not known", f"no {AGGREGATES[table]} was read")
+        else Card(name, "unknown", f"no {AGGREGATES[table]} was read")
         for name, table, value, text, then in rows
     ]
 
