@@ -176,7 +176,8 @@ class Ledger:
 
     def staged(self) -> list[Staged]:
         """The files that wait to be published, those of the oldest reading first."""
-        return [Staged(*row) for row in self.db.execute("SELECT * FROM staged ORDER BY pair, resource")]
+        # By place, for a ledger of 1.0 or 1.1 too: there the first column has another name.
+        return [Staged(*row) for row in self.db.execute("SELECT * FROM staged ORDER BY 1, 2")]
 
     def half_published(self) -> set[str]:
         """The resources whose aggregates may have a part of what is staged behind their known end."""
