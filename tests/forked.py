@@ -265,6 +265,7 @@ def run(order: dict[str, Any], steps: Steps) -> int:
     import collector
 
     steps.begin(os.path.realpath(order["env"].get("DATA_DIR", "/nowhere")), order["fault"], order["at"])
+    sys.argv[1:] = order["arguments"]
     os.environ.clear()
     os.environ.update(order["env"])
     for room in ("api", "connection") if order["constants"] else ():
@@ -309,6 +310,7 @@ def run_forked(order: dict[str, Any], steps: Steps, report: IO[bytes]) -> tuple[
 
 def serve(program: str) -> None:
     sys.path.insert(0, str(Path(program).parent))  # another version brings its own rooms
+    sys.argv[0] = program
     spec = importlib.util.spec_from_file_location("collector", program)
     assert spec
     assert spec.loader

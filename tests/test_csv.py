@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 
 from pexip_history.folder.rewriting import sync_folder
 
-from .conftest import COLLECTOR, Collector, environment_for
-from .forked_collector import MEMORY, ForkedCollector
+from .harness import COLLECTOR, Site, environment_for
+from .forked import MEMORY, ForkedCollector
 from .management_node import ManagementNode, calls, conference, media_stream, participant
 from .management_node.faults import Answer, Fault
 from .management_node.server import Reply, Request
@@ -50,7 +50,7 @@ class History:
     def __init__(self, node: ManagementNode, run: ForkedCollector, data: Path) -> None:
         self.node, self.run, self.data = node, run, data
         self.env = environment_for(node, data)
-        self.files = Collector(data, self.env)
+        self.files = Site(data, self.env)
         self.days = 0
 
     @property
@@ -642,7 +642,7 @@ sys.exit(code)
 """A process between: a child starts with the high-water mark of the one that it was forked from."""
 
 
-def peak_memory(collector: Collector) -> int:
+def peak_memory(collector: Site) -> int:
     """A run's most memory, in MB."""
     command = [sys.executable, "-c", MEASURED, sys.executable, str(COLLECTOR)]
     done = subprocess.run(command, env=collector.env, capture_output=True, encoding="utf-8")
@@ -651,7 +651,7 @@ def peak_memory(collector: Collector) -> int:
 
 
 @pytest.mark.slow
-def test_widening_a_large_aggregate_takes_no_memory_to_speak_of(node: ManagementNode, collector: Collector) -> None:
+def test_widening_a_large_aggregate_takes_no_memory_to_speak_of(node: ManagementNode, collector: Site) -> None:
     node.now = FIRST
     node.add([conference(end_time="2026-11-23T20:00:00")])
     collector.at(FIRST)

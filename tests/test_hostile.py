@@ -29,8 +29,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.conftest import ROOT, Collector
-from tests.forked_collector import MEMORY
+from tests.harness import ROOT, Site
+from tests.forked import MEMORY
 from tests.management_node import ManagementNode, certificates, conference, faults, participant
 from tests.raw_node import RawNode, Send, Talk, asked, conferences, listing, normal, reply, zipped
 
@@ -465,7 +465,7 @@ def test_no_screen_shows_more_of_a_nodes_words_than_can_be_read_nor_as_control_c
         b"{}",
     ],
 )
-def test_check_shows_what_a_node_says_in_one_line_for_each_thing(collector: Collector, body: bytes) -> None:
+def test_check_shows_what_a_node_says_in_one_line_for_each_thing(collector: Site, body: bytes) -> None:
     with RawNode(always(body)) as node:
         outcome = check(collector, node)
     lines = outcome.stdout.splitlines()
@@ -476,14 +476,14 @@ def test_check_shows_what_a_node_says_in_one_line_for_each_thing(collector: Coll
     assert outcome.stderr == ""
 
 
-def check(collector: Collector, node: RawNode) -> Any:
+def check(collector: Site, node: RawNode) -> Any:
     ca_file = collector.data.parent / "raw.pem"
     ca_file.write_bytes(node.certificate.ca)
     collector.env |= {"DEFAULT_MGR_ADDRESS": node.address, "DEFAULT_MGR_CA_FILE": str(ca_file)}
     return collector("check")
 
 
-def test_check_of_a_node_whose_whole_list_is_too_large_for_one_answer_still_tells_of_it(collector: Collector) -> None:
+def test_check_of_a_node_whose_whole_list_is_too_large_for_one_answer_still_tells_of_it(collector: Site) -> None:
     def talk(target: str, send: Send) -> None:
         all_of_them = asked(target)[1].get("limit") == "0"
         send(reply(listing(conferences(8000 if all_of_them else 1, name="x" * 900), 8000)))
@@ -493,7 +493,7 @@ def test_check_of_a_node_whose_whole_list_is_too_large_for_one_answer_still_tell
     assert "ok   history: 8000 conferences, ended 2020-01-01T12:00:00" in outcome.stdout
 
 
-def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: ManagementNode, collector: Collector) -> None:
+def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: ManagementNode, collector: Site) -> None:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NASTY.replace("\x00", ""))])
     key = ec.generate_private_key(ec.SECP256R1())
     made = (
@@ -522,7 +522,7 @@ def ended(*, at: datetime, number: int = 3) -> list[dict[str, Any]]:
 
 
 def test_records_that_end_in_9999_behind_a_limit_are_left_out_and_stop_nothing(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     node.now = NOON
     node.add(ended(at=NOON - timedelta(hours=1)))
@@ -553,7 +553,7 @@ def test_records_that_end_in_9999_behind_a_limit_are_left_out_and_stop_nothing(
 
 
 def test_rows_of_9999_in_the_files_do_not_stop_a_ledger_that_is_made_of_them(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     node.now = NOON
     node.add(ended(at=NOON - timedelta(hours=1)))
@@ -572,7 +572,7 @@ def test_rows_of_9999_in_the_files_do_not_stop_a_ledger_that_is_made_of_them(
     assert {one["id"] for one in new} <= {row["id"] for row in collector.rows(aggregate)}
 
 
-def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(node: ManagementNode, collector: Collector) -> None:
+def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(node: ManagementNode, collector: Site) -> None:
     node.now = NOON
     node.add(ended(at=NOON - timedelta(hours=1)))
     wide = ["id", "end_time", *(f"f{n}" for n in range(2000))]
@@ -583,13 +583,13 @@ def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(node: Manage
     assert len(collector.rows("pexHistoryConf.csv")) == 3
 
 
-def collector_fields(node: ManagementNode, collector: Collector) -> list[str]:
+def collector_fields(node: ManagementNode, collector: Site) -> list[str]:
     """The node's fields, but for those that every file has."""
     return [name for name in ended(at=NOON, number=1)[0] if name not in ("id", "end_time")]
 
 
 def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones_and_nothing_is_lost(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     node.now = NOON
     held = [conference(end_time="2026-11-24T11:00:00", name="x" * 30_000, participants=[]) for _ in range(300)]
@@ -601,7 +601,7 @@ def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones_and_nothing_is_lo
     assert {request.query.get("limit") for request in node.requests} >= {"1000", "250", "25"}
 
 
-def test_a_sign_in_of_oauth2_is_bounded_as_every_answer_is(collector: Collector) -> None:
+def test_a_sign_in_of_oauth2_is_bounded_as_every_answer_is(collector: Site) -> None:
     from tests.management_node import OAuth2
 
     key = collector.data.parent / "key.pem"
@@ -619,7 +619,7 @@ def test_a_sign_in_of_oauth2_is_bounded_as_every_answer_is(collector: Collector)
 
 
 def test_no_cookie_of_the_node_is_sent_back_and_no_tls_key_is_written(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     keys = collector.data.parent / "keys.log"
     collector.env["SSLKEYLOGFILE"] = str(keys)
@@ -633,7 +633,7 @@ def test_no_cookie_of_the_node_is_sent_back_and_no_tls_key_is_written(
 # Odd days
 
 
-def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(node: ManagementNode, collector: Collector) -> None:
+def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(node: ManagementNode, collector: Site) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as elsewhere:
         if Path(elsewhere).stat().st_dev == collector.data.stat().st_dev:
             pytest.skip("no second volume here")
@@ -669,7 +669,7 @@ time.sleep(60)
 
 
 def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_that_commits(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     assert collector().code == 0
     ledger = collector.data / ".collector" / "ledger.sqlite"
@@ -703,7 +703,7 @@ def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_tha
         ["--from", "2999-12-31"],
     ],
 )
-def test_a_time_that_no_call_can_have_is_refused_with_the_way_to_say_it(collector: Collector, words: list[str]) -> None:
+def test_a_time_that_no_call_can_have_is_refused_with_the_way_to_say_it(collector: Site, words: list[str]) -> None:
     outcome = collector("collect", *words)
     assert outcome.code == 2
     assert "Traceback" not in outcome.output
@@ -712,7 +712,7 @@ def test_a_time_that_no_call_can_have_is_refused_with_the_way_to_say_it(collecto
 
 
 def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     node.faults.add(faults.status(404), when=lambda request: "schema" in request.path, times=None)
     outcome = collector()
@@ -720,7 +720,7 @@ def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(
     assert not {"id", "end_time"} - set(collector.table("pexHistoryConf.csv")[0])
 
 
-def test_in_the_hour_that_comes_twice_names_follow_the_runs(node: ManagementNode, collector: Collector) -> None:
+def test_in_the_hour_that_comes_twice_names_follow_the_runs(node: ManagementNode, collector: Site) -> None:
     collector.env["TZ"] = "Europe/Oslo"
     order = []
     for minutes in (30, 70, 90, 130):  # from 02:00 in summer time; 02:00 comes again after an hour
@@ -735,7 +735,7 @@ def test_in_the_hour_that_comes_twice_names_follow_the_runs(node: ManagementNode
     assert rows == collector.rows("pexHistoryConf.csv")
 
 
-def test_records_unlike_each_other_keep_every_digit(collector: Collector) -> None:
+def test_records_unlike_each_other_keep_every_digit(collector: Site) -> None:
     numbers = [b"1.50", b"1e5", b"10000000000000000000000000000000001", b"-0.0", b"true", b"null", b'["1.50", 1.50]']
     records = [holding("name", number, n) for n, number in enumerate(numbers)]
     records[0] = records[0].replace(b"}", b', "more": 2.50}')
@@ -754,7 +754,7 @@ def test_records_unlike_each_other_keep_every_digit(collector: Collector) -> Non
     assert rows[0]["more"] == "2.50"
 
 
-def test_a_run_that_starts_as_health_looks_waits_for_it(node: ManagementNode, collector: Collector) -> None:
+def test_a_run_that_starts_as_health_looks_waits_for_it(node: ManagementNode, collector: Site) -> None:
     assert collector().code == 0
     with (collector.data / ".collector" / "lock").open() as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
@@ -765,7 +765,7 @@ def test_a_run_that_starts_as_health_looks_waits_for_it(node: ManagementNode, co
 
 
 def test_a_log_file_that_cannot_be_written_keeps_no_row_from_being_collected(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     (collector.data / "data_collector.log").mkdir()
     node.now = NOON
@@ -777,7 +777,7 @@ def test_a_log_file_that_cannot_be_written_keeps_no_row_from_being_collected(
     assert len(collector.rows("pexHistoryConf.csv")) == 3
 
 
-def test_times_with_a_zone_are_read_as_the_moments_that_they_are(node: ManagementNode, collector: Collector) -> None:
+def test_times_with_a_zone_are_read_as_the_moments_that_they_are(node: ManagementNode, collector: Site) -> None:
     node.now = NOON
     held = ended(at=NOON - timedelta(hours=1), number=1)
     node.add(held)
@@ -796,7 +796,7 @@ def test_times_with_a_zone_are_read_as_the_moments_that_they_are(node: Managemen
     assert json.loads(collector("status", "--json").stdout)["files"][0]["collected_to"] == "2026-11-24T12:00:00"
 
 
-def test_a_participant_who_was_transferred_is_not_called_gone(node: ManagementNode, collector: Collector) -> None:
+def test_a_participant_who_was_transferred_is_not_called_gone(node: ManagementNode, collector: Site) -> None:
     node.now = NOON
     first, then = ended(at=NOON - timedelta(hours=1), number=2)
     moved = participant(then)
@@ -813,7 +813,7 @@ def test_a_participant_who_was_transferred_is_not_called_gone(node: ManagementNo
     assert [row["id"] for row in collector.rows("pexHistoryPart.csv")] == [moved["id"]]
 
 
-def test_help_says_of_each_command_what_it_does_and_gives_an_example(collector: Collector) -> None:
+def test_help_says_of_each_command_what_it_does_and_gives_an_example(collector: Site) -> None:
     text = collector("--help").stdout
     for command in ("collect", "check", "status", "report", "health", "crontab"):
         assert re.search(rf"^ +{command} +\w+ \w+", text, re.MULTILINE)

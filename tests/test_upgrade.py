@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 
 COMMITS = {"1.0.0": "dba4537", "1.1.0": "dba5c6a"}
 RECORDED = {"1.0.0": "version_1.json", "1.1.0": "version_1_1.json"}
-"""Data folders as they left them, which collected the calls of older_node() every hour until ten. In `waiting` the conferences'
-aggregate could not be opened by the last runs."""
+"""Data folders as they left them, which collected the calls of older_node() every hour until ten. In `waiting` the
+conferences' aggregate could not be opened by the last runs."""
 
 
 def older_node(site: Site) -> None:
