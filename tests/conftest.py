@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.forked import MEMORY, ForkedCollector
+from tests.forked import MEMORY, ForkedCollector, Outcome
 from tests.harness import COLLECTOR, ROOT, Row, Site, environment_for
 from tests.management_node import ManagementNode
 from tests.scripted_node import ScriptedNode
 
 Collector = Site
 
-__all__ = ["COLLECTOR", "ROOT", "Collector", "Row", "Site", "by_id", "environment_for"]
+__all__ = ["COLLECTOR", "ROOT", "Collector", "Outcome", "Row", "Site", "by_id", "environment_for"]
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from . import test_crash as crash
-from .forked_collector import MEMORY, PROGRAM, ForkedCollector
+from .forked import MEMORY, PROGRAM, ForkedCollector
 from .management_node import ManagementNode
 
 # Those of Linux on any machine; strace passes over (?) the ones that this one lacks.

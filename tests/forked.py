@@ -324,6 +324,7 @@ def serve(program: str) -> None:
         "cronsim",
         "email.utils",
         "tqdm",
+        "duckdb",
         "pexip_history.operate.check",
         "pexip_history.operate.status",
         "pexip_history.operate.health",

@@ -44,7 +44,7 @@ from typing import Literal
 
 from . import test_crash as crash
 from .conftest import environment_for
-from .forked_collector import MEMORY, PROGRAM, ForkedCollector
+from .forked import MEMORY, PROGRAM, ForkedCollector
 from .management_node import ManagementNode
 
 LOG = "data_collector.log"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import by_id
-from tests.harness import Row, Site
+from tests.harness import CONF, Row, Site
 from tests.management_node import ManagementNode, calls, conference, faults, participant
 
 DAY = date(2026, 11, 23)
@@ -212,9 +212,7 @@ def test_names_and_log_tell_the_zones_time_and_windows_utc(
     assert "INFO collecting 2026-11-23T00:00:00 to 2026-11-24T00:00:00 UTC from" in lines[1]
 
 
-def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(
-    node: ManagementNode, collector: Site
-) -> None:
+def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(node: ManagementNode, collector: Site) -> None:
     taken = collector.data / "2026-11-24_00-00-20_pexHistoryPart.csv"
     taken.write_text("mine")
     collector.at(MIDNIGHT)
@@ -225,15 +223,15 @@ def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(
     assert not (collector.data / "2026-11-24_00-00-20_pexHistoryConf.csv").exists(), "a pair has one name"
 
 
-def test_names_sort_as_the_runs_do_where_the_clock_is_set_back_an_hour(
-    node: ManagementNode, collector: Site
-) -> None:
+def test_names_sort_as_the_runs_do_where_the_clock_is_set_back_an_hour(node: ManagementNode, collector: Site) -> None:
     collector.env["TZ"] = "Europe/Oslo"  # 03:00 becomes 02:00 at 01:00 UTC
     for minute in (20, 40, 70, 90, 140):
-        collector.at(datetime(2026, 10, 25) + timedelta(minutes=minute))
-        assert collector().code == 0
+        moment = datetime(2026, 10, 25) + timedelta(minutes=minute)
+        node.add([conference(id=f"c{minute}", end_time=(moment - timedelta(minutes=5)).isoformat())])
+        collector.run(moment)
     times = ["02-20-00", "02-40-00", "02-40-01", "02-40-02", "03-20-00"]
-    assert [file.name[11:19] for file in collector.dated("Conf")] == times
+    assert [file.name[11:19] for file in collector.dated(CONF)] == times
+    assert collector.dated_ids() == collector.ids()
 
 
 def test_the_log_is_rotated_at_5_mb_and_four_older_ones_are_kept(collector: Site, node: ManagementNode) -> None:
@@ -271,9 +269,7 @@ def test_the_log_has_a_line_when_a_run_starts_and_one_when_it_ends_and_pages_at_
 # By hand
 
 
-def test_a_range_by_hand_brings_that_window_and_leaves_the_schedules_own(
-    node: ManagementNode, collector: Site
-) -> None:
+def test_a_range_by_hand_brings_that_window_and_leaves_the_schedules_own(node: ManagementNode, collector: Site) -> None:
     days = [DAY + timedelta(days=n) for n in range(-3, 2)]
     for day in days:
         node.load(calls(seed=6, day=day, conferences=6))

@@ -37,12 +37,13 @@ def test_version_is_one_word_and_the_user_agents(node: ManagementNode, collector
     assert node.requests[0].headers["User-Agent"].endswith(f"/{__version__}")
 
 
-def test_help_names_every_command_and_needs_no_setting(tmp_path: Path) -> None:
-    path = {"PATH": os.environ["PATH"]}
-    done = subprocess.run([sys.executable, COLLECTOR, "--help"], env=path, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0
-    for command in ("collect", "check", "status", "health", "crontab", "--from", "--to"):
-        assert command in done.stdout
+def test_help_says_of_each_command_what_it_does_gives_an_example_and_needs_no_setting(site: Site) -> None:
+    site.env = {}
+    text = site("--help").stdout
+    for command in ("collect", "check", "status", "report", "health", "crontab"):
+        assert re.search(rf"^ +{command} +\w+ \w+", text, re.MULTILINE)
+    assert "collector.py collect --from 2026-11-01" in text
+    assert "--from T" in site("collect", "--help").stdout
 
 
 def test_a_second_run_is_told_that_one_is_under_way(collector: Site) -> None:
@@ -232,9 +233,7 @@ def test_check_names_what_the_running_container_has_otherwise(node: ManagementNo
     assert "DATA_CRON_TIME" in lines_of(collector("check").stdout)["container"], "a run leaves the note where it is"
 
 
-def test_what_a_container_leaves_for_check_tells_nothing_of_a_secret(
-    node: ManagementNode, collector: Site
-) -> None:
+def test_what_a_container_leaves_for_check_tells_nothing_of_a_secret(node: ManagementNode, collector: Site) -> None:
     secrets = {"DATA_PING_URL": "http://127.0.0.1:9/ping/s3cret", "DATA_NOTIFY_URLS": "json://127.0.0.1:9/s3cret"}
     collector.env |= secrets
     started(collector)
@@ -557,9 +556,7 @@ def test_a_secret_that_only_root_may_read_reaches_the_node_all_the_same(
 
 
 @as_root
-def test_the_run_that_root_started_has_no_capability_and_can_gain_none(
-    node: ManagementNode, collector: Site
-) -> None:
+def test_the_run_that_root_started_has_no_capability_and_can_gain_none(node: ManagementNode, collector: Site) -> None:
     readable_for_all(collector)
     os.chown(collector.data, 4242, 4242)
     node.faults.add(faults.hang(30))

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from .conftest import environment_for
-from .forked_collector import MEMORY, NEEDS_PERMISSION, Fault, ForkedCollector, Outcome
+from .forked import MEMORY, NEEDS_PERMISSION, Fault, ForkedCollector, Outcome
 from .management_node import ManagementNode, conference, media_stream, participant
 from .management_node.calls import Call, stamp
 

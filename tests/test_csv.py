@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 
 from pexip_history.folder.rewriting import sync_folder
 
-from .harness import COLLECTOR, Site, environment_for
 from .forked import MEMORY, ForkedCollector
+from .harness import COLLECTOR, Site, environment_for
 from .management_node import ManagementNode, calls, conference, media_stream, participant
 from .management_node.faults import Answer, Fault
 from .management_node.server import Reply, Request

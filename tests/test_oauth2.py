@@ -133,9 +133,7 @@ def test_a_token_is_renewed_before_it_ends(client: Site, loaded: ManagementNode)
     assert len(loaded.oauth2.used) == len(tokens), "a jti for each"
 
 
-def test_a_token_that_ends_earlier_than_the_node_said_costs_one_more_try(
-    client: Site, loaded: ManagementNode
-) -> None:
+def test_a_token_that_ends_earlier_than_the_node_said_costs_one_more_try(client: Site, loaded: ManagementNode) -> None:
     loaded.oauth2.lifetime, loaded.max_limit = 1, 4
     loaded.faults.add(faults.edited(lambda answer: answer.pop("expires_in")), times=None, when=for_a_token)
     loaded.faults.add(faults.hang(0.1), on="participant", times=None, when=lambda r: "offset" in r.query)
@@ -181,9 +179,7 @@ def test_a_clock_that_never_stands_is_followed_once(loaded: ManagementNode, pem:
     assert statuses(loaded)[0] == [400, 400]
 
 
-def test_a_clock_set_in_a_run_ends_no_token_early_or_late(
-    client: Site, loaded: ManagementNode, pem: bytes
-) -> None:
+def test_a_clock_set_in_a_run_ends_no_token_early_or_late(client: Site, loaded: ManagementNode, pem: bytes) -> None:
     with clock_at(MORNING + timedelta(days=300)) as set_clock:
         way_in = Credentials(loaded.address, CLIENT, pem, None, post_to(loaded))
         loaded.now = MORNING.replace(tzinfo=UTC) + timedelta(days=300)
@@ -214,9 +210,7 @@ def test_key_and_token_are_in_no_file_no_log_and_no_process_list(client: Site, l
     assert key_file.name.encode() in shown[1], "and the environment was"
 
 
-def test_with_a_password_no_token_is_asked_for_and_no_request_is_added(
-    client: Site, loaded: ManagementNode
-) -> None:
+def test_with_a_password_no_token_is_asked_for_and_no_request_is_added(client: Site, loaded: ManagementNode) -> None:
     loaded.basic = True
     collects_all(client, loaded)
     with_token = [r.target for r in loaded.requests]
@@ -241,9 +235,7 @@ def test_basic_turned_off_while_a_password_is_set_is_said(client: Site, loaded: 
     assert statuses(loaded) == ([], [401])
 
 
-def test_another_name_for_the_node_is_refused_until_the_audience_is_set(
-    client: Site, loaded: ManagementNode
-) -> None:
+def test_another_name_for_the_node_is_refused_until_the_audience_is_set(client: Site, loaded: ManagementNode) -> None:
     loaded.oauth2.audience = "https://mgr.internal/oauth/token/"
     message = fails(client)
     assert "answered 400 (invalid_client: Invalid claim: 'aud'): DEFAULT_MGR_TOKEN_AUDIENCE: the node knows" in message

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from . import test_crash as crash
-from .forked_collector import MEMORY, ForkedCollector
+from .forked import MEMORY, ForkedCollector
 from .management_node import ManagementNode
 from .power_cut import Bench, Disk, Image, Op, Recording, make_recording, try_all
 
