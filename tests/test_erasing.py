@@ -10,9 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ import pytest
 from pexip_history.archive import manifest
 from pexip_history.archive.journal import open_journal
 
-from .forked import MEMORY, NEEDS_PERMISSION, PROGRAM, Fault, ForkedCollector, Outcome
+from .forked import MEMORY, PROGRAM, Fault, ForkedCollector, Outcome
 from .harness import CONF, PART, Site, environment_for
 from .management_node import ManagementNode, conference, media_stream, participant
 from .management_node.calls import stamp
 from .power_cut import Disk, Recording, image_of, lay_out, record
+from .striking import FAULTS, Struck
 
 NOW = datetime(2026, 11, 24)
 ALIAS, NAME, ADDRESS = "sip:mia.berg@example.com", "Mia Berg-Lie", "203.0.113.77"
@@ -340,50 +340,6 @@ def test_nobody_can_be_erased_by_accident(folder: Folder) -> None:
 # Cut short
 
 
-FAULTS: dict[Fault, set[str] | None] = {
-    "kill": None,
-    "ENOSPC": {"half", "create", "sql", "fsync"},
-    "EACCES": set(NEEDS_PERMISSION),
-}
-"""The steps that each can strike; None: all."""
-
-
-@dataclass
-class Struck:
-    """A command that is struck at each of its steps: the folder before it, and what it undisturbed makes of that."""
-
-    folder: Folder
-    command: Callable[..., Outcome]
-
-    def __post_init__(self) -> None:
-        self.copy = self.folder.data.parent / "kept"
-        shutil.copytree(self.folder.data, self.copy)
-        self.steps = self.command(fault="EACCES", at=10**9).steps
-        self.after = self.folder.files()
-
-    def reset(self) -> None:
-        shutil.rmtree(self.folder.data)
-        shutil.copytree(self.copy, self.folder.data)
-
-    def strikes(self, fault: Fault, begin: str = "") -> Iterator[tuple[int, str]]:
-        """The folder has just been struck: at which step, and what happened in words.
-
-        From the step on that has `begin` in it. Without the steps that only write more rows to the same file.
-        """
-        first = next(number for number, step in enumerate(self.steps) if begin in step)
-        assert len(self.steps) - first > 40
-        kinds, before = FAULTS[fault], ""
-        for at, step in enumerate(self.steps[first:], first + 1):
-            repeated, before = step == before, step
-            if repeated or (kinds and step.split()[0] not in kinds):
-                continue
-            self.reset()
-            outcome = self.command(fault=fault, at=at, code=None)
-            what = f"{fault} at step {at}: {step}"
-            assert outcome.code in ((-9,) if fault == "kill" else (0, 1)), f"{what}\n{outcome.output}"
-            yield at, what
-
-
 def assert_books_are_right(folder: Folder, what: str = "") -> None:
     """The ledger's and the manifest's."""
     with closing(sqlite3.connect(folder.ledger)) as ledger:
@@ -424,9 +380,10 @@ def assert_gone_on_with(folder: Folder, after: dict[str, bytes], what: str, comm
 def test_what_strikes_at_any_step_leaves_each_file_whole_and_is_gone_on_with(folder: Folder, fault: Fault) -> None:
     before = folder.files()
     struck = Struck(folder, folder.erase)
-    for at, what in struck.strikes(fault):
-        assert_whole(folder, before, struck.after, what)
-        assert_gone_on_with(folder, struck.after, what, [] if at % 2 else ["erase", "--alias", ALIAS, "--yes"])
+    after = folder.files()
+    for number, (_, what) in enumerate(struck.strikes(fault)):
+        assert_whole(folder, before, after, what)
+        assert_gone_on_with(folder, after, what, [] if number % 2 else ["erase", "--alias", ALIAS, "--yes"])
 
 
 @pytest.mark.slow

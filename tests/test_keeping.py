@@ -18,7 +18,8 @@ from .forked import Fault
 from .harness import CONF, PART
 from .management_node import conference, media_stream, participant
 from .management_node.calls import stamp
-from .test_erasing import ASIDE, FAULTS, NOW, Folder, Struck, assert_books_are_right, bare, calls, dated, folder, write
+from .striking import FAULTS, Struck
+from .test_erasing import ASIDE, NOW, Folder, assert_books_are_right, bare, calls, dated, folder, write
 
 __all__ = ["bare", "calls", "folder"]
 DAYS = {"DATA_KEEP_HISTORY_DAYS": "1"}
