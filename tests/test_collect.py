@@ -94,33 +94,6 @@ def test_every_record_of_the_window_is_in_the_dated_file_and_the_aggregate_as_it
     assert len(node.requests) == len({request.target for request in node.requests}), "nothing asked twice"
 
 
-def test_a_name_that_a_spreadsheet_would_run_is_the_only_text_that_changes(
-    node: ManagementNode, collector: Site
-) -> None:
-    names = ["=1+1", "@SUM(A1)", "\tx", "\rx", "+1+1", "-2+3", "+4722334455", "-12.5", "- ", "a=b", "'x", ""]
-    held = conference()
-    sent = [participant(held, display_name=name) for name in names]
-    node.add([held], sent)
-    collector.at(MIDNIGHT)
-    assert collector().code == 0
-    rows = by_id(collector.rows("pexHistoryPart.csv"))
-    found = {name: rows[one["id"]]["display_name"] for name, one in zip(names, sent, strict=True)}
-    assert {name for name, text in found.items() if text != name} <= set(names[:6]) | {"- "}
-    assert all(found[name] == "'" + name for name in names[:6])
-
-
-def test_a_run_with_nothing_to_collect_writes_its_pair_with_the_header_alone(
-    node: ManagementNode, collector: Site
-) -> None:
-    collector.at(MIDNIGHT)
-    assert collector().code == 0
-    for kind in ("Conf", "Part"):
-        (dated,) = collector.dated(kind)
-        assert len(collector.table(dated)) == 1
-        assert {"id", "end_time"} <= set(collector.table(dated)[0])
-    assert "0 conferences, 0 participants, 0 waiting" in collector.log()
-
-
 # Windows
 
 
@@ -289,21 +262,6 @@ def test_a_range_by_hand_brings_that_window_and_leaves_the_schedules_own(node: M
     assert ids(collector, "Conf") == sorted(one["id"] for one in wanted)
 
 
-def test_a_range_that_was_collected_already_brings_nothing_twice(node: ManagementNode, collector: Site) -> None:
-    for day in range(3):
-        node.load(calls(seed=7, day=DAY + timedelta(days=day), conferences=6))
-        collector.at(MIDNIGHT + timedelta(days=day))
-        assert collector().code == 0
-    before = collector.files()
-    assert collector("collect", "--from", "2026-11-23", "--to", "2026-11-26").code == 0
-    for kind in ("Conf", "Part"):
-        name = f"pexHistory{kind}.csv"
-        rows, old = collector.rows(name), before[name]
-        by_id(list(rows))
-        assert (collector.data / name).read_bytes().startswith(old)
-    assert "0 conferences" in collector.log().splitlines()[-1]
-
-
 def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNode, collector: Site) -> None:
     collector.env["TZ"] = "Europe/Oslo"
     collector.at(MIDNIGHT)
@@ -328,49 +286,3 @@ def test_arguments_that_make_no_sense_are_refused(collector: Site, arguments: tu
     assert (outcome.code, outcome.stdout) == (2, "")
     assert "error" in outcome.stderr.lower()
     assert not (collector.data / ".collector").exists()
-
-
-# Fields
-
-
-def test_a_field_that_is_new_becomes_a_last_column_and_one_that_goes_stays_empty(
-    node: ManagementNode, collector: Site
-) -> None:
-    node.load(calls(seed=8, day=DAY, conferences=5))
-    collector.at(MIDNIGHT)
-    assert collector().code == 0
-    old = collector.table("pexHistoryPart.csv")[0]
-    node.extra_fields = {"participant": {"bandwidth_class": "HD"}}
-    node.dropped_fields = {"participant": ["vendor"]}
-    node.shuffled_fields = True
-    node.load(calls(seed=8, day=DAY + timedelta(days=1), conferences=5))
-    collector.at(MIDNIGHT + timedelta(days=1))
-    assert collector().code == 0
-    assert collector.table("pexHistoryPart.csv")[0] == [*old, "bandwidth_class"]
-    first, *_, last = collector.dated("Part")
-    new = {row["id"] for row in collector.rows(last)}
-    assert new
-    sent = {
-        one["id"]: one
-        for day in range(2)
-        for _, present in calls(seed=8, day=DAY + timedelta(days=day), conferences=5)
-        for one in present
-    }
-    for row in collector.rows("pexHistoryPart.csv"):
-        assert row["bandwidth_class"] == ("HD" if row["id"] in new else "")
-        assert row["role"] == sent[row["id"]]["role"]
-        assert row["id"] not in new or row["vendor"] == ""
-    assert collector.table(first)[0] == old
-
-
-def test_bom_and_streams_come_when_they_are_asked_for(node: ManagementNode, collector: Site) -> None:
-    day = list(calls(seed=9, day=DAY, conferences=8))
-    node.load(day)
-    collector.at(MIDNIGHT)
-    collector.env |= {"DATA_CSV_BOM": "true", "DATA_MEDIA_STREAMS": "true"}
-    assert collector().code == 0
-    assert all(content.startswith(b"\xef\xbb\xbf") for content in collector.files().values())
-    streams = [stream for _, present in day for one in present for stream in one["media_streams"]]
-    rows = collector.rows("pexHistoryStream.csv")
-    assert sorted(row["id"] for row in rows) == sorted(str(stream["id"]) for stream in streams)
-    assert {row["participant_id"] for row in rows} <= set(ids(collector, "Part"))

@@ -411,9 +411,9 @@ def live(examples: int, steps: int) -> None:
 
 
 def test_each_record_is_there_once_and_status_is_true_whatever_happened() -> None:
-    live(40, 10)
+    live(30, 10)
 
 
 @pytest.mark.slow
 def test_so_it_is_after_more_weeks_of_it() -> None:
-    live(30, 30)
+    live(20, 25)
