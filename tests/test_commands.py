@@ -456,18 +456,6 @@ def test_if_due_collects_only_what_the_schedule_missed(node: ManagementNode, col
     assert len(collector.dated("Conf")) > first, "one o'clock was missed"
 
 
-def test_a_window_by_hand_is_never_taken_for_the_scheduled_run(node: ManagementNode, collector: Site) -> None:
-    collector.env["DATA_CRON_TIME"] = "0 * * * *"
-    collector.at(MIDNIGHT + timedelta(minutes=20))
-    assert collector("collect", "--from", "2026-11-23").code == 0
-    first = len(collector.dated("Conf"))
-    collector.at(MIDNIGHT + timedelta(minutes=30))
-    assert collector("collect", "--if-due").code == 0
-    assert len(collector.dated("Conf")) > first, "midnight was missed"
-    runs = json.loads(collector("status", "--json").stdout)["runs"]
-    assert [bool(run["by_hand"]) for run in runs] == [False, True]
-
-
 def test_if_due_tries_again_what_failed(node: ManagementNode, collector: Site) -> None:
     collector.env["DATA_CRON_TIME"] = "0 * * * *"
     collector.at(MIDNIGHT)
@@ -538,38 +526,3 @@ def test_roots_run_becomes_the_owner_of_the_data_folder(node: ManagementNode, co
     made = [path for path in collector.data.rglob("*") if path.name != "__pycache__"]
     assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {expected}
     assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o640}, "UMASK 027"
-
-
-@as_root
-def test_a_secret_that_only_root_may_read_reaches_the_node_all_the_same(
-    node: ManagementNode, collector: Site, tmp_path: Path
-) -> None:
-    readable_for_all(collector)
-    secret = tmp_path / "secret"
-    secret.write_text(collector.env.pop("DEFAULT_MGR_SECRET") + "\n")
-    secret.chmod(0o400)
-    collector.env["DEFAULT_MGR_SECRET_FILE"] = str(secret)
-    os.chown(collector.data, 4242, 4242)
-    outcome = collector()
-    assert outcome.code == 0, outcome.output
-    assert node.requests
-
-
-@as_root
-def test_the_run_that_root_started_has_no_capability_and_can_gain_none(node: ManagementNode, collector: Site) -> None:
-    readable_for_all(collector)
-    os.chown(collector.data, 4242, 4242)
-    node.faults.add(faults.hang(30))
-    with collector.start() as running:
-        while not node.requests:
-            assert running.poll() is None
-            time.sleep(0.02)
-        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{running.pid}/status").read_text().splitlines())
-        command = Path(f"/proc/{running.pid}/cmdline").read_bytes()
-        running.kill()
-    assert status["Uid"].split() == ["4242"] * 4
-    assert status["Gid"].split() == ["4242"] * 4
-    assert status["Groups"].split() == []
-    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
-    assert status["NoNewPrivs"] == "1"
-    assert node.secret.encode() not in command
