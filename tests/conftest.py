@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.forked import MEMORY, ForkedCollector, Outcome
-from tests.harness import COLLECTOR, ROOT, Row, Site, environment_for
+from tests.forked import MEMORY, ForkedCollector
+from tests.harness import COLLECTOR, ROOT, Site, environment_for
 from tests.management_node import ManagementNode
 from tests.scripted_node import ScriptedNode
 
-Collector = Site
-
-__all__ = ["COLLECTOR", "ROOT", "Collector", "Outcome", "Row", "Site", "by_id", "environment_for"]
+__all__ = ["COLLECTOR", "ROOT", "by_id"]
 
 
 @pytest.fixture(scope="session")

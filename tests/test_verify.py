@@ -14,7 +14,8 @@ from pexip_history.archive import manifest
 from pexip_history.archive.comparing import compare
 from pexip_history.export.parquet import make_missing
 from pexip_history.folder.reading import open_rows
-from tests.conftest import ROOT, Outcome
+from tests.forked import Outcome
+from tests.harness import ROOT
 from tests.management_node.calls import calls
 from tests.test_parquet import write_dated
 
