@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
-from types import FrameType
-from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 from pexip_history.archive.archive import Archive
@@ -43,35 +40,40 @@ from pexip_history.ledger.spans import Span
 from pexip_history.messages import sentence
 from pexip_history.operate.arguments import parse
 from pexip_history.operate.log import find_container_log, open_log
+from pexip_history.operate.stopping import ignore_signals, stop_on_signals
 from pexip_history.operate.telling import Telling
-from pexip_history.run.progress import Progress
 from pexip_history.run.run import Run, this_minute
 from pexip_history.settings.environment import Settings, read_settings, read_variable
-from pexip_history.values import format_time, parse_time
+from pexip_history.values import format_time
 
 log = logging.getLogger("collector")
 
 
-def collect(settings: Settings, start: datetime | None, end: datetime | None, if_due: bool = False) -> int:
+def collect(settings: Settings, start: datetime | None, end: datetime | None, if_due: bool) -> int:
     """One run, whole: the lock, the ledger, the rows, the commit, the publishing, the telling. The exit code."""
     now = datetime.now(UTC).replace(microsecond=0)
     os.umask(settings.umask)
     open_log(settings, to_file=False)
-    window = None
-    if start or end:
-        end = end or this_minute(now)
-        window = Span(start or end - timedelta(days=1), end)
-        if window.start >= window.end:
-            log.error(sentence("from-not-before-end", start=format_time(window.start), end=format_time(window.end)))
-            return MISUSED
-    archive = Archive(settings)
-    code = FAILED
-    with Telling(settings, archive, now, by_hand=window is not None) as telling:
+    window = _window(start, end, now)
+    if window and window.start >= window.end:
+        log.error(sentence("from-not-before-end", start=format_time(window.start), end=format_time(window.end)))
+        return MISUSED
+    archive, code, brought = Archive(settings), FAILED, False
+    with Telling(settings, now, by_hand=window is not None) as telling:
         try:
             own_folder(archive.folder)
             with archive.lock():
                 open_log(settings, to_file=True)
-                code = _collect_locked(settings, archive, window, if_due, now, telling)
+                ledger = open_ledger(archive, now)
+                with closing(ledger.db):
+                    if if_due and _served(settings, ledger, now):
+                        log.info("the last scheduled run was done; nothing to collect at the start")
+                        code = DONE
+                    else:
+                        telling.begin()
+                        run = Run(settings, ledger, archive, now, window)
+                        code, brought = _carry_out(run), bool(run.taken)
+                        telling.ended(ledger, run.lost)
         except Stopped:
             log.warning(sentence("stopped-early"))
         except Busy as error:
@@ -81,93 +83,95 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
             message = explain(error, settings.data_dir)
             log.error("%s", message)
             telling.failed_unrecorded(message)
-    if code == DONE and settings.parquet:
-        from pexip_history.operate.parquet_files import make_apart
-
-        make_apart()
-    if code == DONE and settings.report:
-        _report(settings, telling.brought)
+    if code == DONE:
+        _make_what_follows(settings, brought)
     return code
 
 
-def _report(settings: Settings, brought: bool) -> None:
-    """The pages that DATA_REPORT asks for, each in a process of its own; a month's is sent too."""
-    from pexip_history.operate.report_page import write_apart, write_month
+def _window(start: datetime | None, end: datetime | None, now: datetime) -> Span | None:
+    """The window that the user asks for: up to now, or a day long, where one end is left out."""
+    if not start and not end:
+        return None
+    end = end or this_minute(now)
+    return Span(start or end - timedelta(days=1), end)
 
+
+def _served(settings: Settings, ledger: Ledger, now: datetime) -> bool:
+    """Whether a scheduled run that ended well started at or after the last scheduled time."""
+    if not settings.schedule:
+        return False
+    due = format_time(settings.schedule.last(now))
+    return any(
+        str(run["started"]) >= due and run["outcome"] == "done" and not run["by_hand"] for run in ledger.runs(50)
+    )
+
+
+def _carry_out(run: Run) -> int:
+    """Finish what an earlier run left, collect, and note in the ledger how it went. The exit code."""
+    archive, ledger = run.archive, run.ledger
+    outcome, message = "failed", sentence("stopped-in-time")
     try:
-        if brought:
-            write_apart(settings)
-        if month := write_month(settings):
-            from pexip_history.operate.notify import tell_month
-
-            tell_month(settings, month.path, month.figures)
-    except (CollectorError, OSError) as error:
-        log.warning(sentence("rows-collected-report-missing", why=explain(error, settings.data_dir)))
-
-
-def _collect_locked(
-    settings: Settings, archive: Archive, window: Span | None, if_due: bool, now: datetime, telling: Telling
-) -> int:
-    ledger = open_ledger(archive, now)
-    with closing(ledger.db):
-        if if_due and settings.schedule and _served(ledger, settings.schedule.last(now)):
-            log.info("the last scheduled run was done; nothing to collect at the start")
-            return DONE
-        telling.begin()
-        progress = Progress()
-        run = Run(settings, ledger, archive, now, progress, by_hand=window is not None)
-        outcome, message = "failed", sentence("stopped-in-time")
-        try:
+        archive.discard(ledger)
+        with suppress(OSError):
+            archive.follow_omitted(ledger)
+            archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
+        resume(archive, ledger)
+        run.collect()
+        outcome, message = "done", run.summary()
+        log.info("%s", message)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run is recorded as failed
+        message = _why_failed(error, archive, ledger)
+        log.error("%s", message)
+    except Stopped:
+        outcome, message = _how_stopped(run)
+        log.warning("%s", message)
+    finally:
+        ignore_signals()  # what follows is short, and says how it went
+        run.progress.close()
+        with suppress(sqlite3.Error, OSError):
             archive.discard(ledger)
-            with suppress(OSError):
-                archive.follow_omitted(ledger)
-                archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
-            resume(archive, ledger)
-            run.collect(window)
-            outcome, message = "done", run.summary()
-            log.info("%s", message)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run is recorded as failed
-            message = _why_failed(error, settings, archive, ledger)
-            log.error("%s", message)
-        except Stopped:
-            outcome, message = _how_stopped(run, ledger)
-            log.warning("%s", message)
-        finally:
-            ignore_signals()  # what follows is short, and says how it went
-            progress.close()
-            with suppress(sqlite3.Error, OSError):
-                archive.discard(ledger)
-                ledger.note_run(run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
-        telling.ended(ledger, run.lost, brought=run.brought)
+            ledger.note_run(run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
     return DONE if outcome == "done" else FAILED
 
 
-def _why_failed(error: Exception, settings: Settings, archive: Archive, ledger: Ledger) -> str:
-    message = printable(explain(error, settings.data_dir))
+def _why_failed(error: Exception, archive: Archive, ledger: Ledger) -> str:
+    message = printable(explain(error, archive.data))
     if message.startswith("unexpected"):
         log.debug("the unexpected error:", exc_info=True)
     if isinstance(error, Passing):
         message = sentence("next-run-covers", why=message)
-    if waiting := sum(file.rows for files in ledger.staged() for file in files):
+    if waiting := sum(file.rows for file in ledger.staged()):
         message = sentence("rows-wait", why=message, rows=waiting, folder=archive.folder)
     return message
 
 
-def _how_stopped(run: Run, ledger: Ledger) -> tuple[str, str]:
+def _how_stopped(run: Run) -> tuple[str, str]:
     """The outcome and the sentence for a run that was asked to stop: by then its own window may be done."""
-    if ledger.staged():
+    if run.ledger.staged():
         return "failed", sentence("stopped-while-publishing")
     if run.published:
         return "done", sentence("stopped-rest-waits", done=run.summary())
     return "failed", sentence("stopped-in-time")
 
 
-def _served(ledger: Ledger, moment: datetime) -> bool:
-    """Whether a scheduled run that ended well started at or after the moment."""
-    return any(
-        parse_time(str(run["started"])) >= moment and run["outcome"] == "done" and not run["by_hand"]  # type: ignore[operator]
-        for run in ledger.runs(50)
-    )
+def _make_what_follows(settings: Settings, brought: bool) -> None:
+    """What DATA_PARQUET and DATA_REPORT ask for, each in a process of its own; a month's page is sent too."""
+    if settings.parquet:
+        from pexip_history.operate.parquet_files import make_apart
+
+        make_apart(settings.data_dir)
+    if settings.report:
+        from pexip_history.operate.report_page import write_apart, write_month
+
+        try:
+            if brought:
+                write_apart(settings)
+            if month := write_month(settings):
+                from pexip_history.operate.notify import tell_month
+
+                tell_month(settings, month.path, month.figures)
+        except (CollectorError, OSError) as error:
+            log.warning(sentence("rows-collected-report-missing", why=explain(error, settings.data_dir)))
 
 
 # --- The commands ---------------------------------------------------------------------------------
@@ -180,16 +184,14 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         zone = read_variable(environ, "TZ")
     except SettingsError:  # said below, with all the others
         zone = ZoneInfo("UTC")
-    asked = parse(arguments, zone)  # type: ignore[arg-type]
+    asked = parse(arguments, zone)
     if asked.command == "collect":
         find_container_log()
     try:
-        files = become_owner(environ)
+        settings = _settings(environ, become_owner(environ), asked.command)
     except (CollectorError, OSError) as error:
         print(printable(str(error)), file=sys.stderr)
         return FAILED
-    try:
-        settings = _settings(environ, files, asked.command)
     except SettingsError as error:
         for problem in error.problems:
             print(printable(problem), file=sys.stderr)
@@ -198,8 +200,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         return MISUSED
     try:
         if asked.command == "collect":
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, _stop)
+            stop_on_signals()
             return collect(settings, asked.start, asked.end, asked.if_due)
         from pexip_history.operate.commands import carry_out
 
@@ -230,16 +231,6 @@ def _tell_wrong_settings(environ: Mapping[str, str], problems: Sequence[str]) ->
             from pexip_history.operate.notify import tell_wrong_settings
 
             tell_wrong_settings(str(url), problems)
-
-
-def ignore_signals() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    ignore_signals()
-    raise Stopped
 
 
 if __name__ == "__main__":

@@ -229,7 +229,54 @@ class Oracle:
                     inside = (min(stay.end, end) - max(stay.start, start)).total_seconds()
                     hours[f"{day:%Y-%m}"] += max(inside, 0) / 3600
         names = sorted({*calls, *people, *(name for name, each in hours.items() if each)})
-        return {name: [calls[name], people[name], round(hours[name])] for name in names}
+        return {name: [calls[name], people[name], hours[name]] for name in names}
+
+    def covered_days(self, month: str) -> tuple[float, int]:
+        """Of a month: how many days are covered, and how many it has."""
+        first = date.fromisoformat(f"{month}-01")
+        after = (first + timedelta(days=32)).replace(day=1)
+        start, end = self.span(first, after - A_DAY)
+        seconds = sum(max((min(b, end) - max(a, start)).total_seconds(), 0) for a, b in self.covered)
+        return seconds / (end - start).total_seconds() * (after - first).days, (after - first).days
+
+    def changes(self) -> dict[str, list[str]]:
+        """By month: participants and hours against the month before, where one is partial by covered day."""
+        months, found = self.months(), {}
+        for month in months:
+            before = f"{date.fromisoformat(f'{month}-01') - A_DAY:%Y-%m}"
+            (covered, days), (covered_before, days_before) = self.covered_days(month), self.covered_days(before)
+            if before not in months or not covered or not covered_before:
+                found[month] = ["–", "–"]
+                continue
+            partial = covered < days or covered_before < days_before
+            found[month] = []
+            for place in (1, 2):
+                now, then = months[month][place], months[before][place]
+                if partial:
+                    now, then = now / covered, then / covered_before
+                said = f"{(now - then) / then * 100:+,.1f} %" if then else "none before" if now else "none"
+                found[month].append(said + " a day (partial)" * partial)
+        return found
+
+    def bad_moments(
+        self, ratings: dict[str, list[str]]
+    ) -> tuple[dict[int, list[int]], dict[tuple[str, int, int, int], int]]:
+        """By hour of the day how many ratings, and how many bad; the bad calls: began, bad, rated, first (seconds)."""
+        hours: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+        calls: Counter[tuple[str, int, int, int]] = Counter()
+        for stay in self.people:
+            marks = ratings.get(stay.row["id"], [])
+            known = [
+                (20 * place, mark in ("3", "4")) for place, mark in enumerate(marks) if mark in ("1", "2", "3", "4")
+            ]
+            for after, bad in known:
+                both = hours[(stay.start + timedelta(seconds=after)).astimezone(self.zone).hour]
+                both[0] += 1
+                both[1] += bad
+            if bads := [after for after, bad in known if bad]:
+                began = f"{stay.start.astimezone(self.zone):%Y-%m-%d %H:%M}"
+                calls[began, 20 * len(bads), 20 * len(known), bads[0]] += 1
+        return hours, calls
 
 
 def _days(first: date, last: date) -> Iterator[date]:

@@ -95,12 +95,13 @@ class World(Site):
         self.first_good: dict[int, datetime] = {}  # by id(): the first good run that could see the record
         self.first_null: dict[int, datetime] = {}  # the same, when it had no end
         self.owed: set[int] = set()
+        self.amid: set[int] = set()  # they appeared while a run was reading, which may have read their time by then
         self.corrected: set[int] = set()  # their ends were changed: they may be in no window, and are only never twice
         self.seen: set[int] | None = None  # shown when the first run began since coverage was last read
         self.covered: Spans = []  # what was claimed, as far as the time had come
         self.claimed: Spans = []
         self.gaps: Spans = []
-        self.ran: list[tuple[datetime, datetime]] = []  # when runs ended well, and the node's clock then
+        self.ran: list[tuple[datetime, datetime]] = []  # when runs asked for their time, and the node's clock then
         self.brought: dict[int, datetime] = {}  # when a conference was collected first
         self.oldest: list[datetime] = []  # the end of the oldest conference at each run since gaps were judged
         self.kept: dict[str, list[Row]] = {name: [] for name in FILES}  # rows of the aggregate as the user left it
@@ -184,7 +185,8 @@ class World(Site):
             return
         self.settled = (self.settled and not fault) or self._nothing_waits(status)
         good = outcome.code == 0 and not (fault or spoilt)
-        self.ran += [(self.node.now, self.node.now + self.node.ahead)] if outcome.code == 0 else []
+        if outcome.code == 0 or spans_of(status["coverage"]) != self.claimed:  # a run may fail behind its commit
+            self.ran += [(self.node.now, self.node.now + self.node.ahead)]
         self._judge_spans(status, good and told)
         self._note_owed(status, good and not arguments and told, not told)
         self.begun = self.begun or (self.node.now if good and not arguments and told else None)
@@ -256,7 +258,9 @@ class World(Site):
 
     def _in_time(self, one: Known) -> bool:
         """Whether it was shown before the first run that could ask for its time."""
-        return all(one.shown <= moment for moment, told in self.ran if (one.end or told) < told)
+        return id(one) not in self.amid and all(
+            one.shown <= moment for moment, told in self.ran if (one.end or told) < told
+        )
 
     def _in_scope(self, one: Known, covered: Spans) -> bool:
         """Whether it ended in covered time, or the node would not say; a participant belongs with its conference."""

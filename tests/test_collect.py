@@ -262,11 +262,24 @@ def test_a_range_by_hand_brings_that_window_and_leaves_the_schedules_own(node: M
     assert ids(collector, "Conf") == sorted(one["id"] for one in wanted)
 
 
+def test_the_node_s_whole_list_is_read_once_a_day(node: ManagementNode, collector: Site) -> None:
+    node.load(calls(seed=6, day=DAY, conferences=6))
+    read = []
+    for hours in (0, 1, 2, 25, 26):
+        collector.at(MIDNIGHT + timedelta(hours=hours))
+        read.append("the node's whole list" in collector().stderr)
+    assert read[1:] == [False, False, True, False]
+
+
 def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNode, collector: Site) -> None:
     collector.env["TZ"] = "Europe/Oslo"
     collector.at(MIDNIGHT)
     assert collector("collect", "--from", "2026-11-20", "--to", "2026-11-20T12:00-05:00").code == 0
-    assert windows(collector) == ["2026-11-19T23:00:00 to 2026-11-20T17:00:00"]
+    assert collector("collect", "--to", "2026-11-18").code == 0, "the day before it"
+    assert windows(collector) == [
+        "2026-11-19T23:00:00 to 2026-11-20T17:00:00",
+        "2026-11-16T23:00:00 to 2026-11-17T23:00:00",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -274,6 +287,7 @@ def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNod
     [
         ("--from", "yesterday"),
         ("--from", "2026-11-21", "--to", "2026-11-20"),
+        ("--from", "2026-11-21", "--to", "2026-11-21"),
         ("--to", "2026-13-01"),
         ("check", "--from", "2026-11-21"),
         ("harvest",),

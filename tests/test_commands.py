@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,16 +13,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 
 from pexip_history import __version__
-from pexip_history.operate import check
+from pexip_history.operate import check, report_page, running
 from pexip_history.operate import health as operate
-from pexip_history.settings.environment import read_settings
+from pexip_history.operate.arguments import COMMANDS
+from pexip_history.operate.status import Writing, peek
+from pexip_history.settings.environment import Settings, read_settings
+from pexip_history.values import format_time, parse_time
 from tests.harness import COLLECTOR, Site
 from tests.management_node import ManagementNode, calls, certificates, faults
 from tests.privileged import others_may_enter
@@ -44,6 +51,15 @@ def test_help_says_of_each_command_what_it_does_gives_an_example_and_needs_no_se
         assert re.search(rf"^ +{command} +\w+ \w+", text, re.MULTILINE)
     assert "collector.py collect --from 2026-11-01" in text
     assert "--from T" in site("collect", "--help").stdout
+
+
+def test_the_help_of_each_command_names_settings_and_formats_as_they_are_written() -> None:
+    """The first letter of a sentence alone is made a capital."""
+    for command, said in COMMANDS.items():
+        done = subprocess.run([sys.executable, COLLECTOR, command, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0
+        words = " ".join(done.stdout.split())
+        assert f"{said[0].upper()}{said[1:]}." in words, command
 
 
 def test_a_second_run_is_told_that_one_is_under_way(collector: Site) -> None:
@@ -195,6 +211,20 @@ def test_check_calls_no_folder_ok_that_has_no_space(
     assert code == 1, "no node is there"
     assert found["data folder"].split()[0] == mark
     assert ("free some space" in found["data folder"]) == (mark != "ok")
+    assert not (tmp_path / "data" / ".collector" / "probe").exists()
+
+
+def test_check_finds_a_disk_that_is_full_when_it_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    settings = read_settings({"DEFAULT_MGR_ADDRESS": "127.0.0.1:9", "DATA_DIR": str(tmp_path / "data")}, node=False)
+    check.check(settings)
+    assert lines_of(capsys.readouterr().out)["data folder"].split()[0] == "FAIL"
+    assert not (tmp_path / "data" / ".collector" / "probe").exists()
 
 
 def test_check_with_notify_fails_where_nobody_is_told(node: ManagementNode, collector: Site) -> None:
@@ -258,6 +288,53 @@ def test_with_the_password_in_a_file_the_container_has_these_settings(
     )
 
 
+def test_a_file_that_was_replaced_is_named_where_it_is_mounted_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, points = tmp_path / "secret", set[str]()
+    environ = {"DEFAULT_MGR_SECRET_FILE": str(secret), "DATA_PING_URL": "http://127.0.0.1:9/"}
+    monkeypatch.setattr(running, "mount_points", lambda: points)
+    secret.write_text("one")
+
+    def others(environ: dict[str, str] = environ) -> list[str]:
+        found = running.differences(tmp_path, environ)
+        assert found
+        assert found[2] == [name for name in environ if name == "DATA_PING_URL"], "nobody can compare it"
+        return found[1]
+
+    running.note(tmp_path, environ)
+    points.add(str(secret))
+    assert others() == []
+    assert others({"DEFAULT_MGR_SECRET_FILE": str(secret)}) == ["DATA_PING_URL ('set', here not set)"]
+    running.note(tmp_path, environ)
+    (tmp_path / "new").write_text("two")
+    (tmp_path / "new").replace(secret)
+    assert others() == ["DEFAULT_MGR_SECRET_FILE (the file was replaced, the container still has the old one)"]
+    points.clear()
+    running.note(tmp_path, environ)
+    note = tmp_path / running.PLACE / running.NOTE
+    assert json.loads(note.read_text())["files"] == {}
+    note.write_text(note.read_text().replace(__version__, "0.9"))
+    assert others() == [f"version '0.9', here {__version__}"]
+
+
+def test_a_container_that_stops_takes_its_note_away_and_follows_no_link(tmp_path: Path) -> None:
+    place, elsewhere, opened = (
+        tmp_path / running.PLACE,
+        tmp_path / "elsewhere",
+        len(list(Path("/proc/self/fd").iterdir())),
+    )
+    running.note(tmp_path, {})
+    running.forget(tmp_path)
+    assert not (place / running.NOTE).exists()
+    place.rename(elsewhere)
+    (elsewhere / running.NOTE).touch()
+    place.symlink_to(elsewhere)
+    running.forget(tmp_path)
+    assert (elsewhere / running.NOTE).exists()
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("held", [b"", b"[1]", b'{"started": 1}', b"{" * 70_000, b'{"a":' * 9000, b"\xff\x00"])
 def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
@@ -294,6 +371,9 @@ def test_a_failed_check_at_the_start_stops_nothing(node: ManagementNode, collect
     said = started(collector)
     assert "FAIL credentials: " in said
     assert said.endswith("The container goes on, and its runs will try.\n")
+    unhealthy = collector("health")
+    assert unhealthy.code == 1
+    assert "credentials: " in unhealthy.stdout
 
 
 # status
@@ -330,6 +410,8 @@ def test_status_tells_runs_files_and_what_is_next(node: ManagementNode, collecto
     assert text.index("answered 403") < text.index("10 conferences"), "newest first"
     for words in ("pexHistoryConf.csv", "Next run: ", "2026-11-23T00:00:00 to 2026-11-24T00:00:00"):
         assert words in text
+    (collector.data / "pexHistoryConf.csv").unlink()
+    assert re.search(r"pexHistoryConf.csv +10 rows .*, the file is gone", collector("status").stdout)
 
 
 def test_status_and_health_need_no_password_and_no_node(node: ManagementNode, collector: Site) -> None:
@@ -376,19 +458,6 @@ def test_health_tells_a_run_under_way_from_one_that_was_killed(node: ManagementN
     assert collector("health").code == 0
 
 
-def test_health_does_not_take_a_run_that_never_ends_for_a_healthy_one(collector: Site) -> None:
-    assert collector().code == 0
-    with sqlite3.connect(collector.data / ".collector" / "ledger.sqlite") as ledger:
-        long_ago = (datetime.now(UTC) - timedelta(days=2)).replace(tzinfo=None).isoformat()
-        ledger.execute("UPDATE run SET outcome = 'running', finished = NULL, started = ?", (long_ago,))
-    ledger.close()
-    with (collector.data / ".collector" / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        outcome = collector("health")
-    assert outcome.code == 1
-    assert "has not ended" in outcome.stdout
-
-
 def health(collector: Site, monkeypatch: pytest.MonkeyPatch, schedule: str, started: datetime) -> int:
     """health in this process, in a container whose cron was started then."""
     pid = collector.data.parent / "crond.pid"
@@ -423,8 +492,53 @@ def test_health_allows_cron_two_minutes(
     collector: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = datetime.now(UTC)
-    due = now - timedelta(minutes=1)
-    assert health(collector, monkeypatch, f"{due.minute} {due.hour} * * *", now - timedelta(hours=1)) == 0
+    for minutes, code in ((1, 0), (5, 1)):
+        due = now - timedelta(minutes=minutes)
+        assert health(collector, monkeypatch, f"{due.minute} {due.hour} * * *", now - timedelta(hours=1)) == code
+
+
+def test_health_holds_the_last_run_to_the_schedule_and_the_clock(
+    collector: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert collector().code == 0
+    now = datetime.now(UTC)
+    due, since = now - timedelta(minutes=10), now - timedelta(hours=1)
+    daily, yearly = f"{due.minute} {due.hour} * * *", f"0 0 {now.day} {now.month % 12 + 1} *"
+
+    def last(ago: timedelta, by_hand: bool, schedule: str, outcome: str = "done") -> int:
+        with closing(sqlite3.connect(collector.data / ".collector" / "ledger.sqlite")) as ledger, ledger:
+            started = format_time(now - ago)
+            newest = "UPDATE run SET started = ?, by_hand = ?, outcome = ? WHERE id = (SELECT max(id) FROM run)"
+            ledger.execute(newest, (started, by_hand, outcome))
+        return health(collector, monkeypatch, schedule, since)
+
+    minute, hour = timedelta(minutes=1), timedelta(hours=1)
+    assert last(9 * minute, False, daily) == 0
+    assert last(9 * minute, True, daily) == 1, "by hand is not by schedule"
+    assert last(12 * minute, False, daily) == 1
+    assert last(-minute, False, daily) == last(-minute, False, yearly) == 0
+    assert last(-9 * minute, False, daily) == last(-9 * minute, False, yearly) == 1, "of another clock"
+    with (collector.data / ".collector" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert last(5 * hour, False, yearly, "running") == 0
+        assert last(7 * hour, False, yearly, "running") == 1, "it hangs"
+    running.note(collector.data, {})
+    running.note_failure(collector.data, "no node")
+    assert last(9 * minute, False, daily) == 1, "the container started since, and found no node"
+    os.utime(collector.data / running.PLACE / running.FAILURE, ((now - 20 * minute).timestamp(),) * 2)
+    assert last(9 * minute, False, daily) == 0, "and then a run went well"
+    for free, code in ((15_000_000, 1), (25_000_000, 0)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        assert last(9 * minute, False, daily) == code
+    with closing(sqlite3.connect(collector.data / ".collector" / "ledger.sqlite")) as ledger, ledger:
+        ledger.execute("INSERT INTO run (id, started, outcome) VALUES (0, ?, 'done')", (format_time(now + hour),))
+    assert last(9 * minute, True, daily) == 1, "one of another clock serves nothing"
+
+    def committing(settings: Settings) -> NoReturn:
+        raise Writing("a run is at its commit point")
+
+    monkeypatch.setattr(operate, "peek", committing)
+    assert last(9 * minute, True, daily) == 0
 
 
 def test_health_imports_nothing_that_it_does_not_need(collector: Site) -> None:
@@ -449,6 +563,8 @@ def test_if_due_collects_only_what_the_schedule_missed(node: ManagementNode, col
     first = len(collector.dated("Conf"))
     assert first, "nothing was collected at midnight yet"
     collector.at(MIDNIGHT + timedelta(minutes=20))
+    assert collector("collect", "--from", "2026-11-23").code == 0  # by hand, since then
+    first = len(collector.dated("Conf"))
     assert collector("collect", "--if-due").code == 0
     assert len(collector.dated("Conf")) == first, "midnight was served"
     collector.at(MIDNIGHT + timedelta(minutes=80))
@@ -477,6 +593,41 @@ def test_a_report_is_made_after_a_run_that_brought_rows(node: ManagementNode, co
     node.load(calls(seed=3, day=DAY, conferences=3))
     assert collector("collect", "--from", "2026-11-23").code == 0
     assert "<html" in (collector.data / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_a_month_is_made_once_and_of_the_month_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run_apart(*arguments: str) -> tuple[list[str], bool]:
+        asked.append(arguments)
+        return ["the page", "12 conferences"], True
+
+    monkeypatch.setattr(report_page, "run_apart", run_apart)
+    environ = {"DATA_REPORT": "monthly", "DATA_REPORT_HIDE_NAMES": "true", "TZ": "Europe/Oslo"}
+    settings = read_settings({"DATA_DIR": str(tmp_path), **environ}, node=False)
+    now, path = datetime(2026, 10, 31, 23, 30, tzinfo=UTC), tmp_path / "report-2026-10.html"
+    assert report_page.write_month(settings, now) == report_page.Monthly(path, ["12 conferences"])
+    options = ("--month", "2026-10", "--output", str(path), "--figures", "--hide-names")
+    assert asked == [(path.name, "report", *options)]
+    path.symlink_to("nowhere")
+    assert report_page.write_month(settings, now) is None, "something has its name"
+    assert report_page.write_month(replace(settings, report="true"), now) is None
+    report_page.write_apart(replace(settings, report_hide_names=False))
+    assert asked[1:] == [("report.html", "report")]
+
+
+def test_the_page_gets_of_the_ledger_what_status_says(tmp_path: Path) -> None:
+    found = peek(read_settings({"DATA_DIR": str(tmp_path)}, node=False))
+    assert report_page.facts_of(found).coverage is None, "without a ledger nothing is known"
+    found |= {"runs": [{}], "staged": 2, "expected": 3, "resources": [("conference", 4, None)]}
+    span = ["2026-11-23T00:00:00", "2026-11-24T00:00:00"]
+    lost = {"lost": 5, "lost_from": span[0], "lost_to": span[1]}
+    facts = report_page.facts_of({**found, "gaps": [span], "gaps_unknown_before": span[0], **lost})
+    start, end = map(parse_time, span)
+    assert (facts.coverage, facts.gaps, facts.gaps_unknown_before) == ([], [(start, end)], start)
+    assert (facts.waiting, facts.missing, facts.rows, facts.lost) == (2, 3, {"conference": 4}, [(end, 5)])
 
 
 def test_a_report_that_cannot_be_made_is_a_warning_and_fails_no_run(node: ManagementNode, collector: Site) -> None:

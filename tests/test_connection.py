@@ -5,12 +5,15 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
 from pexip_history.errors import NodeError, Passing
 from pexip_history.node.certificates import describe
-from pexip_history.node.connection import Connection, peer_certificate
+
+# private: no server sends its pieces to the byte
+from pexip_history.node.connection import Connection, _read, peer_certificate
 from tests.management_node import certificates
 from tests.raw_node import RawNode, Send
 
@@ -64,7 +67,7 @@ def test_check_and_collect_trust_the_same_nodes(
     with RawNode(talk, certificate=certificate) as node:
         known = Known(node.address, ca, pin(pinned) if pinned else None, verify)
         ways: tuple[Callable[[], object], ...] = (
-            lambda: peer_certificate(known, verify=True),
+            lambda: peer_certificate(known),
             lambda: Connection(known).ask(f"https://{known.address}/", {}),
         )
         said = []
@@ -107,6 +110,16 @@ def test_a_handshake_that_cannot_succeed_is_named_for_what_it_is(
 
 def test_a_certificate_is_described_by_what_an_administrator_compares() -> None:
     with RawNode(talk, certificate=SELF_SIGNED) as node:
-        shown = describe(peer_certificate(Known(node.address), verify=False))
+        shown = describe(peer_certificate(Known(node.address, tls_verify=False)))
     assert SELF_SIGNED.fingerprint in shown
     assert "valid until 20" in shown
+
+
+@pytest.mark.parametrize("packed", [{}, {"Content-Encoding": "gzip"}])
+def test_a_body_is_read_to_one_byte_more_than_may_be(packed: dict[str, str]) -> None:
+    """Whatever pieces it comes in: so one that is larger is never taken for a whole one."""
+
+    def read(most: int, decode_content: bool) -> bytes:
+        return bytes(min(most, 5 if packed else 100))
+
+    assert len(_read(SimpleNamespace(headers=packed, length_remaining=None, read=read), 10)) == 11

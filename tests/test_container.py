@@ -15,7 +15,7 @@ import pytest
 
 from pexip_history.container import errands as container
 from pexip_history.container import privileges
-from pexip_history.container.privileges import Asked
+from pexip_history.container.privileges import Asked, Owner
 from pexip_history.errors import CollectorError
 
 from .conftest import ROOT
@@ -74,6 +74,10 @@ def test_what_the_collector_wrote_is_handed_over_and_no_other_file(folder: Path)
     assert set(found.values()) == {0, 1000}
 
 
+def test_who_is_not_root_hands_nothing_over_and_is_refused_nothing(folder: Path) -> None:
+    in_child(lambda: container.take_over(folder, NOBODY_SAID), 12345)
+
+
 def test_links_hard_links_and_fifos_are_left_alone(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "shadow"
     target.write_text("root's")
@@ -110,7 +114,7 @@ def test_a_hard_link_that_is_taken_away_in_between_is_not_handed_over(folder: Pa
         if after == "a file":
             path.write_text("")
         assert os.fstat(entry).st_nlink == 1
-        container.hand_over(entry, (1000, 1000))
+        container.hand_over(entry, Owner(1000, 1000))
         assert target.stat().st_uid == 0
         os.close(entry)
 

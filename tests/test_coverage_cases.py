@@ -65,6 +65,21 @@ def test_a_first_run_that_fails_in_what_is_older_has_brought_the_last_day(site: 
     site.check()
 
 
+def test_a_run_does_not_count_what_a_reading_took_that_failed_afterwards(site: Site) -> None:
+    site.hourly(96, None, MINUTE, 30 * HOUR)
+
+    def older_participants(request: Request) -> bool:
+        query = request.query
+        return "/participant/" in request.target and "end_time__lt" in query and "end_time__gte" not in query
+
+    site.node.faults.add(faults.status(401), when=older_participants, times=None)
+    assert " 24 conferences, " in site.run().output
+    assert len(site.ids()) == 24
+    site.node.faults.clear()
+    site.run(MIDNIGHT + HOUR)
+    site.check()
+
+
 def test_what_ended_before_data_since_is_not_collected_until_it_is_asked_for(site: Site) -> None:
     ids = site.hourly(100)
     site.want_since(MIDNIGHT - 50 * HOUR)
@@ -180,6 +195,18 @@ def test_no_dated_file_is_removed_while_the_clocks_differ(site: Site, ahead: tim
     site.run(MIDNIGHT + DAY + 2 * HOUR)
     assert not any(file.exists() for file in files), "with the clock right again, what is too old goes"
     assert sorted(site.ids()) == sorted(site.owed()[CONF])
+
+
+def test_a_dated_file_that_waited_longer_than_files_are_kept_is_there_until_the_next_run(site: Site) -> None:
+    site.hourly(10, MIDNIGHT)
+    site.env["DATA_KEEP_DAYS"] = "1"
+    site.run(MIDNIGHT + 5 * HOUR, fault="EACCES", at=CONF, code=1)
+    name = f"{MIDNIGHT + 5 * HOUR:%Y-%m-%d_%H-%M-%S}"
+    site.run(MIDNIGHT + 3 * DAY)
+    assert name in site.dated()[0].name
+    site.check()
+    site.run(MIDNIGHT + 3 * DAY + HOUR)
+    assert name not in site.dated()[0].name
 
 
 @pytest.mark.slow
@@ -363,6 +390,18 @@ def test_a_record_without_an_end_is_counted_and_collected_once_none_will_come(si
     site.once([*ids, "open"])
     site.once(people([*ids, "open"]), PART)
     assert site.status()["without_end"] == 0
+
+
+def test_a_record_without_an_end_that_a_clock_ahead_has_seen_is_collected_once_the_clock_is_right(site: Site) -> None:
+    ids = site.hourly(5)
+    site.run()
+    site.node.ahead = 30 * DAY
+    site.node.conference("open", None, MIDNIGHT - HOUR)
+    site.run(ahead=30 * DAY)
+    assert site.status()["without_end"] == 1
+    site.node.ahead = timedelta(0)
+    site.daily(3)
+    site.once([*ids, "open"])
 
 
 def test_a_record_that_gets_its_end_late_is_collected_once_with_it(site: Site) -> None:

@@ -210,9 +210,10 @@ def sandbox(page: Path, parent: Path, nodes: dict[str, ManagementNode]) -> Sandb
 
 
 def set_up(here: Sandbox) -> None:
-    """The README's first block, as far as `check`."""
-    [first, *_] = blocks(ROOT / "README.md", "sh")
-    here.sh("".join(line for line in first.text.splitlines(keepends=True) if not line.startswith("docker ")))
+    """README's set-up, as far as `check`."""
+    for block in section(ROOT / "README.md", "Set it up"):
+        if not block.startswith("docker "):
+            here.sh(block)
 
 
 def new_client(here: Sandbox) -> None:
@@ -406,6 +407,50 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, nodes: dict[str, Man
     carry_out(page, sandbox(page, tmp_path, nodes))
 
 
+@pytest.mark.slow
+def test_pages_that_are_followed_one_after_another_undo_nothing(
+    nodes: dict[str, ManagementNode], tmp_path: Path
+) -> None:
+    """In one clone: a certificate of the node's own, a password's file, another schedule, a monitor, a backup."""
+    needs("bash", "tar", "openssl")
+    here = sandbox(DOCS / "self-signed-certificates.md", tmp_path, nodes)
+    told(here)
+    for name in ("self-signed-certificates.md", "docker-secrets.md", "day-two.md", "backup-and-moving.md"):
+        for block in blocks(DOCS / name, "sh"):
+            if not block.note.startswith("at=") and "exec collector collector.py export" not in block.text:
+                expected = int(dict(note.split("=") for note in block.note.split()).get("exit", 0))
+                here.sh(block.text, expected)
+    env = dict(line.split("=", 1) for line in (here.folder / ".env").read_text().splitlines() if line[:1] not in "#")
+    assert env["DEFAULT_MGR_ADDRESS"] == here.node.address
+    assert env["DEFAULT_MGR_SECRET_FILE"] == "/secrets/mgr_secret"
+    assert env["DATA_CRON_TIME"] == "30 5 * * *"
+    assert here.node.certificate
+    assert env["DEFAULT_MGR_TLS_FINGERPRINT"] == here.node.certificate.fingerprint
+    assert "DATA_PING_URL" in env
+    here.sh("docker compose run --rm collector check")
+    once(here)
+    no_harm_in_git(here)
+
+
+def test_nothing_follows_what_reads_the_terminal_in_its_block() -> None:
+    """Who pastes a whole block types its next line as the password, where the shell knows no bracketed paste."""
+    readers = [
+        (page.name, line, block.text)
+        for page in PAGES
+        for block in blocks(page, "sh")
+        for line in block.text.splitlines()
+        if re.search(r"\bread -r|\bcat >secrets", line)
+    ]
+    assert len(readers) >= 6
+    assert [(page, line) for page, line, text in readers if text.splitlines()[-1] != line] == []
+
+
+def test_a_password_is_typed_the_same_way_on_every_page() -> None:
+    lines = {line.strip() for p in PAGES for line in p.read_text(encoding="utf-8").splitlines() if "read -r" in line}
+    [line] = lines
+    assert "printf 'Password: '" in line
+
+
 def test_every_block_of_commands_is_one_that_is_run() -> None:
     """No fence that these tests pass by: what is run is `sh`, what is a file says its name."""
     for page in PAGES:
@@ -439,15 +484,12 @@ def test_the_readme_begins_with_the_usual_case_in_one_screen_and_links_to_every_
 
 
 def test_the_example_has_every_setting_of_the_program_with_its_default() -> None:
-    from pexip_history.settings import oauth2_client as oauth2_settings
     from pexip_history.settings.environment import VARIABLES
 
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    names = {variable.name for variable in VARIABLES}
-    names |= {oauth2_settings.ID, oauth2_settings.KEY_FILE, oauth2_settings.AUDIENCE}
-    names |= {f"{variable.name}_FILE" for variable in VARIABLES if variable.in_file}
+    names = {name for variable in VARIABLES.values() for name in (variable.name, variable.file) if name}
     assert set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == names | {"COLLECTOR_IMAGE"}
-    defaults = {v.name: str(v.default) for v in VARIABLES if v.default or v.default in (0, False)}
+    defaults = {v.name: str(v.default) for v in VARIABLES.values() if v.default or v.default in (0, False)}
     defaults = {name: text.lower() if text in ("True", "False") else text for name, text in defaults.items()}
     defaults |= {"UMASK": "027", "DATA_REPORT": "false"}
     assert dict(re.findall(r"^#([A-Z_]+)=(.+)$", example, re.MULTILINE)) == defaults
@@ -464,8 +506,8 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
     from pexip_history.ledger import ledger
     from pexip_history.node import answers as records
     from pexip_history.node import api as node
-    from pexip_history.node import connection
-    from pexip_history.run import query
+    from pexip_history.node import connection, refusals
+    from pexip_history.run import reading
 
     design = " ".join((DOCS / "design.md").read_text(encoding="utf-8").split())
     for said in (
@@ -476,8 +518,8 @@ def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
         f"asks for {node.PAGE_SIZES[0]:,} records a page",
         f"is forgotten {ledger.KEPT.days} days after",
         f"the last {ledger.RUNS_KEPT:,} runs",
-        f"without it {node.BUSY_WAIT:.0f} seconds",
-        {3: "three times in all"}[query.READINGS],
+        f"without it {refusals.BUSY_WAIT:.0f} seconds",
+        {3: "three times in all"}[reading.MOST_PASSES],
         {4: "A run ends after four hours"}[node.LONGEST_RUN / 3600],
         {15: "differ by more than 15 minutes"}[node.CLOCKS_AGREE.total_seconds() / 60],
     ):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from pexip_history.archive import aggregates, manifest
+from pexip_history.export import output as export
+from pexip_history.export import parquet, pseudonyms
+from pexip_history.folder import rewriting
 from pexip_history.folder.opening import NotAFile, behind_link, own, own_folder, refuse_other_kinds
+from pexip_history.report import output as report
 from pexip_history.settings.files import read_file
 
 from .privileged import as_root, in_child, open_to_all
@@ -147,3 +154,66 @@ def test_a_secret_file_may_be_behind_links_but_is_a_file_of_some_size(tmp_path: 
             read_file(tmp_path / name)
     with pytest.raises(OSError, match="it is not a file"):
         read_file(Path("/dev/zero"))
+
+
+def write_new(data: Path) -> None:
+    with rewriting.new_file(data / "x") as file:
+        file.write(b"1")
+
+
+def write_export(data: Path) -> None:
+    with export.draft(data, data / "x") as file:
+        file.write(b"1")
+
+
+def move_torn(data: Path) -> None:
+    (data / "x").write_bytes(b"id\r\n1\r\n2")
+    aggregates.move_torn_row(data / "x", 7, ["id"], ZoneInfo("UTC"))
+
+
+def end_line(data: Path) -> None:
+    (data / "x").write_bytes(b"id\r\n1")
+    aggregates._end_last_line(data / "x")  # private: only publishing calls it
+
+
+def set_aside(data: Path) -> None:
+    (data / "x").touch()
+    aggregates.set_aside(data / "x", "is another's", ZoneInfo("UTC"))
+
+
+def place_parquet(data: Path) -> None:
+    (data / "draft").touch()
+    # private: only making all that is missing calls it
+    parquet._place(data / "draft", data, "conferences", "2026-11-24_00-05-00")
+
+
+@pytest.mark.parametrize(
+    ("write", "synced"),
+    [
+        (write_new, {"x.new", "."}),
+        (write_export, {"x", ".", ".collector/export/written.jsonl.new", ".collector/export"}),
+        (pseudonyms.key, {".collector/export/pseudonyms.key.new", ".collector/export"}),
+        (manifest.note, {"manifest.jsonl", "."}),
+        (move_torn, {"x.unfinished.new", ".", "x"}),
+        (end_line, {"x"}),
+        (set_aside, {"."}),
+        (lambda data: report.write(data / "x", "<html>"), {"x"}),
+        (place_parquet, {"draft", "parquet/conferences"}),
+    ],
+)
+def test_what_is_written_is_synced_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object], synced: set[str]
+) -> None:
+    """What the recorded runs of test_power_cut do not come to."""
+    found, sync = set(), os.fsync
+
+    def note(descriptor: int) -> None:
+        name = os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), tmp_path)
+        found.add(re.sub(r"(?:^\.)(x)\.\d+\.new|-20[\d_-]+", r"\1", name))
+        sync(descriptor)
+
+    dated = tmp_path / "2026-11-24_00-05-00_pexHistoryConf.csv"
+    dated.write_bytes(b"id,end_time\r\n")
+    monkeypatch.setattr(os, "fsync", note)
+    write(tmp_path)
+    assert found == synced

@@ -27,6 +27,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pexip_history.folder.cells import cells
+from pexip_history.node.answers import PageReader
 from tests.forked import MEMORY, Outcome
 from tests.harness import Site, environment_for
 from tests.management_node import ManagementNode, OAuth2, certificates, conference, faults
@@ -245,7 +247,7 @@ def two_in_turn(target: str, send: Send) -> None:
 
 
 CHAINS = {
-    "10^15 records": Attack(endless(10**15, 100), "counts 1000000000000000 records"),
+    "10^15 records": Attack(endless(10**15, 100), "a count of 1000000000000000 records"),
     "an honest number": Attack(endless(10**7, 100), "the run has taken", env=(("DEFAULT_CONF_LIMIT", "0"),)),
     "an honest number behind a limit": Attack(endless(10**7, 1000), "the run has taken"),
     "two pages in turn": Attack(two_in_turn, "the run has taken"),
@@ -608,6 +610,13 @@ def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(node: Manag
     outcome = collector()
     assert outcome.code == 0, outcome.output
     assert not {"id", "end_time"} - set(collector.table("pexHistoryConf.csv")[0])
+
+
+def test_streams_that_only_a_later_page_has_keep_every_digit() -> None:
+    reader = PageReader()
+    for listed, cell in ((b"null", ""), (b'[{"loss":1.50}]', '"[{""loss"":1.50}]"'), (b"null", "")):
+        _, columns = reader(b'{"meta":{"total_count":1},"objects":[{"id":"a","media_streams":' + listed + b"}]}")
+        assert cells(columns["media_streams"], escape=True) == [cell]
 
 
 def test_records_unlike_each_other_keep_every_digit(site: Site) -> None:

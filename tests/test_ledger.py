@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from pexip_history.archive.aggregates import end_whole
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
-from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, Ledger
+from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, Ledger, Staged
 from pexip_history.ledger.schema import SCHEMA, open_to_write
 from pexip_history.ledger.spans import Span
-from pexip_history.ledger.staged import Staged
+from pexip_history.operate.status import peek
 from pexip_history.run.seen import Seen
 from pexip_history.settings.environment import read_settings
 from pexip_history.values import format_time
@@ -221,9 +222,10 @@ def test_a_file_that_waits_keeps_its_place_until_it_is_published(ledger: Ledger)
     ledger.stage(files)
     assert ledger.next_pair() == 3
     ledger.begin_publishing({files[0]: 99})
-    assert [[file.size for file in reading] for reading in ledger.staged()] == [[99], [None]]
+    assert [file.size for file in ledger.staged()] == [99, None]
+    assert ledger.half_published() == {"conference"}
     ledger.published(files[:1], ["2026-11-24_00-00-01_pexHistoryConf.csv"], {})
-    assert ledger.staged() == [files[1:]]
+    assert ledger.staged() == files[1:]
     assert ledger.files() == {"2026-11-24_00-00-01_pexHistoryConf.csv"}
     assert ledger.one("SELECT rows FROM resource WHERE name = 'conference'") == 1
 
@@ -234,3 +236,24 @@ def test_what_was_collected_before_a_moment_is_known_by_the_earliest_record(ledg
         db.execute("UPDATE resource SET oldest = ? WHERE name = 'conference'", (format_time(NOW - HOUR),))
     assert ledger.collected_before("conference", NOW)
     assert not ledger.collected_before("conference", NOW - HOUR)
+
+
+def test_status_tells_what_both_resources_have_and_a_gap_of_either(ledger: Ledger, archive: Archive) -> None:
+    start, middle, end = (format_time(NOW - hours * HOUR) for hours in (9, 5, 1))
+    ledger.cover("conference", {COVERED: [Span(NOW - 9 * HOUR, NOW - HOUR)]})
+    ledger.cover(
+        "participant", {COVERED: [Span(NOW - 9 * HOUR, NOW - 5 * HOUR)], GAP: [Span(NOW - 5 * HOUR, NOW - HOUR)]}
+    )
+    told = peek(archive.settings)
+    assert (told["coverage"], told["gaps"]) == ([[start, middle]], [[middle, end]])
+    assert told["complete_since"] is None, "a gap follows"
+    ledger.cover("participant", {COVERED: [Span(NOW - 5 * HOUR, NOW - HOUR)]})
+    assert peek(archive.settings)["complete_since"] == start
+
+
+def test_a_file_that_is_not_ours_is_left_as_it_is_until_rows_come(archive: Archive) -> None:
+    path = archive.aggregate("conference")
+    for held in (b"id;name\r\n1;x", b"", b"name\r\nx\r\n"):
+        path.write_bytes(held)
+        assert end_whole(path, "conference", None, archive.zone) is None
+        assert path.read_bytes() == held

@@ -18,7 +18,7 @@ from tests.test_docs import DOCS, PASSWORD, Sandbox, blocks, sandbox
 pytestmark = pytest.mark.slow
 
 PAGE = DOCS / "moving-from-the-powershell-script.md"
-COPYING, CHECKING, COLLECTING, STARTING, _ = (block.text for block in blocks(PAGE, "sh"))
+COPYING, TYPING, CHECKING, COLLECTING, STARTING, _ = (block.text for block in blocks(PAGE, "sh"))
 TYPE = "#TYPE System.Management.Automation.PSCustomObject"
 # What the script asked for: fewer columns than a node has today, in an order of its own.
 COLUMNS = {
@@ -83,7 +83,7 @@ def put_old_files(here: Sandbox, kind: str) -> dict[str, list[Record]]:
 def test_files_as_export_csv_writes_them_are_continued_after_the_page_s_steps(here: Sandbox, kind: str) -> None:
     had = put_old_files(here, kind)
     before = {path.name: path.read_bytes() for path in (here.folder / "old").iterdir()}
-    for step in (COPYING, CHECKING, COLLECTING, STARTING):
+    for step in (COPYING, TYPING, CHECKING, COLLECTING, STARTING):
         here.sh(step)
     assert not list(here.data.glob("*set-aside*")), here.output
     assert {path.name: path.read_bytes() for path in (here.folder / "old").iterdir()} == before
@@ -104,8 +104,8 @@ def test_files_as_export_csv_writes_them_are_continued_after_the_page_s_steps(he
 def test_the_same_files_merely_copied_are_set_aside_whole_as_the_page_says(here: Sandbox, kind: str) -> None:
     put_old_files(here, kind)
     here.sh("mkdir data; cp -p old/pexHistory*.csv data/")
-    here.sh(CHECKING)
-    here.sh(COLLECTING)
+    for step in (TYPING, CHECKING, COLLECTING):
+        here.sh(step)
     for name in COLUMNS:
         [aside] = here.data.glob(f"pexHistory{name}.csv.set-aside-*")
         assert aside.read_bytes() == (here.folder / "old" / f"pexHistory{name}.csv").read_bytes()
@@ -115,7 +115,7 @@ def test_trying_again_with_an_emptied_data_folder_begins_with_the_old_files(here
     assert "empty the data folder, the\n   hidden folder `.collector` included" in PAGE.read_text(encoding="utf-8")
     had = put_old_files(here, "UTF-16 LE with #TYPE")
     here.sh("mkdir data; cp -p old/pexHistory*.csv data/")
-    for step in (CHECKING, COLLECTING, "rm -rf data/* data/.collector", COPYING, COLLECTING):
+    for step in (TYPING, CHECKING, COLLECTING, "rm -rf data/* data/.collector", COPYING, COLLECTING):
         here.sh(step)
     assert [row["id"] for row in here.rows("data/pexHistoryConf.csv")][: len(had["Conf"])] == [
         record["id"] for record in had["Conf"]

@@ -33,11 +33,10 @@ from aiosmtpd.controller import Controller
 
 from pexip_history.errors import CollectorError
 from pexip_history.operate import notify
-from pexip_history.operate.message import LONGEST, Message, due, unrecorded
-from pexip_history.operate.plain import plain
+from pexip_history.operate.message import LONGEST_QUOTE, Message, due, plain, unrecorded
 from pexip_history.settings.environment import Settings, read_settings
 from pexip_history.settings.values import ping_url
-from tests.conftest import ROOT
+from tests.harness import ROOT, Site
 from tests.management_node import certificates
 
 OSLO = ZoneInfo("Europe/Oslo")
@@ -122,7 +121,7 @@ def test_lost_participants_are_a_message_of_their_own_or_part_of_a_recovery() ->
 def test_a_message_is_short_and_has_no_control_characters() -> None:
     message = due([run(1, "failed", message="\x1b[31m\u202e" + "x" * 5000)], NODE, OSLO)
     assert message
-    assert len(message.body) < LONGEST + 400 <= 1000
+    assert len(message.body) < LONGEST_QUOTE + 400 <= 1000
     assert "\x1b" not in message.body
 
 
@@ -419,6 +418,21 @@ def test_wrong_settings_are_a_failure_that_lists_them(monitor: Server) -> None:
     ]
     notify.tell_wrong_settings(None, ["x"])
     notify.tell_wrong_settings("not an address", ["x"])
+
+
+def test_a_run_that_cannot_begin_is_a_failure_too(monitor: Server, collector: Site) -> None:
+    collector.env["DATA_PING_URL"] = url_of(monitor)
+    for command in ("collect", "crontab", "status"):
+        assert collector(command, env={"UMASK": "9"}).code == 2
+    assert monitor.paths == [f"/ping/{SECRET}/fail"] * 2, "status is asked by a person"
+    assert "UMASK" in monitor.received[1].body
+    assert collector("check", env={"DATA_NOTIFY_URLS": "nonsense://x"}).code == 2
+    (collector.data / ".collector").touch()
+    assert collector("collect", "--from", "2026-11-23").code == 1
+    assert len(monitor.paths) == 2, "who asked for it sees it"
+    assert collector("collect").code == 1
+    assert monitor.paths[2:] == [f"/ping/{SECRET}/fail"]
+    assert ".collector" in monitor.received[2].body
 
 
 def test_a_test_reaches_all_and_leaves_the_check_as_it_is(

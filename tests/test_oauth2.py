@@ -5,6 +5,7 @@ The node of these tests checks with Authlib what the collector signs with PyJWT,
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +28,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from collector import SettingsError, read_settings
 from pexip_history.errors import NodeError, Passing
-from pexip_history.node.credentials import Basic
+from pexip_history.node.credentials import Basic, token_url
 from pexip_history.node.credentials import OAuth2 as Credentials
-from pexip_history.settings.oauth2_client import read_key, token_url
+from pexip_history.node.refusals import BUSY_WAIT, Answer
+from pexip_history.settings.files import read_key
 from tests.forked import ForkedCollector
 from tests.harness import Site, environment_for
 from tests.management_node import ManagementNode, OAuth2, calls, faults
@@ -42,6 +44,7 @@ MORNING = datetime(2026, 11, 24, 0, 0, 30)
 CALLS = list(calls(seed=5, day=DAY, conferences=12))
 PARTICIPANTS = sorted(one["id"] for _, present in CALLS for one in present)
 CLIENT = "5f1c0a4e-client"
+NAMED = f"OAuth2 client {CLIENT} (Users & Devices > OAuth2 Clients)"
 KEYS = tuple(f"DEFAULT_MGR_CLIENT_{name}" for name in ("ID", "KEY_FILE"))
 
 
@@ -283,10 +286,10 @@ def test_a_client_revoked_during_a_run_ends_it_with_its_name(client: Site, loade
     assert statuses(loaded)[0] == [200, 400]
 
 
-def post_to(node: ManagementNode) -> Callable[[str, Mapping[str, str]], tuple[int, Mapping[str, str], bytes]]:
-    def post(url: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+def post_to(node: ManagementNode) -> Callable[[str, Mapping[str, str]], Answer]:
+    def post(url: str, form: Mapping[str, str]) -> Answer:
         answer = requests.post(url, data=form, verify=str(node.ca_file), allow_redirects=False, timeout=5)
-        return answer.status_code, answer.headers, answer.content
+        return Answer(answer.status_code, answer.headers, answer.content)
 
     return post
 
@@ -316,8 +319,8 @@ def refusal(node: ManagementNode, pem: bytes, **settings: str) -> NodeError:
 def test_what_a_node_may_answer_instead_of_a_token_is_said_with_its_fix(loaded: ManagementNode, pem: bytes) -> None:
     expected = {
         faults.status(404): "answered 404: no OAuth2 there; does the node have Users & Devices > OAuth2 Clients",
-        faults.status(403): f"answered 403: OAuth2 client {CLIENT} may not use the API; give it",
-        faults.status(400, body='{"error": "unauthorized_client"}'): f"OAuth2 client {CLIENT} may not use the API",
+        faults.status(403): f"answered 403: {NAMED} may not read the history; give it a role that may use the API",
+        faults.status(400, body='{"error": "unauthorized_client"}'): f": {NAMED} may not read the history; give it",
         faults.status(400, body="<h1>Bad Request"): "answered 400: the client is not accepted. (1) DEFAULT_MGR_CLIENT",
         faults.status(418): "answered 418, which a Management Node never does; is DEFAULT_MGR_ADDRESS",
         faults.redirect("https://elsewhere/\x1b[2J"): "redirect to https://elsewhere/\\x1b[2J: it is not followed",
@@ -336,10 +339,10 @@ def test_what_a_node_may_answer_instead_of_a_token_is_said_with_its_fix(loaded: 
 
 def test_what_passes_is_left_to_the_retries(loaded: ManagementNode, pem: bytes) -> None:
     for fault, wait, sentence in (
-        (faults.status(503, retry_after=7), 7, "answered 503: the node has a problem of its own; no token was given"),
+        (faults.status(503, retry_after=7), 7, "(oauth/token/) answered 503: the node has a problem of its own"),
         (faults.status(429, retry_after=90), 90, "answered 429: too many requests"),
-        (faults.status(429), 0, "answered 429"),
-        (faults.html(), 0, "answered text/html; charset=utf-8 instead of a token"),
+        (faults.status(429), BUSY_WAIT, "answered 429"),
+        (faults.html(), 0, "answered text/html; charset=utf-8 instead of JSON"),
     ):
         loaded.faults.add(fault)
         error = refusal(loaded, pem)
@@ -377,7 +380,7 @@ def test_a_role_without_the_api_is_said(loaded: ManagementNode, pem: bytes) -> N
     message = str(refusal(loaded, pem, audience=loaded.address))
     assert statuses(loaded)[0] == [400], "another name would not help"
     assert "answered 400 (invalid_scope: The requested scope is" in message
-    assert f"OAuth2 client {CLIENT} may not use the API; give it" in message
+    assert f"{NAMED} may not read the history; give it a role that may use the API" in message
 
 
 def test_a_key_of_another_client_and_an_unknown_client_are_said(loaded: ManagementNode, pem: bytes) -> None:
@@ -386,9 +389,11 @@ def test_a_key_of_another_client_and_an_unknown_client_are_said(loaded: Manageme
     assert "is client nobody among" in str(refusal(loaded, pem, client="nobody"))
 
 
-def test_clocks_apart_without_a_date_are_the_first_cause_named(loaded: ManagementNode, pem: bytes) -> None:
+def test_clocks_apart_are_the_cause_that_is_named(loaded: ManagementNode, pem: bytes) -> None:
     loaded.tells_time, loaded.now = False, MORNING.replace(tzinfo=UTC) + timedelta(hours=5)
-    assert "(1) the clocks: the node does not tell its time" in str(refusal(loaded, pem))
+    assert "the node's clock is off this machine's, and the node does not tell its time; set" in str(
+        refusal(loaded, pem)
+    )
     loaded.tells_time, loaded.now = True, MORNING.replace(tzinfo=UTC) + timedelta(days=5)
     assert "the node's clock is 120 hours off this machine's; set them alike (NTP)" in str(refusal(loaded, pem))
 
@@ -420,15 +425,16 @@ def test_a_key_is_taken_as_the_node_or_openssl_writes_it() -> None:
 @pytest.mark.parametrize(
     ("pem", "problem"),
     [
-        (b" \n", "is empty; put"),
-        (b"\x30\x81\x87\x02\x01", "is not PEM"),
+        (b" \n", "holds no private key, or a damaged one; put"),
+        (b"", "holds no private key, or a damaged one; put"),
+        (b"\x30\x81\x87\x02\x01", "holds no private key"),
         (P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "holds no private key"),
         (key_of(P256, PKCS8, b"secret"), "is encrypted"),
         (key_of(P256, SEC1, b"secret"), "is encrypted"),
-        (key_of(P256, PKCS8)[:90] + b"\n-----END PRIVATE KEY-----\n", "is damaged"),
-        (key_of(rsa.generate_private_key(65537, 2048), PKCS8), "is a key of the kind RSA"),
-        (key_of(ec.generate_private_key(ec.SECP384R1()), PKCS8), "is an EC key on secp384r1"),
-        (key_of(P256, PrivateFormat.OpenSSH), "is damaged or not a key for this"),
+        (key_of(P256, PKCS8)[:90] + b"\n-----END PRIVATE KEY-----\n", "holds no private key, or a damaged one"),
+        (key_of(rsa.generate_private_key(65537, 2048), PKCS8), "holds a key of the kind RSA, and"),
+        (key_of(ec.generate_private_key(ec.SECP384R1()), PKCS8), "holds a key of the kind secp384r1, and"),
+        (key_of(P256, PrivateFormat.OpenSSH), "holds no private key, or a damaged one"),
     ],
 )
 def test_a_key_that_does_not_serve_is_refused_with_what_would(pem: bytes, problem: str, tmp_path: Path) -> None:
@@ -464,23 +470,24 @@ def test_a_client_and_a_password_together_are_an_error_that_says_which_to_remove
 
 def test_half_a_client_is_an_error_that_says_what_is_missing(file: str) -> None:
     assert problems({KEYS[0]: CLIENT}) == [
-        f"{KEYS[1]}: is missing, {KEYS[0]} is set; give the file that holds the client's private key"
+        f"{KEYS[1]}: is missing, and {KEYS[0]} is set; give the file that holds the client's private key"
     ]
     assert problems({KEYS[1]: file}) == [
-        f"{KEYS[0]}: is missing, {KEYS[1]} is set; give the id that the node shows beside the client"
+        f"{KEYS[0]}: is missing, and {KEYS[1]} is set; give the id that the node shows beside the client"
     ]
     assert problems({"DEFAULT_MGR_SECRET": "secret", "DEFAULT_MGR_TOKEN_AUDIENCE": "mgr"}) == [
-        f"DEFAULT_MGR_TOKEN_AUDIENCE: goes with an OAuth2 client; set {KEYS[0]} and {KEYS[1]} too, or remove it"
+        "DEFAULT_MGR_TOKEN_AUDIENCE: an OAuth2 client has no user name and no password; remove DEFAULT_MGR_SECRET,"
+        " or, to log in with the password, DEFAULT_MGR_TOKEN_AUDIENCE"
     ]
     [said] = problems({KEYS[0]: "two words", KEYS[1]: file})
-    assert "'two words' is no client id" in said
+    assert "'two words' is not a client id" in said
 
 
 def test_a_key_in_place_of_its_file_is_not_repeated(file: str) -> None:
     key = key_of(P256, PKCS8).decode()
     for wrong in ({KEYS[1]: key}, {KEYS[1]: file, "DEFAULT_MGR_CLIENT_KEY": key}):
         [said] = problems({KEYS[0]: CLIENT, **wrong})
-        assert "save the key in a file" in said
+        assert re.search("; save (it|the key) in a file and", said)
         assert not any(line in said for line in key.splitlines()[1:-1])
     [said] = problems({KEYS[0]: CLIENT, KEYS[1]: "/nowhere/key.pem"})
     assert "'/nowhere/key.pem' cannot be read (No such file or directory); give a file" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -19,9 +20,11 @@ import pyarrow.dataset
 import pytest
 from pyarrow import parquet
 
-from pexip_history.export.parquet import COLUMNS, TABLES, make_missing
-from pexip_history.folder.cells import cells
+from pexip_history.archive.parquet_rows import TABLES
+from pexip_history.export.parquet import COLUMNS, make_missing
+from pexip_history.folder.cells import cells, guard
 from pexip_history.history.schema import TYPES
+from pexip_history.operate import parquet_files
 from tests.harness import ROOT, Site
 from tests.management_node import ManagementNode
 from tests.management_node.calls import Call, calls
@@ -167,6 +170,55 @@ def test_what_cannot_be_typed_is_told_and_the_rest_is_there(tmp_path: Path) -> N
     assert "start_time cannot be read as a time" in said
     assert "duration cannot be read as a value" in said
     assert "semicolons" in said
+
+
+def test_a_text_loses_the_guard_in_whatever_column_it_is_and_a_list_of_the_nodes_loses_nothing(tmp_path: Path) -> None:
+    typed = ["=1+1", "a;@b|-c\r\n=d", "it's", "'=x", "", "+47 22 33"]
+    names = ["display_name", "vendor", "brand_new"]
+    streams = '[{"rx_codec":"a;\'=1"}]'
+    rows = [{"id": f"'={number}", **dict.fromkeys(names, text)} for number, text in enumerate(typed)]
+    with (tmp_path / "2026-11-01_00-05-00_pexHistoryPart.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "start_time", "end_time", "media_streams", *names])
+        for row in rows:
+            guarded = [guard(row[name]) if text != "'=x" else text for name in names for text in [row[name]]]
+            writer.writerow([row["id"], "", "", streams, *guarded])
+    assert make_missing(tmp_path) == 1
+    table = parquet.read_table(tmp_path / "parquet" / "participants" / "2026-11-01_00-05-00.parquet").to_pylist()
+    undone = [None if text == "" else text.replace("'=x", "=x") for text in typed]
+    for name in names:
+        assert [row[name] for row in table] == undone, name
+    assert [row["id"] for row in table] == [row["id"] for row in rows]
+    assert {row["media_streams"][0]["rx_codec"] for row in table} == {"a;'=1"}
+
+
+def test_no_process_is_started_where_nothing_is_missing(
+    tmp_path: Path, made: list[list[Call]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(parquet_files, "run_apart", lambda *words: started.append(words))
+    write_dated(tmp_path, 1, made[0])
+    parquet_files.make_apart(tmp_path)
+    assert len(started) == 1
+    make_missing(tmp_path)
+    parquet_files.make_apart(tmp_path)
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("place", ["parquet", "parquet/participants"])
+def test_a_file_in_the_place_of_the_folder_is_one_sentence(place: str, tmp_path: Path, made: list[list[Call]]) -> None:
+    write_dated(tmp_path, 1, made[0], streams=False)
+    (tmp_path / ".collector").mkdir()
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_bytes(b"mine")
+    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "collector.py"), "parquet"]
+    done = subprocess.run(command, env=env, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert place in line
+    assert (tmp_path / place).read_bytes() == b"mine"
+    assert [path.name for path in (tmp_path / ".collector").iterdir()] == ["lock"]
 
 
 def test_what_is_missing_is_made_oldest_first_over_some_runs(tmp_path: Path, made: list[list[Call]]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexip_history.ledger.spans import BEGINNING, Span, Times, common, merge, without
-from pexip_history.run.plan import DAY, Reading, believed, by_hand, plan
+from pexip_history.run.plan import DAY, Reading, believed, plan, plan_by_hand
 from pexip_history.values import format_time
 
 NOW = datetime(2026, 11, 24, 0, 5, tzinfo=UTC)
@@ -156,7 +156,7 @@ def test_coverage_a_little_ahead_of_now_ends_now() -> None:
 
 @given(asked, spans)
 def test_a_window_by_hand_asks_for_what_of_it_is_not_covered(covered: Mapping[str, list[Span]], window: Span) -> None:
-    readings = by_hand(window, covered)
+    readings = plan_by_hand(window, covered)
     left = {name: without([window], spans) for name, spans in covered.items()}
     if any(left.values()):
         assert all(of(readings, name) == spans for name, spans in left.items())
@@ -169,7 +169,7 @@ def test_a_window_by_hand_repeated_moves_on_by_what_a_limit_allowed(covered: lis
     window = Span(NOW - 10 * HOUR, NOW)
     open_hours, steps = len(held([window]) - held(covered)), 0
     while without([window], covered):
-        span = by_hand(window, {"conference": covered})[0]["conference"]
+        span = plan_by_hand(window, {"conference": covered})[0]["conference"]
         covered = [*covered, Span(span.start, min(span.end, span.start + HOUR))]
         steps += 1
     assert steps == open_hours

@@ -139,10 +139,10 @@ def test_no_core_dump_and_no_file_of_tls_keys(tmp_path: Path, monkeypatch: pytes
 
 @as_root
 def test_without_the_capabilities_the_fix_is_named(folder: Path) -> None:
-    from pexip_history.container.privileges import set_capabilities
+    from pexip_history.container.privileges import CAP_CHOWN, set_capabilities
 
     def become() -> None:
-        assert set_capabilities(frozenset({0}))
+        assert set_capabilities(CAP_CHOWN)
         go_on_as(folder, (4242, None))
 
     with pytest.raises(CollectorError, match=re.escape("CHOWN, SETGID and SETUID (cap_add)")):
@@ -150,10 +150,14 @@ def test_without_the_capabilities_the_fix_is_named(folder: Path) -> None:
 
 
 @as_root
-def test_secrets_that_root_alone_may_read_are_read_before_and_no_other_file_is(folder: Path) -> None:
+def test_files_of_settings_that_root_alone_may_read_are_read_before_and_no_other_file_is(folder: Path) -> None:
+    """The CA's file lies beside the password's, in a folder that is closed to all but root."""
     os.chown(folder, 4242, 4242)
-    names = ("DEFAULT_MGR_SECRET_FILE", "DEFAULT_MGR_CLIENT_KEY_FILE", "DATA_PING_URL_FILE", "DATA_NOTIFY_URLS_FILE")
-    environ = {"DATA_DIR": str(folder), "DEFAULT_MGR_CA_FILE": str(folder.parent / "ca.pem")}
+    names = (
+        *("DEFAULT_MGR_SECRET_FILE", "DEFAULT_MGR_CLIENT_KEY_FILE", "DEFAULT_MGR_CA_FILE"),
+        *("DATA_PING_URL_FILE", "DATA_NOTIFY_URLS_FILE"),
+    )
+    environ = {"DATA_DIR": str(folder), "REQUESTS_CA_BUNDLE": str(folder.parent / "ca.pem")}
     for name in names:
         path = folder.parent / name
         path.write_text(f"what {name} holds")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -32,6 +33,8 @@ class Case:
     page: Reader
     oracle: Oracle
     facts: Facts
+    ratings: dict[str, list[str]]
+    """Of each bad call, by 20 seconds."""
 
 
 @pytest.fixture(scope="module", params=PLACES)
@@ -45,6 +48,18 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     data.mkdir()
     write(data / "pexHistoryConf.csv", held)
     write(data / "pexHistoryPart.csv", there)
+    bad = {row["id"]: row["start_time"] for row in there if row["call_quality"] in ("3_bad", "4_terrible")}
+    ratings = {ident: rng.choices(["0", "1", "1", "2", "3", "4", "null", "17"], k=rng.randrange(300)) for ident in bad}
+    ratings |= {ident: ["1", "2"] for ident in [*bad][:5]}
+    rows = [
+        {
+            "participant_id": ident,
+            "start_time": bad[ident],
+            "historic_call_quality": f"[{rng.choice([',', ', ']).join(marks)}]",
+        }
+        for ident, marks in ratings.items()
+    ]
+    write(data / "pexHistoryQuality.csv", [*rows, rows[-1]])
     start = datetime.combine(first, time(), zone).astimezone(UTC)
     covered = [
         (began, start + timedelta(days=2, hours=5, minutes=7)),
@@ -53,7 +68,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     facts = Facts("1", coverage=covered)
     made = start + timedelta(days=60)
     page = report(data, first=first, last=last, zone=zone, facts=facts, now=made, licenses=OWNED)
-    return Case(page, Oracle.of(held, there, first, last, zone, covered), facts)
+    return Case(page, Oracle.of(held, there, first, last, zone, covered), facts, ratings)
 
 
 def history(rng: random.Random, began: datetime, days: int) -> tuple[list[Row], list[Row]]:
@@ -222,7 +237,25 @@ def test_peaks_by_location(case: Case) -> None:
 
 def test_months_of_the_whole_history(case: Case) -> None:
     found = {row[0]: [int(cell) for cell in row[1:4]] for row in case.page.table("By month")}
-    assert found == case.oracle.months()
+    assert found == {name: [*counts[:2], round(counts[2])] for name, counts in case.oracle.months().items()}
+
+
+def test_months_are_compared_with_months_and_partial_ones_by_covered_day(case: Case) -> None:
+    found = {row[0]: row[-3:-1] for row in case.page.table("By month")}
+    assert found == case.oracle.changes()
+    assert any("%" in change for row in found.values() for change in row)
+
+
+def test_when_bad_calls_were_bad(case: Case) -> None:
+    hours, calls = case.oracle.bad_moments(case.ratings)
+    found = case.page.table("Bad minutes of bad calls by hour of the day")
+    assert [int(row[0][:2]) for row in found] == sorted(hours)
+    for row in found:
+        rated, bad = hours[int(row[0][:2])]
+        assert [float(cell) for cell in row[1:3]] == [pytest.approx(many / 3, abs=0.051) for many in (bad, rated)]
+    listed = [(row[0], *map(seconds, row[3:])) for row in case.page.table("Calls with the most bad minutes")]
+    assert [bad for _, bad, *_ in listed] == sorted((bad for _, bad, *_ in calls.elements()), reverse=True)[:15]
+    assert not Counter(listed) - calls
 
 
 def test_rows_that_do_not_count_are_counted(case: Case) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pexip_history.errors import CollectorError
 from pexip_history.report import Facts, write_report
 from tests.management_node.calls import Call
-from tests.report_reader import NOW, OSLO, Reader, report, write_archive, write_csv
+from tests.report_reader import FACTS, NOW, OSLO, Reader, report, write_archive, write_csv
 from tests.test_report import one
 
 CASES = Path(__file__).parent / "cases"
@@ -411,7 +411,7 @@ def test_when_bad_calls_were_bad_is_shown_by_hour_and_by_call(tmp_path: Path) ->
     assert "61 of their 62 minutes" in found.text
 
 
-def test_a_month_is_compared_with_the_month_before_where_both_are_covered(tmp_path: Path) -> None:
+def test_a_month_is_compared_with_the_month_before_and_a_partial_one_by_covered_day(tmp_path: Path) -> None:
     times = [
         f"2026-{month}-1{day}T10:00:00"
         for month, days in (("08", 3), ("09", 3), ("10", 4), ("11", 1))
@@ -419,9 +419,35 @@ def test_a_month_is_compared_with_the_month_before_where_both_are_covered(tmp_pa
     ]
     write_archive(tmp_path / "a", [one("R", (time, time.replace("T10", "T11"))) for time in times])
     found = report(tmp_path / "a", facts=covered((date(2026, 8, 10), date(2026, 11, 5))))
-    assert {row[0]: row[-1] for row in found.table("By month")} == {
-        "2026-08": "–", "2026-09": "–", "2026-10": "+33.3 %", "2026-11": "–",
-    }  # fmt: skip
+    assert {row[0]: row[-3] for row in found.table("By month")} == {
+        "2026-08": "–",
+        "2026-09": "-26.7 % a day (partial)",  # 3 in 30 days after 3 in 22
+        "2026-10": "+33.3 %",
+        "2026-11": "+55.0 % a day (partial)",  # 1 in 5 days after 4 in 31
+    }
+
+
+def test_what_was_not_read_is_not_none_on_the_first_screen_nor_in_a_message(tmp_path: Path) -> None:
+    write_archive(tmp_path / "a", [one("R", ("09:00:00", "10:00:00"))])
+    people = tmp_path / "a" / "pexHistoryPart.csv"
+    people.write_text(people.read_text().replace(",", ";"))
+    found = report(tmp_path / "a")
+    assert card(found, "Participants") == ["not known", "no pexHistoryPart.csv was read"]
+    assert card(found, "Conferences")[0] == "1"
+    made = write_report(tmp_path / "a", tmp_path / "a.html", zone=OSLO, facts=FACTS, now=NOW)
+    assert "Participants: not known (no pexHistoryPart.csv was read)" in made.figures
+    assert any("semicolons" in line for line in made.figures)
+
+
+def test_an_hour_without_calls_has_its_place_in_the_picture(tmp_path: Path) -> None:
+    calls = [
+        one("R", (f"{hour}:00:00", f"{hour}:30:00"), call_quality="3_bad") for hour in ("08", "17")
+    ]  # 9 and 18 here
+    write_archive(tmp_path / "a", calls)
+    found = report(tmp_path / "a")
+    boxes = [each["x"] for tag, each in found.elements if tag == "rect" and each.get("class") == "bad few"]
+    hours = [round((float((x or "").rstrip("%")) - 100 / 240) / (100 / 24)) for x in boxes]
+    assert hours[-2:] == [9, 18]
 
 
 def test_alarms_about_licenses_come_first(tmp_path: Path) -> None:

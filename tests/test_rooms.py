@@ -153,7 +153,7 @@ def test_the_guide_names_every_folder_and_only_what_is_there() -> None:
 
 def test_a_step_upwards_a_circle_and_a_private_name_are_found() -> None:
     """Guards the reading itself."""
-    assert uses(PACKAGE / "node" / "records.py") == {"errors", "messages", "values"}
+    assert uses(PACKAGE / "node" / "records.py") == {"errors", "messages", "resources", "values"}
     assert uses(COLLECTOR) >= {"ledger", "operate"}
     assert "pexip_history.settings.environment" in {name for name, *_ in imports(PACKAGE / "operate" / "notify.py")}, (
         "also where only types are read"

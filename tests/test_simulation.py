@@ -254,6 +254,7 @@ class Weeks(RuleBasedStateMachine):
             self.node.forget(forgotten)
             for _ in range(new):
                 self.hold(self.node.now - 2 * HOUR, 0, [(5, 0, "")])
+            self.world.amid |= {id(one) for one in self.world.records if one.shown == self.node.now}
 
         self.spoil(nth, move)
         self.run()

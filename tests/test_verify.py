@@ -14,6 +14,8 @@ from pexip_history.archive import manifest
 from pexip_history.archive.comparing import compare
 from pexip_history.export.parquet import make_missing
 from pexip_history.folder.reading import open_rows
+from pexip_history.operate import verify as operate
+from pexip_history.settings.environment import read_settings
 from tests.forked import Outcome
 from tests.harness import ROOT
 from tests.management_node.calls import calls
@@ -115,8 +117,59 @@ def test_a_file_that_the_manifest_does_not_know_is_named(data: Path) -> None:
     assert f"{part(data, 4).name}: not in manifest.jsonl" in done.stdout
 
 
+def test_parquet_in_a_folder_whose_name_is_a_pattern_is_read(data: Path) -> None:
+    there = data.with_name("[data]*")
+    data.rename(there)
+    assert verify(there).code == 0
+
+
+def test_a_link_in_place_of_a_parquet_file_is_named_and_not_followed(data: Path) -> None:
+    path = data / "parquet" / "participants" / "2026-11-01_00-05-00.parquet"
+    path.rename(data / "moved")
+    path.symlink_to(data / "moved")
+    done = verify(data)
+    assert done.code == 1
+    assert f"{path.name}: cannot be read" in done.stdout
+
+
 def test_parquet_that_is_damaged_is_named(data: Path) -> None:
     (data / "parquet" / "participants" / "2026-11-01_00-05-00.parquet").write_bytes(b"PAR1")
     done = verify(data)
     assert done.code == 1
     assert "parquet/participants/2026-11-01_00-05-00.parquet: cannot be read" in done.stdout
+
+
+def test_what_is_here_again_gone_or_of_another_length_is_named(data: Path) -> None:
+    """A file of the same size can be another one; that a file was removed says nothing of its Parquet."""
+    manifest.note_change(data, manifest.REMOVED, [part(data, 3).name])
+    part(data, 1).write_bytes(part(data, 1).read_bytes().replace(b"Oslo", b"Roma", 1))
+    (data / "pexHistoryConf.csv").unlink()
+    parquet = data / "parquet" / "participants"
+    for name in ("2026-11-02_00-05-00.parquet", "2026-11-03_00-05-00.parquet"):
+        (parquet / name).write_bytes((parquet / "2026-11-01_00-05-00.parquet").read_bytes())
+    done = verify(data)
+    assert done.code == 1
+    for words in (
+        f"{part(data, 1).name}: edited by somebody since",
+        f"{part(data, 3).name}: here again, though DATA_KEEP_DAYS removed it",
+        "pexHistoryConf.csv: missing; the next run",
+        f"parquet/participants/2026-11-02_00-05-00.parquet: {lines(part(data, 1))} rows, {lines(part(data, 2))} in the",
+    ):
+        assert words in done.stdout
+    assert "2026-11-03_00-05-00.parquet" not in done.stdout
+
+
+def lines(path: Path) -> int:
+    with open_rows(path) as rows:
+        return len(list(rows))
+
+
+def test_rows_that_the_ledger_knows_and_no_file_holds_are_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read_settings({"DATA_DIR": str(data)}, node=False)
+    held = lines(data / "pexHistoryPart.csv")
+    for known, said in ((held, []), (held + 1, [f"pexHistoryPart.csv: {held} rows, of {held + 1} that the ledger"])):
+        monkeypatch.setattr(
+            operate, "peek", lambda settings, known=known: {"resources": [("participant", known, None)]}
+        )
+        # private: the command would need a whole ledger
+        assert [line[: len(said[0])] for line in operate._aggregates(settings, {})] == said

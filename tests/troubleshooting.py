@@ -25,7 +25,8 @@ def _lines(group: Mapping[str, Any]) -> Iterator[str]:
     yield f"## {group['section']}\n" if "section" in group else ""
     yield f"### {group['heading']}\n" if "heading" in group else ""
     before = group.get("before", "")
-    items = [before + shown(text) for text in group.get("messages", {}).values()]
+    of = before if isinstance(before, dict) else {"*": before}
+    items = [of.get(name, of.get("*", "")) + shown(text) for name, text in group.get("messages", {}).items()]
     items += [f"entrypoint: {shown(text)}" for text in group.get("entrypoint", {}).values()]
     yield "".join(f"{_item(text)}\n" for text in items)
     yield f"{group['about']}\n"

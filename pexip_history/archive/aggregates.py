@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import IO
 from zoneinfo import ZoneInfo
 
 from pexip_history.folder.cells import header_line
+from pexip_history.folder.names import format_stem
 from pexip_history.folder.opening import NotAFile, behind_link, own
 from pexip_history.folder.reading import BOM, MOST, NotOurs, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite, sync_folder
-from pexip_history.ledger.staged import Known, Staged
+from pexip_history.ledger.ledger import Known, Staged
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, STREAM
 
@@ -61,12 +62,9 @@ def set_aside(path: Path, why: str, zone: ZoneInfo) -> Path:
 
 
 def _free_name(path: Path, what: str, zone: ZoneInfo) -> Path:
-    stamp = datetime.now(zone).strftime("%Y-%m-%d_%H-%M-%S")
-    for number in itertools.count():
-        other = path.with_name(f"{path.name}.{what}-{stamp}{f'-{number}' if number else ''}")
-        if not os.path.lexists(other):
-            return other
-    raise AssertionError
+    first = f"{path.name}.{what}-{format_stem(datetime.now(zone))}"
+    names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(1)))
+    return next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
 
 
 # What was put behind the place up to which the ledger knows the file
@@ -87,11 +85,6 @@ def as_it_is(path: Path, size: int | None = None) -> Known:
         size = file.seek(0, os.SEEK_END) if size is None else size
         file.seek(max(0, size - TAIL))
         return Known(size, hashlib.sha256(file.read(min(size, TAIL))).hexdigest())
-
-
-def still_begins_with(path: Path, known: Known | None) -> bool:
-    """Whether the aggregate is what it was, up to where it ended then."""
-    return known is not None and behind_link(path).stat().st_size >= known.size and as_it_is(path, known.size) == known
 
 
 def whole_until(path: Path, columns: Sequence[str], start: int) -> int:
@@ -151,7 +144,7 @@ def end_whole(path: Path, resource: str, known: Known | None, zone: ZoneInfo) ->
     if columns is None:
         return None
     size = behind_link(path).stat().st_size
-    start = known.size if known and still_begins_with(path, known) else 0
+    start = known.size if known and known.size <= size and as_it_is(path, known.size) == known else 0
     if start == size:
         return None
     try:
@@ -266,16 +259,9 @@ def _is_prefix(target: IO[bytes], rows: IO[bytes]) -> bool:
 
 def keys(path: Path, resource: str) -> Iterator[tuple[str, ...]]:
     """The keys of the file's whole rows. Raises NotOurs, OSError."""
-    columns = columns_of(path, resource) or []
-    places = [columns.index(name) if name in columns else None for name in BY_NAME[resource].key]
     with open_rows(path) as rows:
+        columns = rows.header
+        places = [columns.index(name) if name in columns else None for name in BY_NAME[resource].key]
         for row in rows:
             if len(row) >= len(columns):
                 yield tuple("" if place is None else row[place] for place in places)
-
-
-def reordered(source: Path, target: Path, columns: Sequence[str], drop: Callable[[dict[str, str]], bool]) -> Path:
-    """A copy of staged rows under other columns, without those to drop."""
-    with open(target, "wb", opener=own) as file:
-        rewrite(source, file, header(source) or [], columns, False, drop)
-    return target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import os
 import re
@@ -16,12 +17,11 @@ from pexip_history.archive import aggregates
 from pexip_history.archive.staging import Stage, follow_omitted
 from pexip_history.errors import Busy, printable
 from pexip_history.folder.cells import header_line
-from pexip_history.folder.names import AGGREGATES, DATED, dated_name, format_stem, parse_stem
+from pexip_history.folder.names import AGGREGATES, DATED, STAGED, dated_name, format_stem, parse_stem, staged_name
 from pexip_history.folder.opening import own
 from pexip_history.folder.reading import header
-from pexip_history.folder.rewriting import draft_of, sync_folder
-from pexip_history.ledger.ledger import Ledger
-from pexip_history.ledger.staged import Known, Staged
+from pexip_history.folder.rewriting import draft_of, rewrite, sync_folder
+from pexip_history.ledger.ledger import Ledger, Staged
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS, QUALITY, STREAM
 from pexip_history.settings.environment import Settings
@@ -31,7 +31,8 @@ FIRST_COLUMNS = {
     QUALITY.name: ("participant_id", "start_time", "bucketed_call_quality", "historic_call_quality"),
 }
 """Of files whose rows have more than one record's fields."""
-STAGED = re.compile(r"\d+-\w+\.csv(\.ordered|\.new)?")
+LEFT_BEHIND = re.compile(rf"{STAGED.pattern}(\.ordered|\.new)?")
+"""What a reading that was cut leaves in `.collector`."""
 
 log = logging.getLogger("collector")
 
@@ -99,11 +100,9 @@ class Archive:
         """A file for each kind of record that a reading may bring."""
         stages = {}
         for resource in self.resources:
-            columns = aggregates.columns_of(self.aggregate(resource.name), resource.name) or []
-            columns = columns or list(FIRST_COLUMNS.get(resource.name, ()))
-            path = self.folder / f"{pair}-{resource.name}.csv"
-            how = (self.settings.csv_bom, self.settings.escape_formulas, self.settings.omit_columns)
-            stages[resource.name] = Stage(path, columns, *how)
+            name, path = resource.name, self.folder / staged_name(pair, resource.name)
+            columns = aggregates.columns_of(self.aggregate(name), name) or FIRST_COLUMNS.get(name, ())
+            stages[name] = Stage(path, columns, self.settings)
         return stages
 
     def finish(
@@ -120,9 +119,9 @@ class Archive:
         """
         stem, files = self._free_stem(started, ledger), []
         for resource, stage in stages.items():
-            known = [] if stage.columns else columns(resource) or ["id", "end_time"]
-            head = stage.finish(known)
-            files.append(Staged(pair, resource, stem, head, stage.rows))
+            if not stage.columns:
+                stage.grow(columns(resource) or ["id", "end_time"])
+            files.append(Staged(pair, resource, stem, stage.finish(), stage.rows))
         sync_folder(self.folder)
         return files
 
@@ -132,7 +131,7 @@ class Archive:
         After all of the last hour's, so that names sort as the runs do when the clock is set back an hour.
         """
         taken = {name[:19] for name in self.dated_files()}
-        taken |= {file.stem for files in ledger.staged() for file in files}
+        taken |= {file.stem for file in ledger.staged()}
         moment = started.astimezone(self.zone).replace(tzinfo=None)
         wanted, an_hour_on = format_stem(moment), format_stem(moment + timedelta(hours=1))
         if later := [stem for stem in taken if wanted <= stem < an_hour_on]:
@@ -141,9 +140,9 @@ class Archive:
 
     def discard(self, ledger: Ledger) -> None:
         """Remove what a reading that did not reach its commit point left."""
-        wanted = {file.name for files in ledger.staged() for file in files}
+        wanted = {file.name for file in ledger.staged()}
         for path in self.folder.iterdir():
-            if STAGED.fullmatch(path.name) and path.name not in wanted:
+            if LEFT_BEHIND.fullmatch(path.name) and path.name not in wanted:
                 path.unlink()
         for resource in FILES:
             draft_of(self.aggregate(resource.name)).unlink(missing_ok=True)
@@ -152,7 +151,7 @@ class Archive:
 
     def follow_omitted(self, ledger: Ledger) -> None:
         """Empty in the files that wait what DATA_OMIT_COLUMNS names by now; not where some rows are out already."""
-        for file in (file for files in ledger.staged() for file in files):
+        for file in ledger.staged():
             if self.settings.omit_columns and file.size is None and os.path.lexists(self.waiting(file)):
                 follow_omitted(self.waiting(file), self.settings.omit_columns)
 
@@ -167,7 +166,8 @@ class Archive:
         4. the waiting files are renamed to dated files: one that is gone was appended before;
         5. the ledger forgets them, and knows the dated files and the aggregates' sizes.
         """
-        for files in ledger.staged():
+        for _, reading in itertools.groupby(ledger.staged(), lambda file: file.pair):
+            files = list(reading)
             there = [file for file in files if os.path.lexists(self.waiting(file))]
             sizes = {file: file.size for file in files if file.size is not None}
             if not sizes:
@@ -185,11 +185,9 @@ class Archive:
                 self.waiting(file).replace(self.dated(file))
             sync_folder(self.data)
             sync_folder(self.folder)
-            ledger.published(files, [self.dated(file).name for file in files], self._as_they_are(files))
-
-    def _as_they_are(self, files: Sequence[Staged]) -> dict[str, Known]:
-        paths = {file.resource: self.aggregate(file.resource) for file in files}
-        return {resource: aggregates.as_it_is(path) for resource, path in paths.items() if path.exists()}
+            written = {file.resource: self.aggregate(file.resource) for file in files}
+            known = {resource: aggregates.as_it_is(path) for resource, path in written.items() if path.exists()}
+            ledger.published(files, [self.dated(file).name for file in files], known)
 
     def _note_sizes(self, ledger: Ledger, files: Sequence[Staged]) -> dict[Staged, int]:
         sizes = {file: self.aggregate(file.resource).stat().st_size for file in files}
@@ -209,14 +207,11 @@ class Archive:
         if columns is None or not set(own_columns) <= set(columns):
             return False
         if columns != own_columns or there:  # the user's file has another order
-            keys = BY_NAME[file.resource].key
-            source = aggregates.reordered(
-                source,
-                self.folder / f"{file.name}.ordered",
-                columns,
-                lambda row: tuple(row.get(key, "") for key in keys) in (there or ()),
-            )
-            start = len(header_line(columns, False))
+            key, ordered = BY_NAME[file.resource].key, self.folder / f"{file.name}.ordered"
+            with open(ordered, "wb", opener=own) as target:
+                drop = (lambda row: tuple(row.get(name, "") for name in key) in there) if there else None
+                rewrite(source, target, own_columns, columns, False, drop)
+            source, start = ordered, len(header_line(columns, False))
         return aggregates.append(path, source, start, size)
 
     def _keys_in_aggregate(self, file: Staged) -> set[tuple[str, ...]]:
@@ -226,14 +221,14 @@ class Archive:
 
     # Keeping
 
-    def expire(self, now: datetime, written: Collection[str] = ()) -> list[str]:
-        """Remove dated files older than DATA_KEEP_DAYS, but for those that this run has written; their names."""
+    def expire(self, now: datetime, names: Collection[str]) -> list[str]:
+        """Remove of these dated files those that are older than DATA_KEEP_DAYS; their names."""
         gone: list[str] = []
         if not self.settings.keep_days:
             return gone
         oldest = format_stem((now - timedelta(days=self.settings.keep_days)).astimezone(self.zone))
-        for name in sorted(self.dated_files()):
-            if name < oldest and name not in written:
+        for name in sorted(names):
+            if name < oldest:
                 try:
                     (self.data / name).unlink(missing_ok=True)
                     gone.append(name)

@@ -13,13 +13,12 @@ from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError
 from pexip_history.folder.opening import NotAFile
 from pexip_history.folder.reading import NotOurs
-from pexip_history.ledger.ledger import Ledger
+from pexip_history.ledger.ledger import Ledger, Staged
 from pexip_history.ledger.making import know_rows, make
 from pexip_history.ledger.rewritten import settle_rewriting
-from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, open_to_write
-from pexip_history.ledger.staged import Staged
+from pexip_history.ledger.schema import LEDGER, SCHEMA_VERSION, closed_on_failure, open_to_write
 from pexip_history.messages import sentence
-from pexip_history.resources import RESOURCES
+from pexip_history.resources import RESOURCES, Resource
 
 log = logging.getLogger("collector")
 
@@ -31,40 +30,34 @@ def open_ledger(archive: Archive, now: datetime) -> Ledger:
     """
     opened = open_to_write(archive.folder)
     if opened is None:
-        for name, why in ((f"{NAME}-journal", "belongs to a damaged ledger"), (NAME, "is damaged or is not a ledger")):
+        damaged = {f"{LEDGER}-journal": "belongs to a damaged ledger", LEDGER: "is damaged or is not a ledger"}
+        for name, why in damaged.items():
             if (archive.folder / name).exists():
                 aggregates.set_aside(archive.folder / name, why, archive.zone)
         opened = open_to_write(archive.folder)
     if opened is None:
-        raise CollectorError(sentence("ledger-cannot-be-made", ledger=archive.folder / NAME, folder=archive.folder))
+        raise CollectorError(sentence("ledger-cannot-be-made", ledger=archive.folder / LEDGER, folder=archive.folder))
     ledger = Ledger(*opened)
-    try:
+    with closed_on_failure(ledger.db):
         if ledger.version < SCHEMA_VERSION:
             _make(archive, ledger, now)
         settle_rewriting(ledger, archive.aggregate)
         _know_strangers(archive, ledger, now)
         for resource in archive.resources:
-            _settle(archive, ledger, resource.name, now)
-    except BaseException:
-        ledger.db.close()
-        raise
+            _settle(archive, ledger, resource, now)
     return ledger
 
 
 def _make(archive: Archive, ledger: Ledger, now: datetime) -> None:
     version, names = ledger.version, archive.dated_files()
-    staged = [file for files in ledger.staged() for file in files] if version else []
+    staged = ledger.staged() if version else []
     rows = {} if version == 2 else {each.name: _exported(archive, each.name, staged) for each in RESOURCES}
     count = make(ledger, rows, names, now)
     if version:
-        since = ledger.time_of("since")
-        log.info(
-            "the ledger of version 1.%d was taken over%s",
-            version - 1,
-            f"; what ended before {since:%Y-%m-%d %H:%M} UTC stays uncollected unless DATA_SINCE asks for it"
-            if since
-            else "",
-        )
+        since, stays = ledger.time_of("since"), ""
+        if since:
+            stays = f"; what ended before {since:%Y-%m-%d %H:%M} UTC stays uncollected unless DATA_SINCE asks for it"
+        log.info("the ledger of version 1.%d was taken over%s", version - 1, stays)
     elif count:
         log.warning(sentence("ledger-rebuilt", rows=count))
 
@@ -81,11 +74,8 @@ def _exported(archive: Archive, resource: str, staged: Sequence[Staged]) -> Iter
 def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
     """The whole rows of a file of ours, as far as they can be read; what cannot is said."""
     try:
-        columns = aggregates.columns_of(path, resource)
-        if columns is None:
-            return
-        until = aggregates.whole_until(path, columns, 0)
-        yield from aggregates.rows_behind(path, 0, until)
+        if columns := aggregates.columns_of(path, resource):
+            yield from aggregates.rows_behind(path, 0, aggregates.whole_until(path, columns, 0))
     except FileNotFoundError:
         return
     except (NotOurs, NotAFile) as error:
@@ -95,7 +85,7 @@ def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
 def _know_strangers(archive: Archive, ledger: Ledger, now: datetime) -> None:
     """Dated files that the ledger does not know were written after it: an older `.collector` was put back."""
     there, known = archive.dated_files(), ledger.files()
-    waiting = {archive.dated(file).name for files in ledger.staged() for file in files}
+    waiting = {archive.dated(file).name for file in ledger.staged()}
     strange = sorted(there.keys() - known - waiting)
     count = 0
     with ledger.transaction():
@@ -110,24 +100,22 @@ def _know_strangers(archive: Archive, ledger: Ledger, now: datetime) -> None:
         log.warning(sentence("files-newer-than-ledger", files=len(strange), folder=archive.folder, rows=count))
 
 
-def _settle(archive: Archive, ledger: Ledger, resource: str, now: datetime) -> None:
+def _settle(archive: Archive, ledger: Ledger, resource: Resource, now: datetime) -> None:
     """What was put behind an aggregate's end since it was last written: rows are known, a torn one is moved away."""
-    if any(file.resource == resource and file.size is not None for files in ledger.staged() for file in files):
-        return  # half published: what is behind the end is that
-    path, known = archive.aggregate(resource), ledger.aggregate(resource)
+    name, path = resource.name, archive.aggregate(resource.name)
+    if name in ledger.half_published():
+        return  # what is behind the end is that
     try:
-        behind = aggregates.end_whole(path, resource, known, archive.zone)
+        behind = aggregates.end_whole(path, name, ledger.aggregate(name), archive.zone)
         if behind is None:
             return
-        if resource in (each.name for each in RESOURCES) and 0 < behind[0] < behind[1]:
-            count = know_rows(ledger, resource, aggregates.rows_behind(path, *behind), now)
+        if resource in RESOURCES and 0 < behind[0] < behind[1]:
+            count = know_rows(ledger, name, aggregates.rows_behind(path, *behind), now)
             if count:
                 log.info("%s has %d rows that were not known; they count as collected", path.name, count)
-        ledger.know_aggregates({resource: aggregates.as_it_is(path)})
-    except FileNotFoundError:
-        return
+        ledger.know_aggregate(name, aggregates.as_it_is(path))
     except NotOurs as error:
         with suppress(OSError):
             aggregates.set_aside(path, f"is damaged ({error})", archive.zone)
-    except (NotAFile, PermissionError):
+    except (NotAFile, FileNotFoundError, PermissionError):
         return  # publishing says so

@@ -15,7 +15,6 @@ from pexip_history.folder.reading import open_rows
 from pexip_history.resources import BY_NAME
 
 PIECE = 1 << 20
-BATCH = 5000
 
 
 @dataclass(frozen=True)

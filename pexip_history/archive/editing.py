@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,12 @@ def open_table(path: Path) -> Iterator[Rows | OtherRows]:
             return
     with open_rows(path, errors="surrogateescape") as rows:
         yield rows
+
+
+def emptied(row: list[str], places: Collection[int]) -> list[str]:
+    """The row with these cells empty; the very list where they are."""
+    full = any(place < len(row) and row[place] for place in places)
+    return ["" if place in places else text for place, text in enumerate(row)] if full else row
 
 
 def would_change(path: Path, changing: Changing) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pexip_history.archive.archive import Archive
-from pexip_history.archive.editing import Change, Changing, Moved, open_table, would_change
+from pexip_history.archive.editing import Change, Changing, Moved, emptied, open_table, would_change
 from pexip_history.archive.holdings import AGGREGATE, PARQUET, WAITING, Holding, holdings, remove_drafts
 from pexip_history.archive.journal import Journal, exists, note_rewritten, open_journal, rewrite
 from pexip_history.archive.parquet_rows import empty_cells, parquet_cells
@@ -91,8 +91,11 @@ class Emptied:
 # Finding
 
 
-def find(data: Path, person: Person, journal: Journal, tell: Callable[[str], None] = lambda name: None) -> Found:
-    """Note the person's rows in the journal, from every file that can be read. Raises OSError, sqlite3.Error."""
+def find(data: Path, person: Person, journal: Journal, tell: Callable[[str], None]) -> Found:
+    """Note the person's rows in the journal, from every file that can be read; `tell` is told each file's name.
+
+    Raises OSError, sqlite3.Error.
+    """
     found = Found()
     for holding in holdings(data):
         tell(holding.name)
@@ -166,7 +169,7 @@ def go_on(archive: Archive, ledger: Ledger, journal: Journal) -> Emptied:
     A file that cannot be rewritten now waits, and the journal with it.
     """
     done = Emptied()
-    half = {file.resource for files in ledger.staged() for file in files if file.size is not None}
+    half = ledger.half_published()
     for holding in holdings(archive.data) if journal.rows() else ():
         if holding.kind in (WAITING, AGGREGATE) and holding.resource.name in half:
             done.waits.append(f"{holding.name}: rows of a run are still to be appended")
@@ -206,8 +209,7 @@ def emptying(journal: Journal, key: str) -> Changing:
 
         def change(row: list[str]) -> list[str]:
             what = journal.what(id_of(row, place)) if cells else 0
-            full = [cell for of, cell in cells if what & of and cell < len(row) and row[cell]]
-            return ["" if cell in full else text for cell, text in enumerate(row)] if full else row
+            return emptied(row, [cell for of, cell in cells if what & of])
 
         return change
 

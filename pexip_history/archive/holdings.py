@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pexip_history.archive.parquet_rows import parquet_files
-from pexip_history.folder.names import AGGREGATES, DATED
+from pexip_history.folder.names import AGGREGATES, DATED, STAGED
 from pexip_history.resources import BY_NAME, FILES, STREAM, Resource
 
 ASIDE = re.compile(r"(pexHistory\w+\.csv)\.(?:set-aside|unfinished)-[\d_-]+")
-STAGED = re.compile(r"\d+-(\w+)\.csv")
 DRAFT = re.compile(rf"(?:{DATED.pattern}|pexHistory\w+\.csv|{ASIDE.pattern}|[\d_-]+\.parquet)\.new")
 OF_FILE = {AGGREGATES[resource.name]: resource for resource in FILES}
 OF_FOLDER = {"streams": STREAM}

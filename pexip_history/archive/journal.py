@@ -17,10 +17,10 @@ from pexip_history.archive.holdings import AGGREGATE, DATED_FILE, Holding
 from pexip_history.folder.names import DATED
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.rewritten import begin_rewriting, settle_rewriting
-from pexip_history.ledger.schema import Damaged, connect, entries_of, refuse_super_journal
+from pexip_history.ledger.schema import check_pages, check_tables, closed_on_failure, connect
 from pexip_history.messages import sentence
 
-NAME = "rewriting.sqlite"
+JOURNAL = "rewriting.sqlite"
 SCHEMA = """
 -- Rows to empty: by the participant's id what of them is the person's (people.OWN, people.CALLED).
 CREATE TABLE IF NOT EXISTS row (id TEXT PRIMARY KEY, what INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -91,7 +91,7 @@ class Journal:
 
 def exists(folder: Path) -> bool:
     """Whether something is under way; `folder` is `.collector`."""
-    return (folder / NAME).exists()
+    return (folder / JOURNAL).exists()
 
 
 @contextmanager
@@ -101,19 +101,18 @@ def open_journal(folder: Path) -> Iterator[Journal]:
     One that is damaged, or that something else wrote, is removed and begun again. Raises CollectorError where no file
     can be, sqlite3.Error.
     """
-    path = folder / NAME
+    path = folder / JOURNAL
     try:
         db = _open(path)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
         log.warning(sentence("erasure-note-damaged", path=path))
-        for name in (path.with_name(f"{NAME}-journal"), path):
+        for name in (path.with_name(f"{JOURNAL}-journal"), path):
             name.unlink(missing_ok=True)
         db = _open(path)
-    empty = False
+    journal, empty = Journal(db), False
     try:
-        journal = Journal(db)
         yield journal
     finally:
         with closing(db), suppress(sqlite3.Error):
@@ -124,32 +123,22 @@ def open_journal(folder: Path) -> Iterator[Journal]:
 
 def _open(path: Path) -> sqlite3.Connection:
     """Raises sqlite3.DatabaseError where something else is there."""
-    refuse_super_journal(path.with_name(f"{NAME}-journal"))
     db = connect(path)
-    try:
-        db.executescript("PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; PRAGMA secure_delete = ON;")
-        # A view or a trigger would run whatever another wrote into it.
-        found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-        if found and sorted(found, key=str) != entries_of(SCHEMA):
-            raise Damaged("tables that are not the journal's")
+    with closed_on_failure(db):
+        db.execute("PRAGMA secure_delete = ON")
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            check_tables(db, SCHEMA)
         db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
-        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise Damaged("damaged")
-    except BaseException:
-        db.close()
-        raise
+        check_pages(db)
     return db
 
 
 @contextmanager
 def scratch_journal() -> Iterator[Journal]:
     """One that leaves no trace: to find out what would be done."""
-    db = sqlite3.connect("", isolation_level=None)
-    try:
+    with closing(sqlite3.connect("", isolation_level=None)) as db:
         db.executescript(SCHEMA)
         yield Journal(db)
-    finally:
-        db.close()
 
 
 def rewrite(holding: Holding, changing: Changing, journal: Journal, ledger: Ledger) -> Edited:

@@ -73,7 +73,7 @@ def forget_old(archive: Archive, ledger: Ledger, now: datetime) -> None:
 def remove_older(data: Path, oldest: datetime, ledger: Ledger, journal: Journal) -> Removed:
     """Remove what is older from each file that can be read; each whole or not at all."""
     removed = Removed()
-    half = {file.resource for files in ledger.staged() for file in files if file.size is not None}
+    half = ledger.half_published()
     for holding in holdings(data):
         if holding.kind == WAITING or (holding.kind == AGGREGATE and holding.resource.name in half):
             continue  # a run publishes it first

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pexip_history.errors import CollectorError
-from pexip_history.folder.names import STEM
+from pexip_history.folder.names import AGGREGATES, DATED, STEM
 from pexip_history.folder.opening import own
 from pexip_history.folder.rewriting import new_file
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 FOLDER = "parquet"
+TABLES = {"conference": "conferences", "participant": "participants", "stream": "streams"}
+"""By resource the folder of its files."""
 LIMITS: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "256MB",
     "threads": 1,
@@ -40,6 +42,22 @@ def parquet_files(data: Path) -> Iterator[Path]:
     for folder in sorted(root.iterdir()):
         if folder.is_dir() and not folder.is_symlink():
             yield from sorted(p for p in folder.glob("*.parquet") if STEM.fullmatch(p.name.removesuffix(".parquet")))
+
+
+def lacking(data: Path) -> dict[str, set[str]]:
+    """By resource the names of the dated files that have no Parquet file; a resource without any is left out."""
+    found = {}
+    for resource, folder in TABLES.items():
+        made = {path.stem for path in (data / FOLDER / folder).glob("*.parquet")}
+        dated = (path.name for path in data.glob(f"*_{AGGREGATES[resource]}"))
+        if names := {name for name in dated if DATED.fullmatch(name) and stem_of(name) not in made}:
+            found[resource] = names
+    return found
+
+
+def stem_of(name: str) -> str:
+    """A dated file's `<date_time>`."""
+    return name.partition("_pexHistory")[0]
 
 
 def key_of(path: Path) -> str:

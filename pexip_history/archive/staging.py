@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pexip_history.archive.editing import Change, edit, would_change
+from pexip_history.archive.editing import Change, edit, emptied, would_change
 from pexip_history.errors import NodeError
 from pexip_history.folder.cells import CHUNK, UNGUARDED, cells, encode, guard, header_line
 from pexip_history.folder.opening import own
@@ -14,6 +14,7 @@ from pexip_history.folder.reading import MOST
 from pexip_history.folder.rewriting import new_file, rewrite
 from pexip_history.messages import sentence
 from pexip_history.node.answers import MOST_FIELDS, Columns
+from pexip_history.settings.environment import Settings
 
 
 def follow_omitted(path: Path, omit: Collection[str]) -> None:
@@ -21,12 +22,7 @@ def follow_omitted(path: Path, omit: Collection[str]) -> None:
 
     def changing(columns: list[str]) -> Change:
         places = {columns.index(name) for name in omit if name in columns}
-
-        def change(row: list[str]) -> list[str]:
-            full = any(place < len(row) and row[place] for place in places)
-            return ["" if place in places else text for place, text in enumerate(row)] if full else row
-
-        return change
+        return lambda row: emptied(row, places)
 
     if would_change(path, changing):
         edit(path, changing)
@@ -35,22 +31,22 @@ def follow_omitted(path: Path, omit: Collection[str]) -> None:
 class Stage:
     """A dated file in the making: rows of one resource under columns that may still grow.
 
-    The columns in `omit` (DATA_OMIT_COLUMNS) stay empty.
+    The columns that DATA_OMIT_COLUMNS names stay empty.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], bom: bool, escape: bool, omit: Collection[str] = ()) -> None:
-        self.path, self.bom, self.escape, self.omit = path, bom, escape, omit
-        self.columns = list(columns)
+    def __init__(self, path: Path, columns: Sequence[str], settings: Settings) -> None:
+        self.path, self.columns = path, list(columns)
+        self.bom, self.escape, self.omit = settings.csv_bom, settings.escape_formulas, settings.omit_columns
         self.rows = 0
         self._widened = False
         self._file = open(path, "wb", opener=own)  # noqa: SIM115
-        self._file.write(header_line(self.columns, bom) if columns else b"")
+        self._file.write(header_line(self.columns, self.bom) if columns else b"")
 
     def write(self, columns: Columns) -> None:
         """Append rows, by the names of their fields; new names become new last columns."""
         if self.escape:  # a node may name its fields as it likes
             columns = {guard(name): values for name, values in columns.items()}
-        self._grow([name for name in columns if name not in self.columns])
+        self.grow([name for name in columns if name not in self.columns])
         count = len(next(iter(columns.values()), ()))
         for start in range(0, count, CHUNK):
             size = min(CHUNK, count - start)
@@ -68,7 +64,8 @@ class Stage:
             self._file.write(text)
             self.rows += size
 
-    def _grow(self, names: Sequence[str]) -> None:
+    def grow(self, names: Sequence[str]) -> None:
+        """Add new last columns. Raises NodeError where there are too many."""
         if names and not self.columns:
             self._file.write(header_line(names, self.bom))
         elif names:
@@ -77,13 +74,8 @@ class Stage:
         if names and len(self.columns) > MOST_FIELDS:
             raise NodeError(sentence("too-many-columns", columns=len(self.columns)))
 
-    def finish(self, columns: Sequence[str] = ()) -> int:
-        """Give every row every column, sync, and return where the rows begin (bytes).
-
-        `columns` name the header where no row did.
-        """
-        if not self.columns:
-            self._grow(columns)
+    def finish(self) -> int:
+        """Give every row every column, sync, and return where the rows begin (bytes)."""
         self._file.flush()
         if self._widened:
             with new_file(self.path) as target:

@@ -1,7 +1,7 @@
 """The errands of the image's entrypoint in the data folder, as the user whose it is.
 
-`python3 -m pexip_history.container take-over|stop`, with PUID, PGID and DATA_DIR in the environment and nothing else:
-what the folder's owner could look into here holds no secret.
+`python3 -m pexip_history.container.errands take-over|stop`, with PUID, PGID and DATA_DIR in the environment and
+nothing else: what the folder's owner could look into here holds no secret.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 
 from pexip_history.container.privileges import (
     Asked,
+    Owner,
+    become_with_chown,
     give_up_capabilities,
     go_on_as,
-    keep_only,
     owner_of,
     protect_memory,
     refuse_links,
-    set_capabilities,
     whose,
 )
 from pexip_history.errors import MISUSED, CollectorError, SettingsError, printable
@@ -35,9 +35,8 @@ from pexip_history.messages import sentence
 from pexip_history.operate.running import forget
 from pexip_history.settings.environment import IMAGE_DATA
 
-OURS = ("*pexHistory*.csv*", "data_collector.log*", "report*.html", "manifest.jsonl*")
+WRITTEN = ("*pexHistory*.csv*", "data_collector.log*", "report*.html", "manifest.jsonl*")
 FOLDERS = (".collector", "parquet")
-CAP_CHOWN = 0
 WAIT_FOR_NUMBER, WAIT_FOR_RUN = 0.5, 4.0  # seconds: for a run to write its number, and for it to end
 
 
@@ -46,13 +45,12 @@ def main(errand: str, environ: Mapping[str, str]) -> int:
     protect_memory()
     try:
         folder, asked = whose(environ)
-    except SettingsError:
-        return 0  # collector.py says so, with all that is wrong besides
-    try:
         if errand == "stop":
             stop(folder, asked)
         else:
             take_over(folder, asked)
+    except SettingsError:
+        return 0  # collector.py says so, with all that is wrong besides
     except (CollectorError, OSError) as error:
         if errand == "stop":
             return 0
@@ -82,7 +80,7 @@ def take_over(folder: Path, asked: Asked) -> None:
     # A folder that the image brought is not the user's to give away, whatever DATA_DIR says.
     if made or folder == IMAGE_DATA or os.fstat(descriptor).st_dev != Path("/").stat().st_dev:
         hand_over(descriptor, owner)
-    keep_only(CAP_CHOWN, *owner)
+    become_with_chown(owner)
     _refuse_closed(folder, owner, descriptor)
     for place, name in ours(descriptor):
         with suppress(OSError):
@@ -91,14 +89,13 @@ def take_over(folder: Path, asked: Asked) -> None:
                 hand_over(entry, owner)
             finally:
                 os.close(entry)
-    set_capabilities(frozenset())
     give_up_capabilities()
     for place, name in ours(descriptor):
         with suppress(FileNotFoundError):  # a log that was just rotated
             _refuse_unwritable(place, name, owner)
 
 
-def _make(folder: Path, owner: tuple[int, int]) -> None:
+def _make(folder: Path, owner: Owner) -> None:
     """Make the folder, where its owner could reach it. Raises CollectorError."""
     for above in folder.parents:
         with suppress(FileNotFoundError):
@@ -110,15 +107,15 @@ def _make(folder: Path, owner: tuple[int, int]) -> None:
         raise CollectorError(sentence("folder-cannot-be-created", folder=folder)) from None
 
 
-def _refuse_unwritable(place: int, name: str, owner: tuple[int, int]) -> None:
+def _refuse_unwritable(place: int, name: str, owner: Owner) -> None:
     found = os.stat(name, dir_fd=place, follow_symlinks=False)
-    if stat.S_ISREG(found.st_mode) and found.st_uid != owner[0] and not os.access(name, os.W_OK, dir_fd=place):
+    if stat.S_ISREG(found.st_mode) and found.st_uid != owner.uid and not os.access(name, os.W_OK, dir_fd=place):
         where = Path(f"/proc/self/fd/{place}").readlink() / name
         why = "it has a hard link" if found.st_nlink > 1 else "its owner could not be changed"
-        raise CollectorError(sentence("file-not-writable", user=owner[0], group=owner[1], file=where, why=why))
+        raise CollectorError(sentence("file-not-writable", user=owner, file=where, why=why))
 
 
-def hand_over(descriptor: int, owner: tuple[int, int]) -> None:
+def hand_over(descriptor: int, owner: Owner) -> None:
     """Change the owner of what was opened (O_PATH), where it is a folder or a file with this name alone.
 
     One name, looked at before it is seen to be still there, is the name it was opened by. In the other order the
@@ -139,7 +136,7 @@ def ours(descriptor: int) -> Iterator[tuple[int, str]]:
     try:
         with os.scandir(here) as entries:
             for entry in entries:
-                if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in OURS):
+                if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in WRITTEN):
                     yield here, entry.name
         for folder in FOLDERS:
             with suppress(FileNotFoundError, NotADirectoryError):
@@ -152,42 +149,25 @@ def ours(descriptor: int) -> Iterator[tuple[int, str]]:
         os.close(here)
 
 
-def _refuse_closed(folder: Path, owner: tuple[int, int], descriptor: int) -> None:
+def _refuse_closed(folder: Path, owner: Owner, descriptor: int) -> None:
     for above in reversed(folder.parents):
         if not os.access(above, os.X_OK):
             raise _closed(above, folder, owner)
     if not os.access(f"/proc/self/fd/{descriptor}", os.W_OK | os.X_OK | os.R_OK):
         found = os.fstat(descriptor)
-        raise CollectorError(
-            sentence(
-                "folder-not-writable",
-                folder=folder,
-                owner=found.st_uid,
-                owner_group=found.st_gid,
-                mode=stat.S_IMODE(found.st_mode),
-                user=owner[0],
-                group=owner[1],
-            )
-        )
+        whose_it_is, mode = Owner(found.st_uid, found.st_gid), stat.S_IMODE(found.st_mode)
+        raise CollectorError(sentence("folder-not-writable", folder=folder, owner=whose_it_is, mode=mode, user=owner))
 
 
-def _may_enter(found: os.stat_result, owner: tuple[int, int]) -> bool:
+def _may_enter(found: os.stat_result, owner: Owner) -> bool:
     """Whether the owner may go through a folder, by its mode."""
-    bit = stat.S_IXUSR if found.st_uid == owner[0] else stat.S_IXGRP if found.st_gid == owner[1] else stat.S_IXOTH
+    bit = stat.S_IXUSR if found.st_uid == owner.uid else stat.S_IXGRP if found.st_gid == owner.gid else stat.S_IXOTH
     return bool(found.st_mode & bit)
 
 
-def _closed(above: Path, folder: Path, owner: tuple[int, int]) -> CollectorError:
-    return CollectorError(
-        sentence(
-            "folder-closed",
-            folder=folder,
-            user=owner[0],
-            group=owner[1],
-            above=above,
-            mode=stat.S_IMODE(above.stat().st_mode),
-        )
-    )
+def _closed(above: Path, folder: Path, owner: Owner) -> CollectorError:
+    mode = stat.S_IMODE(above.stat().st_mode)
+    return CollectorError(sentence("folder-closed", folder=folder, user=owner, above=above, mode=mode))
 
 
 def stop(folder: Path, asked: Asked) -> None:

@@ -15,10 +15,11 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from pexip_history.errors import CollectorError, SettingsError
 from pexip_history.messages import sentence
-from pexip_history.settings.environment import IMAGE_DATA, SECRETS, read_variable
+from pexip_history.settings.environment import FILES, IMAGE_DATA, read_variable
 from pexip_history.settings.files import read_file
 from pexip_history.settings.values import unquoted
 
@@ -30,9 +31,21 @@ PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 8, 2
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 CAPABILITY_VERSION_3 = 0x20080522
 CAPABILITIES = range(64)
+CAP_CHOWN = 1 << 0
+LIBC = ctypes.CDLL(None)
 
 Asked = tuple[int | None, int | None]
 """PUID and PGID, None where they are not set."""
+
+
+class Owner(NamedTuple):
+    """A user and a group, by their numbers."""
+
+    uid: int
+    gid: int
+
+    def __str__(self) -> str:
+        return f"{self.uid}:{self.gid}"
 
 
 def protect_memory() -> None:
@@ -43,7 +56,7 @@ def protect_memory() -> None:
     os.environ.pop("SSLKEYLOGFILE", None)
 
 
-def owner_of(folder: Path, asked: Asked) -> tuple[int, int] | None:
+def owner_of(folder: Path, asked: Asked) -> Owner | None:
     """Who a run of root's becomes: PUID:PGID, else the data folder's owner; None to stay root, which PUID=0 asks for.
 
     A folder of root's, or one that is yet to be made, is in the image for user 1000. Raises OSError.
@@ -58,23 +71,20 @@ def owner_of(folder: Path, asked: Asked) -> tuple[int, int] | None:
         uid = owner or SOMEONE
     if gid is None:
         gid = group if group and owner == uid else uid
-    return (uid, gid) if uid else None
+    return Owner(uid, gid) if uid else None
 
 
 def become_owner(environ: Mapping[str, str]) -> dict[str, bytes]:
-    """Go on as the data folder's owner, and tell what the secret files hold that root could read before.
+    """Go on as the data folder's owner, and tell what the files hold that settings name and root could read before.
 
     By the variable that names the file: `{"DEFAULT_MGR_SECRET_FILE": b"..."}`. What root cannot read, without
     DAC_OVERRIDE, is left for its owner, and so is every other file. Where PUID, PGID or DATA_DIR are wrong nothing
     changes: the settings cannot be read then. Raises CollectorError, OSError.
     """
     held = {}
-    if os.geteuid() == 0:
-        for name in SECRETS:
-            path = unquoted(environ.get(name, "")) if name.endswith("_FILE") else ""
-            with suppress(OSError, ValueError):
-                if path:
-                    held[name] = read_file(Path(path))
+    for name in FILES if os.geteuid() == 0 else ():
+        with suppress(OSError, ValueError):
+            held[name] = read_file(Path(unquoted(environ.get(name, ""))))
     try:
         folder, asked = whose(environ)
     except SettingsError:
@@ -89,7 +99,7 @@ def become_owner(environ: Mapping[str, str]) -> dict[str, bytes]:
 def whose(environ: Mapping[str, str]) -> tuple[Path, Asked]:
     """The data folder, and who is to collect into it. Raises SettingsError."""
     folder, uid, gid = (read_variable(environ, name) for name in ("DATA_DIR", "PUID", "PGID"))
-    return folder, (uid, gid)  # type: ignore[return-value]
+    return folder, (uid, gid)
 
 
 def go_on_as(folder: Path, asked: Asked) -> None:
@@ -103,13 +113,14 @@ def go_on_as(folder: Path, asked: Asked) -> None:
         if owner is None:
             refuse_shared(folder)
             return
-        become(*owner)
+        become(owner)
     give_up_capabilities()
     protect_memory()
 
 
-def become(uid: int, gid: int) -> None:
+def become(owner: Owner) -> None:
     """Root becomes another user, whole: real, effective and saved ids, no group besides. Raises CollectorError."""
+    uid, gid = owner
     for capability in CAPABILITIES:  # while that is still allowed; compose.yaml does not allow it
         _prctl(PR_CAPBSET_DROP, capability)
     try:
@@ -117,15 +128,15 @@ def become(uid: int, gid: int) -> None:
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     except OSError as error:
-        raise CollectorError(sentence("cannot-become-user", user=uid, group=gid, why=error.strerror)) from None
+        raise CollectorError(sentence("cannot-become-user", user=owner, why=error.strerror)) from None
 
 
-def keep_only(capability: int, uid: int, gid: int) -> None:
-    """Root becomes another user who has this one capability, where root has it. Raises CollectorError."""
+def become_with_chown(owner: Owner) -> None:
+    """Root becomes another user who may still change owners, where root may. Raises CollectorError."""
     _prctl(PR_SET_KEEPCAPS, 1)
-    become(uid, gid)
-    if not set_capabilities(frozenset({capability})):
-        set_capabilities(frozenset())
+    become(owner)
+    if not set_capabilities(CAP_CHOWN):
+        set_capabilities(0)
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     protect_memory()
 
@@ -133,16 +144,14 @@ def keep_only(capability: int, uid: int, gid: int) -> None:
 def give_up_capabilities() -> None:
     """Every set but the bounding one becomes empty, and no program that is started could fill one."""
     _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    set_capabilities(frozenset())
+    set_capabilities(0)
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
-def set_capabilities(wanted: frozenset[int]) -> bool:
-    """Have these, by their numbers, and no others; False where that is more than there are."""
-    masks = [sum(1 << number - low for number in wanted if low <= number < low + 32) for low in (0, 32)]
+def set_capabilities(low: int) -> bool:
+    """Have these of the first 32 (a mask), and no others; False where that is more than there are."""
     header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
-    data = b"".join(struct.pack("=III", mask, mask, 0) for mask in masks)
-    return int(_libc().capset(header, data)) == 0
+    return int(LIBC.capset(header, struct.pack("=6I", low, low, 0, 0, 0, 0))) == 0
 
 
 def refuse_links(folder: Path, descriptor: int | None = None) -> None:
@@ -175,8 +184,4 @@ def refuse_shared(folder: Path) -> None:
 
 def _prctl(option: int, value: int) -> bool:
     """prctl(2); False where the kernel refuses."""
-    return int(_libc().prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))) == 0
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+    return int(LIBC.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))) == 0

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from pexip_history.errors import CollectorError, printable
+from pexip_history.errors import CollectorError
 from pexip_history.export import formats
-from pexip_history.export.output import draft, refuse
+from pexip_history.export.output import draft, explained, refuse
 from pexip_history.export.pseudonyms import KINDS, key, pseudonym
 from pexip_history.export.tables import Selected, Tables
 from pexip_history.export.wanted import Wanted
 from pexip_history.history.database import database, workshop
 from pexip_history.history.schema import named
-from pexip_history.messages import sentence
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -68,25 +65,6 @@ def export(
         return done
 
 
-@contextmanager
-def explained(output: Path) -> Iterator[None]:
-    """Raises CollectorError in place of what the disk and DuckDB say."""
-    import duckdb
-
-    try:
-        yield
-    except duckdb.Error as error:
-        said = printable(str(error).partition("\n")[0], 300)
-        if "space" in said:
-            raise CollectorError(sentence("disk-full", where=output)) from None
-        raise CollectorError(sentence("export-fails", file=output, why=said)) from None
-    except OSError as error:
-        where = error.filename or output
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise CollectorError(sentence("disk-full", where=where)) from None
-        raise CollectorError(sentence("export-not-written", file=output, where=where, why=error.strerror)) from None
-
-
 def _remarks(tables: Tables) -> list[str]:
     """What could not be read, and what the ledger knows and no file holds."""
     read = [str(remark) for table in tables.loaded for remark in table.remarks]
@@ -128,7 +106,7 @@ def _write(
         case "jsonl":
             formats.write_jsonl(file, columns, rows)
         case "parquet":
-            done.rows = formats.write_parquet(db, file, sql, columns, folder)
+            done.rows = formats.write_parquet(db, file, sql, columns)
         case _:
             if cut := formats.write_xlsx(file, columns, rows, wanted.table, folder):
                 done.remarks.append(

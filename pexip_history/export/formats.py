@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pexip_history.folder.cells import BOM, UNGUARDED, guard
-from pexip_history.history.schema import named, quoted
+from pexip_history.history.schema import named
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -76,9 +75,8 @@ def write_jsonl(file: IO[bytes], columns: Columns, rows: Iterable[Sequence[objec
         file.write(encoder.encode(dict(zip(names, cells, strict=True))) + b"\n")
 
 
-def write_parquet(db: DuckDBPyConnection, file: IO[bytes], sql: str, columns: Columns, scratch: Path) -> int:
+def write_parquet(db: DuckDBPyConnection, file: IO[bytes], sql: str, columns: Columns) -> int:
     """Times in UTC as instants, local ones as they are; zstd. Returns how many rows there were."""
-    path = scratch / "export.parquet"
     instants = [
         f"{named(name)} AT TIME ZONE 'UTC' AS {named(name)}"
         if kind == "time" and not name.endswith(LOCAL)
@@ -87,9 +85,7 @@ def write_parquet(db: DuckDBPyConnection, file: IO[bytes], sql: str, columns: Co
     ]
     options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {BATCH}, USE_TMP_FILE false"
     select = f"SELECT {', '.join(instants)} FROM ({sql})"
-    (rows,) = db.execute(f"COPY ({select}) TO {quoted(str(path))} ({options})").fetchone() or (0,)
-    with path.open("rb") as made:
-        shutil.copyfileobj(made, file, 1 << 20)
+    (rows,) = db.execute(f"COPY ({select}) TO '/proc/self/fd/{file.fileno()}' ({options})").fetchone() or (0,)
     return int(rows)
 
 

@@ -6,6 +6,7 @@ has changed since is theirs.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,25 @@ OURS = re.compile(
 """Names in the data folder that are the history's own."""
 MOST, LONGEST = 1000, 1 << 16
 PIECE = 1 << 20
+
+
+@contextmanager
+def explained(output: Path) -> Iterator[None]:
+    """Raises CollectorError in place of what the disk and DuckDB say."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        said = printable(str(error).partition("\n")[0], 300)
+        if "space" in said:
+            raise CollectorError(sentence("disk-full", where=output)) from None
+        raise CollectorError(sentence("export-fails", file=output, why=said)) from None
+    except OSError as error:
+        where = error.filename or output
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise CollectorError(sentence("disk-full", where=where)) from None
+        raise CollectorError(sentence("export-not-written", file=output, where=where, why=error.strerror)) from None
 
 
 def refuse(data: Path, output: Path) -> None:

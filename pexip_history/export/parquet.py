@@ -11,33 +11,28 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pexip_history.archive.parquet_rows import FOLDER, TABLES, lacking, stem_of
 from pexip_history.errors import CollectorError
-from pexip_history.folder.cells import SEPARATORS, UNGUARDED
-from pexip_history.folder.names import AGGREGATES, DATED
 from pexip_history.folder.opening import NotAFile, other_kind, own_folder
 from pexip_history.folder.rewriting import sync_folder
 from pexip_history.history.database import THREADS, database, workshop
 from pexip_history.history.files import File, find, opened
-from pexip_history.history.schema import TEXT, TIME, named, quoted, type_of, value
+from pexip_history.history.schema import TEXT, TIME, is_guarded, named, quoted, type_of, unguarded, value
 from pexip_history.history.tables import OWN, Table, Take, add, create, csv_options, unread_cells
 from pexip_history.messages import sentence
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-FOLDER = "parquet"
-TABLES = {"conference": "conferences", "participant": "participants", "stream": "streams"}
-"""By resource the folder of its files."""
 A_RUN = 1 << 30
 """Bytes of dated files that one call takes: those of years get theirs over some runs."""
-ROWS = 122_880
-"""Of a row group."""
-GUARDED = "guarded column "
+ROWS = 20_480
+"""Of a row group, which is in memory until it is whole: larger ones go to disk and back, and take twice the time."""
 
 _STREAM = (
     "id stream_id stream_type node participant start_time end_time rx_bitrate rx_codec rx_fps rx_packet_loss"
@@ -93,22 +88,14 @@ def make_missing(
 
 def _missing(data: Path, tell: Callable[[str], None]) -> list[tuple[str, File]]:
     """The dated files that have no Parquet file, oldest first. What is none of the history's is told."""
-    lacking = []
-    for resource, folder in TABLES.items():
-        stems = {path.stem for path in (data / FOLDER / folder).glob("*.parquet")}
-        names = [path.name for path in data.glob(f"*_{AGGREGATES[resource]}") if DATED.fullmatch(path.name)]
-        if any(stem_of(name) not in stems for name in names):
-            found = find(data, resource)
-            lacking += [(resource, file) for file in found.dated if stem_of(file.name) not in stems]
-            for remark in found.remarks:
-                if remark.file in names:
-                    tell(str(remark))
-    return sorted(lacking, key=lambda each: each[1].name)
-
-
-def stem_of(name: str) -> str:
-    """A dated file's `<date_time>`."""
-    return name.partition("_pexHistory")[0]
+    missing = []
+    for resource, names in lacking(data).items():
+        found = find(data, resource)
+        missing += [(resource, file) for file in found.dated if file.name in names]
+        for remark in found.remarks:
+            if remark.file in names:
+                tell(str(remark))
+    return sorted(missing, key=lambda each: each[1].name)
 
 
 class Maker:
@@ -116,8 +103,6 @@ class Maker:
 
     def __init__(self, db: DuckDBPyConnection, data: Path, folder: Path, tell: Callable[[str], None]) -> None:
         self.db, self.data, self.folder, self.tell = db, data, folder, tell
-        self.guarded: set[str] = set()
-        """The columns in which the formula guard was seen: to take it away from each would take as long as the rest."""
         self.alone = threading.Lock()
 
     def make(self, resource: str, file: File) -> bool:
@@ -133,22 +118,12 @@ class Maker:
         """Make the draft straight from the file; False where it is not, to the cell, as the collector writes it."""
         from duckdb import DataError, InvalidInputException
 
-        columns = _columns(resource, file)
-        while True:
-            guarded = set(self.guarded)
-            try:
-                with opened([file]) as paths:
-                    rows = f"FROM read_csv({quoted(paths[0])}, {csv_options(len(file.header), False)})"
-                    values = [_value(name, take, file.header, guarded) for name, take in columns.items()]
-                    _copy(db, values, rows, draft)
-                return True
-            except InvalidInputException as error:
-                new = {name for place, name in enumerate(file.header) if f"{GUARDED}{place}." in str(error)} - guarded
-                if not new:
-                    return False
-                self.guarded |= new
-            except (DataError, NotAFile, FileNotFoundError):
-                return False
+        try:
+            with opened([file]) as paths:
+                _copy(db, *_typed(_columns(resource, file), file.header, paths[0]), draft)
+        except (DataError, InvalidInputException, NotAFile, FileNotFoundError):
+            return False
+        return True
 
     def _edited(self, db: DuckDBPyConnection, resource: str, file: File, draft: Path) -> bool:
         """Make the draft of what can be read, and tell what cannot; False where that is nothing."""
@@ -164,28 +139,35 @@ class Maker:
             return bool(table.files)
 
 
-def _value(name: str, take: Take, header: Sequence[str], guarded: set[str]) -> str:
-    """The SQL for a column of the file that Parquet will have; it fails at a cell that is not as it should be."""
-    if name not in header:
-        return f"NULL::{take.type} AS {named(name)}"
-    place = header.index(name)
-    cell, found = f"c{place}", take.around.format(value(name, f"c{place}"))
-    if take.type != TEXT:
-        found = f"CASE WHEN {found} IS NULL AND trim({cell}) <> '' THEN error('a cell') ELSE {found} END"
-    elif name not in guarded and name not in UNGUARDED:
-        places = [
-            f"starts_with({cell}, '''')",
-            *(f"contains({cell}, {sign} || '''')" for sign in (f"chr({ord(each)})" for each in SEPARATORS)),
-        ]
-        could_be = f"contains({cell}, '''') AND ({' OR '.join(places)})"
-        found = f"CASE WHEN {could_be} THEN error('{GUARDED}{place}.') ELSE nullif({cell}, '') END"
-    return f"{found} AS {named(name)}"
+def _typed(columns: Mapping[str, Take], header: Sequence[str], path: str) -> tuple[list[str], str]:
+    """The SQL for the columns, and for the rows of the file; it fails at a cell that is not as it should be.
+
+    The formula guard is taken from all texts of a row at once, if one of them has an apostrophe: to plan an expression
+    for each column would take longer than to read a small file.
+    """
+    cells = {name: f"c{header.index(name)}" for name in columns if name in header}
+    texts = [cell for name, cell in cells.items() if is_guarded(name)]
+    guarded = " OR ".join(f"contains({cell}, '''')" for cell in texts) or "false"
+    plain = f"list_transform([{', '.join(texts)}]::VARCHAR[], lambda t: {unguarded('t')})"
+    values = []
+    for name, take in columns.items():
+        if not (cell := cells.get(name)):
+            found = f"NULL::{take.type}"
+        elif cell in texts:
+            found = f"nullif(CASE WHEN plain IS NULL THEN {cell} ELSE plain[{texts.index(cell) + 1}] END, '')"
+        else:
+            found = take.around.format(value(name, cell))
+            if take.type != TEXT:
+                found = f"coalesce({found}, CASE WHEN trim({cell}) <> '' THEN error('a cell') END)"
+        values.append(f"{found} AS {named(name)}")
+    rows = f"FROM read_csv({quoted(path)}, {csv_options(len(header), False)})"
+    return values, f"FROM (SELECT *, CASE WHEN {guarded} THEN {plain} END AS plain {rows})"
 
 
 def _copy(db: DuckDBPyConnection, values: Sequence[str], rows: str, draft: Path) -> None:
     """Write the draft. A time becomes an instant, so that engines show it in their own zone."""
     instants = ", ".join(f"{time} AT TIME ZONE 'UTC' AS {time}" for time in ("start_time", "end_time"))
-    options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS}, USE_TMP_FILE false"
+    options = f"FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {ROWS}, USE_TMP_FILE false"
     select = f"SELECT * REPLACE ({instants}) FROM (SELECT {', '.join(values)} {rows})"
     db.execute(f"COPY ({select}) TO {quoted(str(draft))} ({options})")
 

@@ -15,8 +15,8 @@ from pexip_history.export.parquet import typed_column
 from pexip_history.export.wanted import PERSON, Misused, Wanted, conferences, participants, trimmed
 from pexip_history.history.files import find
 from pexip_history.history.rules import RULES
-from pexip_history.history.schema import NUMBER, TEXT, named
-from pexip_history.history.tables import NESTED, Table, Take, load
+from pexip_history.history.schema import NESTED, NUMBER, TEXT, named
+from pexip_history.history.tables import Table, Take, load
 from pexip_history.messages import sentence
 from pexip_history.report.concurrency import local_times
 from pexip_history.report.period import midnight

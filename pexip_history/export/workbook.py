@@ -25,8 +25,9 @@ def write_workbook(
     """Write the rows, and return how many texts had to be cut to what a cell holds.
 
     `columns` are names and kinds (WIDTHS); `name` becomes the sheets', numbered from the second on. Values are text,
-    numbers, bool, date, datetime (naive) or None, an empty cell. `scratch` is a folder that the caller removes, also
-    after an error. Line breaks are Excel's own, LF. Raises OSError.
+    numbers, bool (written as words: LibreOffice makes a formula of a truth value), date, datetime (naive) or None, an
+    empty cell. `scratch` is a folder that the caller removes, also after an error. Line breaks are Excel's own, LF.
+    Raises OSError.
     """
     from xlsxwriter.exceptions import FileCreateError
 
@@ -85,7 +86,7 @@ class _Sheets:
             if isinstance(value, str):
                 self._text(number, place, value)
             elif isinstance(value, bool):
-                sheet.write_boolean(number, place, value)
+                self._text(number, place, str(value))
             elif isinstance(value, (int, float)):
                 if -EXACT < value < EXACT:
                     sheet.write_number(number, place, value)

@@ -70,7 +70,6 @@ def cells(values: Sequence[object], escape: bool) -> list[str]:
         texts = ["" if v is None else guard(v) if isinstance(v, str) and escape else compact(v) for v in values]
         escape = False
     joined = "".join(texts)
-    breaks = _breaks(joined)
     if escape:
         suspects = {first for first in {text[:1] for text in texts} if SUSPECT.match(first)}
         inside = any(sign in joined for sign in SEPARATORS) and RISKY_INSIDE.search(joined)
@@ -80,7 +79,7 @@ def cells(values: Sequence[object], escape: bool) -> list[str]:
             texts = [guard(t) if t[:1] in suspects else t for t in texts]
     if _Q in joined:
         return [f'"{t.replace(_Q, _QQ)}"' if _Q in t or _breaks(t) else t for t in texts]
-    if breaks:
+    if _breaks(joined):
         return [f'"{t}"' if _breaks(t) else t for t in texts]
     return texts
 

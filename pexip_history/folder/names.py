@@ -16,6 +16,13 @@ DATED = re.compile(
 )
 """Groups: the stem, and the resource's (`pexHistoryConf`)."""
 
+STAGED = re.compile(r"\d+-(\w+)\.csv")
+"""A file that waits in `.collector`; group: the resource's name."""
+
+
+def staged_name(reading: int, resource: str) -> str:
+    return f"{reading}-{resource}.csv"
+
 
 def dated_name(stem: str, resource: str) -> str:
     """The dated file's name, by its stem and the resource's name."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from pexip_history.errors import CollectorError
@@ -61,11 +62,9 @@ def other_kind(path: Path) -> int:
 def own_folder(path: Path) -> None:
     """Make the folder where there is none. Raises NotAFile where something else has its name, OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with suppress(FileExistsError):
         path.mkdir(exist_ok=True)
-        mode = path.lstat().st_mode
-    except FileExistsError:
-        mode = path.lstat().st_mode
+    mode = path.lstat().st_mode
     if not stat.S_ISDIR(mode):
         kind = KINDS.get(stat.S_IFMT(mode), "a file")
         raise NotAFile(sentence("planted-folder", folder=path, kind=kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -112,7 +112,3 @@ class Person:
             return OWN * is_own + CALLED * is_called
 
         return find
-
-    def is_of(self, row: Mapping[str, str]) -> bool:
-        """Whether anything of the row is the person's."""
-        return bool(self.finder(list(row))(list(row.values())))

@@ -38,26 +38,17 @@ class NotOurs(CollectorError):
 class Rows:
     """The rows behind the header of an open file, as lists of text; lines with nothing in them are passed over.
 
-    Iterating raises NotOurs and OSError. While a row is looked at,
-
-    - `begin` and `end` are the bytes in the file where it begins and where it ends, its line end included. After the
-      last row `end` is the length of the file. `open_rows(path, start=...)` goes on at either;
-    - `ended` is False where the line has no end, or a quote is still open: of the file's last row alone;
-    - `cut` is True where it may be a part of a row: the file's last one, not ended or with fewer cells than the
-      header. Rows before the last that lack cells are a user's, whose program wrote them so.
-
-    `header` are the columns; [] where the file is empty.
+    Iterating raises NotOurs and OSError. While a row is looked at, `begin` and `end` are the bytes in the file where it
+    begins and where it ends, its line end included. After the last row `end` is the length of the file.
+    `open_rows(path, start=...)` goes on at either. `header` are the columns; [] where the file is empty.
     """
 
     def __init__(self, path: Path, file: IO[bytes], start: int, errors: str) -> None:
         self._path, self._file, self._errors = path, file, errors
         self.begin = self.end = 0
-        self.ended, self.cut = True, False
         self._row = self._cells = 0
-        self._open = self._last = False
-        self.header: list[str] = []
-        if header := next(self._parsed(), None):
-            self.header = header
+        self._open = False
+        self.header = next(self._parsed(), [])
         if start > self.end:
             file.seek(start)
             self.begin = self.end = self._row = start
@@ -65,12 +56,7 @@ class Rows:
             file.seek(self.end)
 
     def __iter__(self) -> Iterator[list[str]]:
-        width = len(self.header)
-        for row in self._parsed():
-            if row:
-                if self._last:  # the line, of which csv asks for another where a quote is still open
-                    self.cut = not self.ended or len(row) < width
-                yield row
+        return filter(None, self._parsed())
 
     def _parsed(self) -> Iterator[list[str]]:
         try:
@@ -92,8 +78,6 @@ class Rows:
             if self.end == len(line):
                 line = line.removeprefix(BOM)
             yield line.decode("utf-8", errors)
-        if self._open:
-            self.ended = False
 
     def _split(self) -> Iterator[bytes]:
         """Lines with their ends, of which none is longer than may be."""
@@ -108,7 +92,6 @@ class Rows:
             if len(held) > MOST:
                 raise self._not_ours(f"a line of more than {MOST >> 20} MB")
         if held:
-            self._last, self.ended = True, held[-1:] in b"\r\n"
             yield bytes(held)
 
     def _check(self, line: bytes) -> None:
@@ -138,15 +121,6 @@ def open_rows(path: Path, start: int = 0, errors: str = "replace") -> Iterator[R
         yield Rows(path, file, start, errors)
 
 
-def read_rows(path: Path, errors: str = "replace") -> Iterator[dict[str, str]]:
-    """Every row that is whole, by column name; cells beyond the header are left out. Raises what `open_rows` does."""
-    with open_rows(path, errors=errors) as rows:
-        header = rows.header
-        for row in rows:
-            if not rows.cut:
-                yield dict(zip(header, row, strict=False))
-
-
 def header(path: Path) -> list[str] | None:
     """The columns of a file of ours; [] of an empty one, None where there is none. Raises what `open_rows` does."""
     try:
@@ -154,14 +128,3 @@ def header(path: Path) -> list[str] | None:
             return rows.header
     except FileNotFoundError:
         return None
-
-
-def cut_at(path: Path, start: int = 0) -> int | None:
-    """The byte at which a last row begins that may be a part of one (`Rows.cut`); None where all are whole.
-
-    Looks at what is behind `start` alone, where a row begins. Raises what `open_rows` does.
-    """
-    with open_rows(path, start) as rows:
-        for _ in rows:
-            pass
-        return rows.begin if rows.cut else None

@@ -24,36 +24,24 @@ def rewrite(
     columns: Sequence[str],
     bom: bool,
     drop: Callable[[dict[str, str]], object] | None = None,
-    change: Callable[[dict[str, str]], object] | None = None,
-) -> int:
-    """Copy a file of ours under other columns, by name, in bounded memory; how many rows were written.
+) -> None:
+    """Copy a file of ours under other columns, by name, in bounded memory.
 
-    `header` are the source's columns. Rows are shown by column name: first to `drop`, which is true of those to leave
-    out, then to `change`, which may give cells other texts. Short rows are padded, cells beyond the header stay last,
-    bytes that are not UTF-8 stay what they are. A last row that is cut becomes a whole one: ask `cut_at` before.
-    Raises NotOurs, NotAFile, OSError.
+    `header` are the source's columns. `drop` is shown rows by column name, and is true of those to leave out. Short
+    rows are padded, cells beyond the header stay last, bytes that are not UTF-8 stay what they are. Raises NotOurs,
+    NotAFile, OSError.
     """
-    picks, width, count = _picks(header, columns), len(header), 0
+    picks, width = _picks(header, columns), len(header)
     text = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="", write_through=True)
     text.write(header_line(columns, bom).decode())
     writer = csv.writer(text, lineterminator="\r\n")
     with open_rows(source, errors="surrogateescape") as rows:
         for row in rows:
-            if drop or change:
-                row += [""] * (width - len(row))
-                named = dict(zip(header, row, strict=False))
-                if drop and drop(named):
-                    continue
-                if change:
-                    before = named.copy()
-                    change(named)
-                    changed = {name: text for name, text in named.items() if text != before[name]}
-                    row = [*(changed.get(name, text) for name, text in zip(header, row, strict=False)), *row[width:]]
+            if drop and drop(dict(zip(header, row, strict=False))):
+                continue
             have = len(row)
             writer.writerow([row[pick] if pick is not None and pick < have else "" for pick in picks] + row[width:])
-            count += 1
     text.detach()
-    return count
 
 
 def _picks(header: Sequence[str], columns: Sequence[str]) -> list[int | None]:

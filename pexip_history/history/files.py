@@ -177,7 +177,7 @@ def pieces(file: File, folder: Path, copies: int) -> Iterator[File]:
         source.seek(_after_header(source.read(LONGEST_HEADER)))
         rest = b""
         for path in cycle(paths):
-            with open(path, "wb") as target:
+            with open(path, "r+b" if path.exists() else "wb", opener=own) as target:  # over the old: its memory stays
                 size, quotes = target.write(rest), rest.count(b'"')
                 rest = b""
                 while more := bool(block := source.read(BLOCK)):
@@ -188,6 +188,7 @@ def pieces(file: File, folder: Path, copies: int) -> Iterator[File]:
                     if cut:
                         rest = block[cut:]
                         break
+                target.truncate()
             if size:
                 yield replace(file, path=path)
             if not more:

@@ -24,6 +24,9 @@ TYPES = {
 A TIMESTAMP is UTC. Bandwidths and bitrates are kbps, durations seconds, losses percent.
 """
 
+NESTED = ("media_streams", "participants")
+"""Columns of lists: long texts with quotes in them, which the formula guard leaves as they are."""
+
 YEARS = (1970, 2999)
 """A time of another year is none."""
 
@@ -42,11 +45,16 @@ def type_of(column: str) -> str:
     return TYPES.get(column, TEXT)
 
 
+def is_guarded(column: str) -> bool:
+    """Whether a cell of a column of that name may have the formula guard."""
+    return type_of(column) == TEXT and column not in UNGUARDED and column not in NESTED
+
+
 def value(column: str, source: str) -> str:
     """The SQL for the value of a column of that name, from `source`, the SQL for its cell's text."""
     kind = type_of(column)
-    if kind == TIME:
-        moment = f"make_timestamp(epoch_us(TRY_CAST(trim({source}) AS TIMESTAMPTZ)))"
+    if kind == TIME:  # the cast passes over blanks by itself, and trim takes as long as it
+        moment = f"make_timestamp(epoch_us(TRY_CAST({source} || '' AS TIMESTAMPTZ)))"
         return f"CASE WHEN year({moment}) BETWEEN {YEARS[0]} AND {YEARS[1]} THEN {moment} END"
     if kind == WHOLE:
         whole = f"regexp_full_match(trim({source}), '[+-]?[0-9]{{1,19}}')"
@@ -56,7 +64,7 @@ def value(column: str, source: str) -> str:
         return f"CASE WHEN isfinite({number}) THEN {number} END"
     if kind == TRUTH:
         return f"CASE lower(trim({source})) WHEN 'true' THEN true WHEN 'false' THEN false END"
-    return f"nullif({source if column in UNGUARDED else unguarded(source)}, '')"
+    return f"nullif({unguarded(source) if is_guarded(column) else source}, '')"
 
 
 def unguarded(source: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pexip_history.errors import CollectorError, printable
 from pexip_history.history.database import THREADS, told
 from pexip_history.history.files import LONGEST, PIECE, File, Remark, as_utf8, find, opened, pieces
-from pexip_history.history.schema import TEXT, TIME, named, quoted, type_of, unreadable, value
+from pexip_history.history.schema import NESTED, TEXT, TIME, named, quoted, type_of, unreadable, value
 from pexip_history.resources import BY_NAME
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 SPARE = 24
 """Cells beyond the header that a row may have where a user edited the file."""
-NESTED = ("media_streams", "participants")
-"""Columns of long texts, with quotes in them."""
 AT_ONCE = 200
 """Files that are open at the same time."""
 OWN = ("_file", "_key", "_unread")

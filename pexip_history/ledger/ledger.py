@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
+from pexip_history.folder.names import staged_name
 from pexip_history.ledger.schema import SCHEMA_VERSION
-from pexip_history.ledger.spans import Span, merge, without
-from pexip_history.ledger.staged import Known, Staged
-from pexip_history.resources import RESOURCES
+from pexip_history.ledger.spans import Span, common, merge, without
 from pexip_history.values import format_time, parse_time
 
 KEPT = timedelta(days=30)
@@ -19,8 +18,35 @@ KEPT = timedelta(days=30)
 KEPT_UNLISTED = timedelta(days=366)
 """How long a participant's is whose conference the node never listed; and what is known to be lost."""
 RUNS_KEPT = 1000
-COVERED, GAP, BEFORE = "covered", "gap", "before"
+KINDS = COVERED, GAP, BEFORE = "covered", "gap", "before"
 """Kinds of spans that were asked for: all was taken; the node had forgotten it; it is older than all the node had."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """An aggregate as it was when it was last written: its size in bytes, and a hash of what it ended with."""
+
+    size: int
+    tail: str
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file of rows that waits in `.collector` to be published.
+
+    `head` is where its rows begin (bytes); `size` what the aggregate held (bytes) as publishing began, None before.
+    """
+
+    pair: int
+    resource: str
+    stem: str
+    head: int
+    rows: int
+    size: int | None = None
+
+    @property
+    def name(self) -> str:
+        return staged_name(self.pair, self.resource)
 
 
 class Ledger:
@@ -99,33 +125,33 @@ class Ledger:
             if not kinds or kind in kinds
         )
 
-    def cover(self, resource: str, spans: Mapping[str, Iterable[Span]]) -> None:
+    def cover(self, resource: str, spans: Mapping[str, Sequence[Span]]) -> None:
         """Add spans, by kind; where they overlap others, what is said now counts."""
-        with self.transaction() as db:
-            new = {kind: merge(some) for kind, some in spans.items()}
-            everything = list(itertools.chain.from_iterable(new.values()))
-            for kind in (COVERED, GAP, BEFORE):
-                merged = merge([*without(self.spans(resource, kind), everything), *new.get(kind, ())])
-                db.execute("DELETE FROM span WHERE resource = ? AND kind = ?", (resource, kind))
-                new[kind] = merged
-            for kind, merged in new.items():
-                rows = ((resource, kind, format_time(span.start), format_time(span.end)) for span in merged)
-                db.executemany("INSERT INTO span VALUES (?, ?, ?, ?)", rows)
+        new = [span for some in spans.values() for span in some]
+        kept = {kind: without(self.spans(resource, kind), new) for kind in KINDS}
+        self._replace_spans(resource, {kind: [*kept[kind], *spans.get(kind, ())] for kind in KINDS})
 
     def believe(self, resource: str, spans: Sequence[Span]) -> None:
         """Forget of the resource's spans all but these."""
+        self._replace_spans(resource, {kind: common(self.spans(resource, kind), spans) for kind in KINDS})
+
+    def _replace_spans(self, resource: str, spans: Mapping[str, Sequence[Span]]) -> None:
         with self.transaction() as db:
-            for span in without(self.spans(resource), spans):
-                for kind in (COVERED, GAP, BEFORE):
-                    left = without(self.spans(resource, kind), [span])
-                    db.execute("DELETE FROM span WHERE resource = ? AND kind = ?", (resource, kind))
-                    rows = ((resource, kind, format_time(one.start), format_time(one.end)) for one in left)
-                    db.executemany("INSERT INTO span VALUES (?, ?, ?, ?)", rows)
+            db.execute("DELETE FROM span WHERE resource = ?", (resource,))
+            for kind, some in spans.items():
+                rows = ((resource, kind, format_time(span.start), format_time(span.end)) for span in merge(some))
+                db.executemany("INSERT INTO span VALUES (?, ?, ?, ?)", rows)
 
     def collected_before(self, resource: str, moment: datetime) -> bool:
         """Whether a record was ever exported whose time lies before the moment."""
         text = format_time(moment)
         return bool(self.one("SELECT coalesce(max(oldest < ?), 0) FROM resource WHERE name = ?", text, resource))
+
+    def exported(self, resource: str, oldest: str) -> None:
+        """Note the earliest time of records that are exported; what is known to be earlier stays."""
+        with self.transaction() as db:
+            sql = "UPDATE resource SET oldest = min(coalesce(oldest, :time), :time) WHERE name = :name"
+            db.execute(sql, {"time": oldest, "name": resource})
 
     # Forgetting
 
@@ -148,10 +174,13 @@ class Ledger:
 
     # Publishing
 
-    def staged(self) -> list[list[Staged]]:
-        """The files that wait to be published, a list for each reading, oldest first."""
-        files = [Staged(*row) for row in self.db.execute("SELECT * FROM staged ORDER BY 1, 2")]
-        return [list(group) for _, group in itertools.groupby(files, lambda file: file.pair)]
+    def staged(self) -> list[Staged]:
+        """The files that wait to be published, those of the oldest reading first."""
+        return [Staged(*row) for row in self.db.execute("SELECT * FROM staged ORDER BY pair, resource")]
+
+    def half_published(self) -> set[str]:
+        """The resources whose aggregates may have a part of what is staged behind their known end."""
+        return {file.resource for file in self.staged() if file.size is not None}
 
     def next_pair(self) -> int:
         """A number that no file that waits has."""
@@ -160,8 +189,7 @@ class Ledger:
     def stage(self, files: Sequence[Staged]) -> None:
         """Note files to publish."""
         with self.transaction() as db:
-            rows = [(file.pair, file.resource, file.stem, file.head, file.rows) for file in files]
-            db.executemany("INSERT INTO staged VALUES (?, ?, ?, ?, ?, NULL)", rows)
+            db.executemany("INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?)", map(astuple, files))
 
     def begin_publishing(self, sizes: Mapping[Staged, int]) -> None:
         """Note what the aggregates held (bytes) before the rows are appended."""
@@ -177,18 +205,18 @@ class Ledger:
                 db.execute("DELETE FROM staged WHERE pair = ? AND resource = ?", (file.pair, file.resource))
                 db.execute("UPDATE resource SET rows = rows + ? WHERE name = ?", (file.rows, file.resource))
             self.know_files(names)
-            self.know_aggregates(aggregates)
+            for resource, known in aggregates.items():
+                self.know_aggregate(resource, known)
 
     def aggregate(self, resource: str) -> Known | None:
         """The aggregate when it was last written to: up to there it was whole. None where that is not known."""
         row = self.db.execute("SELECT bytes, tail FROM resource WHERE name = ?", (resource,)).fetchone()
         return Known(*row) if row and row[0] is not None and row[1] is not None else None
 
-    def know_aggregates(self, known: Mapping[str, Known]) -> None:
-        """Note what aggregates are now, by resource."""
+    def know_aggregate(self, resource: str, known: Known) -> None:
+        """Note what the aggregate is now."""
         with self.transaction() as db:
-            for name, each in known.items():
-                db.execute("UPDATE resource SET bytes = ?, tail = ? WHERE name = ?", (each.size, each.tail, name))
+            db.execute("UPDATE resource SET bytes = ?, tail = ? WHERE name = ?", (known.size, known.tail, resource))
 
     def files(self) -> set[str]:
         """The names of the dated files that are known."""
@@ -218,18 +246,7 @@ class Ledger:
             columns = ", ".join(f"{name} = ?" for name in values)
             db.execute(f"UPDATE run SET {columns} WHERE id = ?", (*values.values(), run))
 
-    def add_to_run(self, run: int, counts: Mapping[str, int]) -> None:
-        """Add to a run's counts what one of its readings brought."""
-        with self.transaction() as db:
-            columns = ", ".join(f"{name} = coalesce({name}, 0) + ?" for name in counts)
-            db.execute(f"UPDATE run SET {columns} WHERE id = ?", (*counts.values(), run))
-
     def runs(self, most: int) -> list[dict[str, object]]:
         """The last runs, newest first."""
         cursor = self.db.execute("SELECT * FROM run ORDER BY id DESC LIMIT ?", (most,))
         return [dict(zip([c[0] for c in cursor.description], row, strict=True)) for row in cursor]
-
-
-def asked(ledger: Ledger) -> dict[str, list[Span]]:
-    """By resource what was asked for, whatever came of it."""
-    return {resource.name: ledger.spans(resource.name) for resource in RESOURCES}

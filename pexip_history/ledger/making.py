@@ -83,8 +83,7 @@ def know_rows(ledger: Ledger, resource: str, rows: Iterable[Mapping[str, str]], 
             if is_time(ended):
                 oldest = min(oldest or ended, ended)
         if oldest:
-            sql = "UPDATE resource SET oldest = ? WHERE name = ? AND coalesce(oldest > ?, 1)"
-            db.execute(sql, (oldest, resource, oldest))
+            ledger.exported(resource, oldest)
     return count
 
 

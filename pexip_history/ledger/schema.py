@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from pexip_history.errors import CollectorError
@@ -15,10 +16,12 @@ from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, FILES, RESOURCES
 
 APPLICATION_ID, SCHEMA_VERSION = 0x50784852, 3
-NAME = "ledger.sqlite"
+LEDGER = "ledger.sqlite"
 MOST_STEPS = 200_000_000
 """Of SQLite's machine, for one statement of those who only read: a second or two. A ledger that another has written
 into must not keep `health` from answering."""
+STEP = 1_000_000
+"""Of these steps, how many are taken between two looks at their count."""
 IDS = "\n".join(
     f"CREATE TABLE {r.name} (id TEXT PRIMARY KEY, conference TEXT) STRICT, WITHOUT ROWID;" for r in RESOURCES
 )
@@ -71,31 +74,35 @@ class Damaged(sqlite3.DatabaseError):
 
 
 def connect(path: Path, *, only_read: bool = False) -> sqlite3.Connection:
-    """Open a ledger file; a link, a FIFO or the like is refused. Raises CollectorError, sqlite3.Error."""
-    for name in (path, path.with_name(f"{path.name}-journal")):
+    """Open a database of ours; a link, a FIFO or the like is refused. Raises CollectorError, sqlite3.Error."""
+    journal = path.with_name(f"{path.name}-journal")
+    for name in (path, journal):
         refuse_other_kinds(name)
+    if not only_read:
+        _refuse_super_journal(journal)
     uri = f"{path.absolute().as_uri()}?mode={'ro' if only_read else 'rwc'}"
     db = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
-    try:
+    with closed_on_failure(db):
         db.executescript("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")
         if only_read:
             db.execute("PRAGMA query_only = ON")
-            db.set_progress_handler(_steps(MOST_STEPS), 1_000_000)
-    except BaseException:
-        db.close()
-        raise
+            pieces = itertools.count(STEP, STEP)
+            db.set_progress_handler(lambda: next(pieces) > MOST_STEPS, STEP)
+        else:
+            # EXTRA also syncs the folder when the journal goes: a commit that a power cut can take back after its
+            # rows were published would publish them twice.
+            db.executescript("PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA;")
     return db
 
 
-def _steps(most: int) -> Callable[[], int]:
-    left = most // 1_000_000
-
-    def count() -> int:
-        nonlocal left
-        left -= 1
-        return int(left < 0)
-
-    return count
+@contextmanager
+def closed_on_failure(db: sqlite3.Connection) -> Iterator[None]:
+    """The connection stays open, but where what is done within fails."""
+    try:
+        yield
+    except BaseException:
+        db.close()
+        raise
 
 
 def version_of(db: sqlite3.Connection, path: Path) -> int:
@@ -112,18 +119,26 @@ def version_of(db: sqlite3.Connection, path: Path) -> int:
     if application != APPLICATION_ID:
         raise Damaged("not a ledger")
     # A view, a trigger or a column that is computed would run whatever another wrote into it.
-    if version == SCHEMA_VERSION and sorted(entries, key=str) != entries_of(SCHEMA):
-        raise Damaged("tables that are not the ledger's")
+    if version == SCHEMA_VERSION:
+        check_tables(db, SCHEMA)
     if version < SCHEMA_VERSION and any(kind != "table" and sql for kind, _, sql in entries):
         raise Damaged("more than tables")
     return int(version)
 
 
-def entries_of(schema: str) -> list[tuple[str, str, str | None]]:
-    """What a database has in `sqlite_master` (type, name, SQL) once the schema made its tables."""
-    with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(schema)
-        return sorted(db.execute("SELECT type, name, sql FROM sqlite_master"), key=str)
+def check_tables(db: sqlite3.Connection, schema: str) -> None:
+    """Hold what the database has to the schema, to the letter. Raises Damaged."""
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.executescript(schema)
+        ours, theirs = (each.execute("SELECT type, name, sql FROM sqlite_master").fetchall() for each in (made, db))
+    if sorted(ours, key=str) != sorted(theirs, key=str):
+        raise Damaged("tables that are not ours")
+
+
+def check_pages(db: sqlite3.Connection) -> None:
+    """Raises Damaged where what the file holds contradicts itself."""
+    if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise Damaged("damaged")
 
 
 def _check_staged(db: sqlite3.Connection) -> None:
@@ -133,7 +148,7 @@ def _check_staged(db: sqlite3.Connection) -> None:
             raise Damaged("a file name that is not the ledger's")
 
 
-def refuse_super_journal(path: Path) -> None:
+def _refuse_super_journal(path: Path) -> None:
     """A journal of ours names no other file; SQLite would delete the one that it names. Raises Damaged."""
     with suppress(FileNotFoundError), open(path, "rb", opener=own) as journal:
         if journal.seek(0, os.SEEK_END) >= len(JOURNAL_MAGIC):
@@ -147,31 +162,18 @@ def open_to_write(folder: Path) -> tuple[sqlite3.Connection, int] | None:
 
     Raises CollectorError where a newer collector wrote it, sqlite3.OperationalError where it cannot be opened now.
     """
-    path = folder / NAME
+    path = folder / LEDGER
     try:
-        refuse_super_journal(path.with_name(f"{NAME}-journal"))
-    except Damaged:
-        return None
-    db = connect(path)
-    try:
-        # EXTRA also syncs the folder when the journal goes: a commit that a power cut can take back after its rows
-        # were published would publish them twice.
-        db.executescript("PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA;")
-        version = version_of(db, path)
-        if version and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise Damaged("damaged")
-        if version:
-            _check_staged(db)
-        # Scratch tables belong on the data volume: /tmp may be memory. SQLITE_TMPDIR is read as sqlite3 is imported.
-        quoted = str(folder).replace("'", "''")
-        db.execute(f"PRAGMA temp_store_directory = '{quoted}'")
+        db = connect(path)
+        with closed_on_failure(db):
+            if version := version_of(db, path):
+                check_pages(db)
+                _check_staged(db)
+            # Scratch tables belong on the data volume: /tmp may be memory. SQLITE_TMPDIR is read on sqlite3's import.
+            quoted = str(folder).replace("'", "''")
+            db.execute(f"PRAGMA temp_store_directory = '{quoted}'")
     except sqlite3.OperationalError:
-        db.close()
         raise
     except sqlite3.DatabaseError:
-        db.close()
         return None
-    except BaseException:
-        db.close()
-        raise
     return db, version

@@ -16,30 +16,21 @@ if TYPE_CHECKING:
 
 MOST_FIELDS = 500
 """Of a record: the API has 45. A column once in an aggregate stays there."""
-
-
-Record = dict[str, object]
-
-
-Columns = dict[str, Sequence[object]]
-
-PLAIN = {"id", "conference", "start_time", "end_time"}
-"""Fields that are looked at, and never kept as the JSON that they came as."""
-
-
+LOOKED_AT = {"id", "conference", "start_time", "end_time"}
+"""Fields that are never kept as the JSON that they came as."""
+LISTS = {"participants", "media_streams"}
+"""Fields that are kept so, though the first page that is seen may have none of them."""
 MOST_VALUES = 400_000
 """Of an answer. A page of 1,000 usual records has 90,000; what is decoded of so many stays below 100 MB."""
-
-
 UNCOUNTED = 3_000_000
 """Bytes of an answer whose values need no counting, for so few cannot become too much."""
-
-
 LONGEST_NAME = 200
 """Characters of a field's name, which stays in an aggregate as its column's."""
-
-
 NOT_THE_API = "JSON that is not the History API's"
+
+Record = dict[str, object]
+Columns = dict[str, Sequence[object]]
+"""Each field of all records, in their order."""
 
 
 class PageReader:
@@ -64,10 +55,7 @@ class PageReader:
         meta, objects = envelope(body, self._most)
         names = names_of(objects)
         self._learn(names, objects)
-        return self._quick(body) or (
-            meta,
-            {name: [as_sent(record.get(name)) for record in objects] for name in names},
-        )
+        return self._quick(body) or (meta, {name: [as_sent(record.get(name)) for record in objects] for name in names})
 
     def _quick(self, body: bytes) -> tuple[Record, Columns] | None:
         """The same where every record has the fields that were learned."""
@@ -90,7 +78,7 @@ class PageReader:
         self._decoder = None
         if not names:
             return
-        lists = {name for record in objects for name, value in record.items() if _is_nested(value)} - PLAIN
+        lists = LISTS | {name for record in objects for name, value in record.items() if _is_nested(value)} - LOOKED_AT
         places = {name: f"f{number}" for number, name in enumerate(names)}
         fields = [(place, msgspec.Raw if name in lists else object) for name, place in places.items()]
         rename = {place: name for name, place in places.items()}

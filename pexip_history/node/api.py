@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
@@ -16,10 +16,11 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from pexip_history.errors import QUOTED, NodeError, NotFound, Passing, Refused, TooLarge, TooMany, printable
 from pexip_history.messages import sentence
-from pexip_history.node.answers import NOT_THE_API, Columns, PageReader, decode
-from pexip_history.node.connection import Answer, Connection, seconds_ahead
+from pexip_history.node.answers import PageReader, decode
+from pexip_history.node.connection import Connection
 from pexip_history.node.credentials import Basic, OAuth2
-from pexip_history.node.records import OWN_ADDRESS_ONLY, Page, as_uris
+from pexip_history.node.records import OWN_ADDRESS_ONLY, Page, page_of
+from pexip_history.node.refusals import LONGEST_WAIT, Answer, read_body, seconds_ahead, status_error
 from pexip_history.resources import BY_NAME, RESOURCES
 from pexip_history.settings.environment import Settings
 
@@ -27,12 +28,10 @@ API = "/api/admin/history/v1/"
 PAGE_SIZES = (1000, 250, 25)
 """1,000 is Tastypie's own maximum and measures best here (docs/design.md, "Page size"); the others where that is too
 large, down to 240 KB a record."""
-MOST_RECORDS = 100_000_000
-"""That a query can have: a node keeps 10,000 conferences."""
-ATTEMPTS, PATIENCE, LONGEST_WAIT = 5, 60.0, 120.0  # tries, seconds of them, seconds of one wait
+ATTEMPTS, PATIENCE = 5, 60.0  # tries, seconds of them
+BUSY_PATIENCE = 300.0  # seconds of tries where the node answers 429 and does not say how long
 PACE, PERIOD = 450, 60.0
 """Requests in so many seconds. The node allows 1,000 to all its clients together."""
-BUSY_WAIT, BUSY_PATIENCE = 20.0, 300.0  # seconds: of a 429 that names none, and of all of them
 LONGEST_URL = 8000
 LONGEST_RUN = 4 * 3600.0  # seconds
 CLOCKS_AGREE = timedelta(minutes=15)
@@ -52,16 +51,16 @@ class Node:
         self.address = settings.address
         self.root = f"https://{settings.address}{API}"
         self.clock_skew: timedelta | None = None  # the node's clock less ours, from its Date header
+        self.left_out: set[str] = set()  # a sentence on each record that cannot be used
         self._connection = Connection(settings)
         self._credentials: Basic | OAuth2 = (
             OAuth2(settings.address, settings.client_id, settings.client_key, settings.token_audience, self._post)
             if settings.client_id
             else Basic(settings.username, settings.secret)
         )
-        self._readers = {name: PageReader(PAGE_SIZES[0]) for name in (r.name for r in RESOURCES)}
+        self._readers = {resource.name: PageReader(PAGE_SIZES[0]) for resource in RESOURCES}
         self._sizes = list(PAGE_SIZES)
         self._unordered: set[str] = set()
-        self.left_out: set[str] = set()  # a sentence on each record that cannot be used
         self._turn = threading.Lock()
         self._asked: deque[float] = deque(maxlen=PACE)
         self._end = time.monotonic() + LONGEST_RUN
@@ -70,6 +69,11 @@ class Node:
     def clocks_agree(self) -> bool:
         """Whether the node's clock and ours are less than a quarter of an hour apart, as far as is known."""
         return self.clock_skew is None or abs(self.clock_skew) <= CLOCKS_AGREE
+
+    @property
+    def page_size(self) -> int:
+        """How many records to ask for at once."""
+        return self._sizes[0]
 
     def describe(self) -> str:
         """The way in, for a person."""
@@ -111,26 +115,22 @@ class Node:
         """How many records a query has."""
         return self.page(resource, {**filters, "limit": "1"}).total
 
+    def page(self, resource: str, query: Mapping[str, str]) -> Page:
+        """One page, with the address of the next."""
+        return self._page(resource, f"{self.root}{resource}/?{urlencode(query)}")
+
     def record(self, resource: str, record_id: str, *, whole: bool = False) -> Page:
         """The record at its own address, alone on a page. Raises NotFound where it is gone.
 
         `whole`: with the fields that only this address shows.
         """
 
-        def as_list(body: bytes) -> tuple[Mapping[str, object], Columns]:
-            return self._readers[resource](b'{"meta": {"total_count": 1}, "objects": [' + body + b"]}")
+        def read(body: bytes) -> Page:
+            listed = b'{"meta": {"total_count": 1}, "objects": [' + body + b"]}"
+            return page_of(BY_NAME[resource], *self._readers[resource](listed), whole=whole)
 
         url = f"{self.root}{resource}/{quote(record_id, safe='')}/"
-        return self._as_page(resource, url, *self._get(url, as_list), whole=whole)
-
-    @property
-    def page_size(self) -> int:
-        """How many records to ask for at once."""
-        return self._sizes[0]
-
-    def page(self, resource: str, query: Mapping[str, str]) -> Page:
-        """One page."""
-        return self._page(resource, f"{self.root}{resource}/?{urlencode(query)}")
+        return self._with_ids(url, self._get(url, read))
 
     def fields(self, resource: str) -> list[str]:
         """The field names in the node's order, from any record or from the schema; none where it has neither."""
@@ -141,76 +141,49 @@ class Node:
         except (NotFound, Refused):
             return []
         listed = schema.get("fields") if isinstance(schema, dict) else None
-        names = list(map(str, listed)) if isinstance(listed, dict) else []
-        return [name for name in names if name not in OWN_ADDRESS_ONLY]
+        return [name for name in listed if name not in OWN_ADDRESS_ONLY] if isinstance(listed, dict) else []
 
     def ask(self, url: str, reader: Callable[[bytes], T]) -> T:
-        """One request, once: what the reader makes of the body."""
+        """One request, once: what the reader makes of the body (see `read_body`)."""
         answer = self._fetch(url)
         if answer.status == 401 and self._credentials.refused():
             answer = self._fetch(url)
         if answer.status != 200:
             raise self._status_error(url, answer)
-        try:
-            return reader(answer.body)
-        except NodeError as error:
-            raise NodeError(sentence("unlike-the-api", at=self._name(url), what=error)) from None
-        except ValueError:
-            kind = printable(answer.headers.get("Content-Type", "no Content-Type"), QUOTED)
-            if "json" in kind:
-                raise Passing(sentence("json-damaged", at=self._name(url))) from None
-            raise Passing(sentence("no-json", at=self._name(url), kind=kind)) from None
+        return read_body(self._at(url), answer, reader)
 
     def _page(self, resource: str, url: str) -> Page:
-        """The page at the address, with the address of the next."""
-        return self._as_page(resource, url, *self._get(url, self._readers[resource]))
+        page = self._get(url, lambda body: page_of(BY_NAME[resource], *self._readers[resource](body)))
+        if page.following:
+            page = replace(page, following=self._next(url, page))
+        return self._with_ids(url, page)
 
-    def _as_page(
-        self, resource: str, url: str, meta: Mapping[str, object], columns: Columns, whole: bool = False
-    ) -> Page:
-        total, ids = meta.get("total_count"), columns.get("id", ())
-        if not isinstance(total, int) or total < 0:
-            raise NodeError(sentence("unlike-the-api", at=self._name(url), what=NOT_THE_API))
-        if total > MOST_RECORDS:
-            raise NodeError(sentence("count-impossible", at=self._name(url), count=total))
-        if columns and not ids:
-            raise NodeError(sentence("unlike-the-api", at=self._name(url), what="records without an id"))
-        following = meta.get("next")
-        target = self._next(url, str(following), bool(columns)) if following else None
-        columns = {name: values for name, values in columns.items() if whole or name not in OWN_ADDRESS_ONLY}
-        if "conference" in columns:
-            columns["conference"] = as_uris(columns["conference"])
-        page = Page(columns, total, target, BY_NAME[resource].time)
-        usable = [place for place, i in enumerate(ids) if isinstance(i, (str, int)) and i != "" and i is not True]
-        return page if len(usable) == len(ids) else self._without_ids(url, page, usable)
-
-    def _without_ids(self, url: str, page: Page, usable: Sequence[int]) -> Page:
+    def _with_ids(self, url: str, page: Page) -> Page:
         """The page without the records that have no id: nobody could tell whether they were written before."""
-        chosen = set(usable)
-        lost = page.only([place for place in range(len(page.columns["id"])) if place not in chosen])
-        for at, name in zip(lost.times, lost.column("name" if "name" in lost.columns else "display_name"), strict=True):
-            ended, named = printable(at or "at an unknown time", QUOTED), printable(str(name), QUOTED)
-            self._warn_once(sentence("no-id", at=self._name(url), ended=ended, name=named))
-        return replace(page.only(usable), following=page.following, left_out=len(lost.times))
+        usable = [place for place, i in enumerate(page.column("id")) if type(i) in (str, int) and i != ""]
+        if len(usable) == len(page.ids):
+            return page
+        names = page.column("name" if "name" in page.columns else "display_name")
+        for place in sorted({*range(len(page.ids))} - {*usable}):
+            ended = printable(page.times[place] or "at an unknown time", QUOTED)
+            text = sentence("no-id", at=self._at(url), ended=ended, name=printable(str(names[place]), QUOTED))
+            if text not in self.left_out:
+                self.left_out.add(text)
+                log.warning("%s", text)
+        return replace(page.only(usable), left_out=len(page.ids) - len(usable))
 
-    def _warn_once(self, text: str) -> None:
-        if text not in self.left_out:
-            self.left_out.add(text)
-            log.warning("%s", text)
-
-    def _next(self, url: str, following: str, filled: bool) -> str:
+    def _next(self, url: str, page: Page) -> str:
         """The whole address of the next page."""
-        shown = printable(following, QUOTED)
+        shown = printable(page.following or "", QUOTED)
         try:
-            target = urljoin(url, following)
-            stays = urlsplit(target)[:2] == urlsplit(url)[:2]
-            readable = target.isascii() and target.isprintable() and " " not in target
+            target = urljoin(url, page.following)
+            elsewhere = urlsplit(target)[:2] != urlsplit(url)[:2]
         except ValueError:
-            stays = readable = False
-        if not stays:
-            raise NodeError(sentence("next-elsewhere", at=self._name(url), next=shown))
-        if not filled or target == url or not readable or len(target) > LONGEST_URL:
-            raise NodeError(sentence("next-never-comes", at=self._name(url), next=shown))
+            elsewhere = True
+        if elsewhere:
+            raise NodeError(sentence("next-elsewhere", at=self._at(url), next=shown))
+        if not page.columns or target == url or len(target) > LONGEST_URL or not re.fullmatch("[!-~]+", target):
+            raise NodeError(sentence("next-never-comes", at=self._at(url), next=shown))
         return target
 
     def _get(self, url: str, reader: Callable[[bytes], T]) -> T:
@@ -222,27 +195,26 @@ class Node:
         def failure(state: RetryCallState) -> BaseException | None:
             return state.outcome.exception() if state.outcome else None
 
-        def again(state: RetryCallState) -> bool:
+        def asked(state: RetryCallState) -> float:
             error = failure(state)
-            return isinstance(error, Passing) and error.retry_after <= LONGEST_WAIT
+            return error.retry_after if isinstance(error, Passing) else LONGEST_WAIT + 1
 
         def enough(state: RetryCallState) -> bool:
             spent = state.seconds_since_start or 0.0
-            error = failure(state)
-            if isinstance(error, TooMany) and not error.retry_after:
+            if isinstance(failure(state), TooMany):
                 return spent >= BUSY_PATIENCE
             return state.attempt_number >= ATTEMPTS or spent >= PATIENCE
 
-        def pause(state: RetryCallState) -> float:
-            error = failure(state)
-            asked = error.retry_after if isinstance(error, Passing) else 0.0
-            return max(backoff(state), asked or (BUSY_WAIT if isinstance(error, TooMany) else 0.0))
-
         def say(state: RetryCallState) -> None:
-            seconds = state.next_action.sleep if state.next_action else 0
-            log.info("%s; trying again in %.1f s", failure(state), seconds)
+            log.info("%s; trying again in %.1f s", failure(state), state.upcoming_sleep)
 
-        retry = Retrying(retry=again, wait=pause, stop=enough, before_sleep=say, reraise=True)
+        retry = Retrying(
+            retry=lambda state: asked(state) <= LONGEST_WAIT,
+            wait=lambda state: max(backoff(state), asked(state)),
+            stop=enough,
+            before_sleep=say,
+            reraise=True,
+        )
         with self._turn:
             result: T = retry(self.ask, url, reader)
             return result
@@ -255,58 +227,38 @@ class Node:
         answer = self._connection.ask(url, headers)
         log.debug("%s: %d, %d bytes, %.2f s", url, answer.status, len(answer.body), time.monotonic() - started)
         if self.clock_skew is None and (ahead := seconds_ahead(answer.headers.get("Date"))) is not None:
-            with suppress(OverflowError):
-                self.clock_skew = timedelta(seconds=ahead)
+            self.clock_skew = timedelta(seconds=ahead)
         return answer
 
-    def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+    def _post(self, url: str, form: Mapping[str, str]) -> Answer:
         """A form, for a token."""
         self._wait_turn()
-        answer = self._connection.ask(url, {}, form)
-        return answer.status, answer.headers, answer.body
+        return self._connection.ask(url, {}, form)
 
     def _wait_turn(self) -> None:
         now = time.monotonic()
         if now > self._end:
-            raise Passing(
-                sentence("run-too-long", address=self.address, hours=LONGEST_RUN / 3600),
-                retry_after=LONGEST_RUN,
-            )
+            hours = LONGEST_RUN / 3600
+            raise Passing(sentence("run-too-long", address=self.address, hours=hours), retry_after=LONGEST_RUN)
         if len(self._asked) == PACE and (wait := self._asked[0] + PERIOD - now) > 0:
             log.debug("waiting %.1f s: at most %d requests in %.0f s", wait, PACE, PERIOD)
             time.sleep(wait)
         self._asked.append(time.monotonic())
 
-    def _name(self, url: str) -> str:
+    def _at(self, url: str) -> str:
         return f"{self.address} ({printable(urlsplit(url).path.removeprefix(API), QUOTED)})"
 
-    @staticmethod
-    def _is_optional(url: str) -> bool:
-        """Whether only a setting made us ask for this resource."""
-        name = urlsplit(url).path.removeprefix(API).partition("/")[0]
-        return name in BY_NAME and BY_NAME[name].optional
-
     def _status_error(self, url: str, answer: Answer) -> NodeError:
-        code, what = answer.status, {"at": self._name(url), "status": str(answer.status)}
-        wait = max(seconds_ahead(answer.headers.get("Retry-After")) or 0.0, 0.0)
-        patience = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
-        if code in (400, 404) and self._is_optional(url):
-            kind = NotFound if code == 404 else Refused
-            return kind(sentence("not-offered", **what))
-        if code == 400:
-            return Refused(sentence("query-refused", **what))
-        if code in (401, 403):
-            return NodeError(f"{what['at']} answered {code}: {self._credentials.refusal(code, answer.headers)}")
-        if code == 404:
-            return NotFound(sentence("no-history-api", **what))
-        if 300 <= code < 400:
-            target = printable(answer.headers.get("Location", "nowhere"), QUOTED)
-            return NodeError(sentence("redirect", **what, location=target))
-        if code == 429:
-            return TooMany(sentence("too-many-requests", **what, patience=patience), wait)
-        if code >= 500:
-            return Passing(sentence("node-trouble", **what, patience=patience), wait)
-        return NodeError(sentence("status-unknown", **what))
+        at, status = self._at(url), answer.status
+        if status in (401, 403):
+            return NodeError(f"{at} answered {status}: {self._credentials.refusal(status, answer.headers)}")
+        if status not in (400, 404):
+            return status_error(at, answer)
+        resource = BY_NAME.get(url.removeprefix(self.root).partition("/")[0])
+        kind, name = (Refused, "query-refused") if status == 400 else (NotFound, "no-history-api")
+        if resource and resource.optional:  # only a setting made us ask for it
+            name = "not-offered"
+        return kind(sentence(name, at=at, status=status))
 
 
 def _in_background(function: Callable[[], T]) -> Future[T]:

@@ -5,59 +5,33 @@ from __future__ import annotations
 import os
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pexip_history.errors import QUOTED, NodeError, printable
 from pexip_history.messages import sentence
+from pexip_history.settings.environment import Settings
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 
-class Trust(Protocol):
-    """Of the settings, where the node is and what it is known by."""
-
-    @property
-    def address(self) -> str:
-        """HOST or HOST:PORT."""
-
-    @property
-    def ca_pem(self) -> str | None:
-        """Certificates in PEM, ASCII."""
-
-    @property
-    def fingerprint(self) -> str | None:
-        """SHA-256, 64 hexadecimal digits."""
-
-    @property
-    def tls_verify(self) -> bool:
-        """False: any answer is believed."""
-
-
-def tls_context(trust: Trust) -> ssl.SSLContext:
+def tls_context(settings: Settings) -> ssl.SSLContext:
     """The setting's or the system's authorities; not what SSL_CERT_FILE and SSL_CERT_DIR name.
 
     A fingerprint names the certificate itself: the caller compares it, and the name in it may be any.
     """
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
         os.environ.pop(name, None)
-    context = ssl.create_default_context(cadata=trust.ca_pem)
+    context = ssl.create_default_context(cadata=settings.ca_pem)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # As Python 3.13 has it: a CA_FILE may hold the node's own certificate. But not its strictness
     # about extensions that older company CAs lack.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if trust.fingerprint or not trust.tls_verify:
+    if settings.fingerprint or not settings.tls_verify:
         context.check_hostname = False
-    if not trust.tls_verify or (trust.fingerprint and not trust.ca_pem):
+    if not settings.tls_verify or (settings.fingerprint and not settings.ca_pem):
         context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def unverified() -> ssl.SSLContext:
-    """To look at a certificate that is not trusted, without a request."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 
@@ -74,14 +48,14 @@ def certificate_error(error: BaseException, address: str, certificate: Certifica
         listed = [*names.get_values_for_type(DNSName), *map(str, names.get_values_for_type(IPAddress))]
     if not isinstance(error, ssl.SSLCertVerificationError):
         return NodeError(sentence("fingerprint-differs", address=address, shown=shown))
-    reason, ca = error.verify_message.rstrip("."), "DEFAULT_MGR_CA_FILE=a PEM file with the CA that signed it"
     name = f"DEFAULT_MGR_ADDRESS=a name that the certificate has ({printable(', '.join(listed), 1000)})"
     first = {
         18: "DEFAULT_MGR_CA_FILE=a PEM file with that certificate, after you have compared it with the node's own",
         10: "renew the node's certificate, it has expired",
         62: name,
         64: name,
-    }.get(error.verify_code, ca)
+    }.get(error.verify_code, "DEFAULT_MGR_CA_FILE=a PEM file with the CA that signed it")
+    reason = error.verify_message.rstrip(".")
     return NodeError(sentence("certificate-unverified", address=address, reason=reason, shown=shown, first=first))
 
 

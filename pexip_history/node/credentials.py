@@ -6,7 +6,6 @@ Both kinds answer to the same four names. They are for one request at a time, as
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import math
 import os
@@ -16,13 +15,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from pexip_history.errors import QUOTED, NodeError, Passing, printable
+from pexip_history.errors import NodeError, printable
 from pexip_history.messages import sentence
-from pexip_history.node.connection import seconds_ahead
-from pexip_history.settings.oauth2_client import token_url
+from pexip_history.node.answers import decode
+from pexip_history.node.refusals import Answer, read_body, seconds_ahead, status_error
+from pexip_history.settings.files import read_key
 
-Post = Callable[[str, Mapping[str, str]], tuple[int, Mapping[str, str], bytes]]
-"""Sends a form to a URL, once, no redirect followed: status, headers, body. Raises NodeError."""
+Post = Callable[[str, Mapping[str, str]], Answer]
+"""Sends a form to a URL, once, no redirect followed. Raises NodeError."""
 
 SCOPE = "is_admin use_api"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -31,7 +31,6 @@ RENEW = 60.0  # seconds of a token's life that are not waited for; half its life
 SAME_CLOCK = 10.0  # seconds
 BACKDATED = 30.0  # seconds: more than SAME_CLOCK, for a node to which no `iat` may be ahead of its clock
 FURTHEST = 86400.0  # seconds: nothing is signed for a clock that is further off
-CLIENTS = "Users & Devices > OAuth2 Clients"
 
 log = logging.getLogger("collector")
 
@@ -56,7 +55,7 @@ class Basic:
         """What a 401 or 403 of the node means, and the fix."""
         user = f"DEFAULT_MGR_USERNAME ({self._username})"
         if status == 403:
-            return sentence("account-may-not-read", user=user)
+            return sentence("may-not-read", who=user)
         offered = headers.get("WWW-Authenticate", "").lower()
         if offered and "basic" not in offered:
             return sentence("no-passwords")
@@ -76,6 +75,7 @@ class OAuth2:
 
     def __init__(self, address: str, client_id: str, key_pem: bytes, audience: str | None, post: Post) -> None:
         self._url = token_url(address)
+        self._at = f"{urlsplit(self._url).netloc} (oauth/token/)"
         self._client, self._key_pem, self._post = client_id, key_pem, post
         name = audience or self._url
         # For a name, public clients sign the URL; users report of nodes that go by the name alone.
@@ -98,7 +98,7 @@ class OAuth2:
     def refusal(self, status: int, headers: Mapping[str, str]) -> str:
         """What a 401 or 403 of the node means, and the fix."""
         if status == 403:
-            return sentence("client-may-not-read", client=self._client)
+            return sentence("may-not-read", who=f"OAuth2 client {self._client} (Users & Devices > OAuth2 Clients)")
         return sentence("token-rejected", client=self._client)
 
     def describe(self) -> str:
@@ -110,127 +110,100 @@ class OAuth2:
         others = [name for name in self._names if name != self._audience]
         while True:
             asked = time.monotonic()
-            status, headers, body = self._ask()
-            if not 400 <= status <= 403:
+            answer = self._post(self._url, self._form())
+            if not 400 <= answer.status <= 403:
                 break
-            if not told_time and (told_time := self._learns_time(headers)):
+            if not told_time and (told_time := self._learns_time(answer)):
                 continue
-            if not others or _is_role(status, body):
+            if not others or _is_role(answer):
                 break
             self._audience = others.pop()
-        if status != 200:
-            raise self._refusal(status, headers, body)
-        self._token, self._lifetime = self._read(headers, body)
+        if answer.status != 200:
+            raise self._error(answer)
+        self._token, self._lifetime = read_body(self._at, answer, _read_token)
         self._renewal = asked + self._lifetime - min(RENEW, self._lifetime / 2)
         log.debug("OAuth2 client %s got a token for %.0f s", self._client, self._lifetime)
 
-    def _ask(self) -> tuple[int, Mapping[str, str], bytes]:
-        return self._post(
-            self._url,
-            {
-                "grant_type": "client_credentials",
-                "client_assertion_type": ASSERTION,
-                "client_assertion": self._assertion(),
-                "scope": SCOPE,
-            },
-        )
-
-    def _assertion(self) -> str:
+    def _form(self) -> dict[str, str]:
         """Who we are, signed, for one request."""
         import uuid
 
         import jwt
 
-        from pexip_history.settings.oauth2_client import read_key
-
         issued = int(time.time() + self._ahead - BACKDATED)
         claims = {"iss": self._client, "sub": self._client, "aud": self._audience, "iat": issued}
         claims |= {"exp": issued + int(HOUR), "jti": str(uuid.uuid4())}
-        return jwt.encode(claims, read_key(self._key_pem), algorithm="ES256")
+        return {
+            "grant_type": "client_credentials",
+            "client_assertion_type": ASSERTION,
+            "client_assertion": jwt.encode(claims, read_key(self._key_pem), algorithm="ES256"),
+            "scope": SCOPE,
+        }
 
-    def _learns_time(self, headers: Mapping[str, str]) -> bool:
+    def _learns_time(self, answer: Answer) -> bool:
         """Whether the node's clock is another than we dated by, so that an assertion by it is worth a try."""
-        ahead = seconds_ahead(headers.get("Date"))
+        ahead = seconds_ahead(answer.headers.get("Date"))
         if ahead is None or abs(ahead - self._ahead) <= SAME_CLOCK or abs(ahead) > FURTHEST:
             return False
         self._ahead = ahead
         log.debug("the node's clock is %.0f s ahead of this machine's; tokens are asked for by the node's", ahead)
         return True
 
-    def _read(self, headers: Mapping[str, str], body: bytes) -> tuple[str, float]:
-        """The token and its life in seconds, from the answer to a request that was granted."""
-        try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError):
-            kind = printable(headers.get("Content-Type", "no Content-Type"), QUOTED)
-            raise Passing(sentence("token-no-json", at=self._name(), kind=kind)) from None
-        token = answer.get("access_token") if isinstance(answer, dict) else None
-        if not isinstance(token, str) or not re.fullmatch("[!-~]+", token):
-            raise NodeError(sentence("token-missing", at=self._name()))
-        if str(answer.get("token_type", "Bearer")).lower() != "bearer":
-            raise NodeError(sentence("token-not-bearer", at=self._name()))
-        lifetime = HOUR
-        with suppress(TypeError, ValueError, OverflowError):
-            lifetime = float(answer.get("expires_in"))
-        return token, lifetime if math.isfinite(lifetime) and lifetime > 0 else HOUR
+    def _error(self, answer: Answer) -> NodeError:
+        """The error for an answer that is no token."""
+        if answer.status == 404:
+            return NodeError(sentence("no-oauth2", at=self._at))
+        if answer.status not in (400, 401, 403):
+            return status_error(self._at, answer)
+        detail = _oauth_error(answer)[1]
+        why = self.refusal(403, answer.headers) if _is_role(answer) else self._not_accepted(answer, detail)
+        return NodeError(f"{self._at} answered {answer.status}{f' ({detail})' if detail else ''}: {why}")
 
-    def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> NodeError:
-        """The sentence for an answer that is no token."""
-        detail = _oauth_error(body)[1]
-        what = {"at": self._name(), "status": f"{status} ({detail})" if detail else status}
-        if status in (408, 429) or status >= 500:
-            wait = max(seconds_ahead(headers.get("Retry-After")) or 0.0, 0.0)
-            trouble = "too many requests" if status == 429 else "the node has a problem of its own"
-            return Passing(sentence("token-not-given", **what, trouble=trouble), wait)
-        if status == 404:
-            return NodeError(sentence("no-oauth2", **what))
-        if 300 <= status < 400:
-            target = printable(headers.get("Location", "nowhere"), QUOTED)
-            return NodeError(sentence("token-redirect", **what, location=target))
-        if _is_role(status, body):
-            return NodeError(
-                f"{what['at']} answered {what['status']}: {sentence('client-may-not-use-api', client=self._client)}"
-            )
-        if status in (400, 401):
-            return NodeError(f"{what['at']} answered {what['status']}: {self._unknown(headers, detail)}")
-        return NodeError(sentence("token-status-unknown", **what))
-
-    def _unknown(self, headers: Mapping[str, str], detail: str) -> str:
+    def _not_accepted(self, answer: Answer, detail: str) -> str:
         """Why the node takes nothing from this client: `invalid_client` has four causes."""
-        ahead = seconds_ahead(headers.get("Date"))
-        audience = sentence("audience-unknown", names=" or ".join(self._names))
+        ahead = seconds_ahead(answer.headers.get("Date"))
+        names = " or ".join(self._names)
+        if ahead is None and re.search(r"\b(iat|exp|nbf|expired)\b", detail, re.IGNORECASE):
+            return sentence("client-clock-unknown")
         if ahead is not None and abs(ahead) > FURTHEST:
             return sentence("client-clock", hours=abs(ahead) / 3600)
         if ahead is not None and re.search(r"\baud|invalid.claim", detail, re.IGNORECASE):
-            return audience  # of the claims, the only one that can be wrong
-        causes = [
-            f"DEFAULT_MGR_CLIENT_ID: is client {self._client} among {CLIENTS}, or was it removed?",
-            "DEFAULT_MGR_CLIENT_KEY_FILE: is it the key that the node showed for this client?",
-            audience.replace("the node knows", "or the node knows"),
-        ]
-        if ahead is None:
-            clocks = "the clocks: the node does not tell its time; is it the same as this machine's (NTP)?"
-            causes.insert(0 if re.search(r"\b(iat|exp|nbf|expired)\b", detail, re.IGNORECASE) else 3, clocks)
-        listed = " ".join(f"({n}) {cause}" for n, cause in enumerate(causes, 1))
-        return sentence("client-not-accepted", causes=listed)
-
-    def _name(self) -> str:
-        return f"{urlsplit(self._url).netloc} (oauth/token/)"
+            return sentence("audience-unknown", names=names)  # of the claims, the only one that can be wrong
+        return sentence("client-not-accepted", client=self._client, names=names)
 
 
-def _is_role(status: int, body: bytes) -> bool:
+def token_url(address: str) -> str:
+    """Where a node gives out tokens. `address` is HOST or HOST:PORT."""
+    return f"https://{address.lower().removesuffix(':443')}/oauth/token/"
+
+
+def _read_token(body: bytes) -> tuple[str, float]:
+    """The token and its life in seconds. Raises ValueError, NodeError."""
+    answer = decode(body)
+    token = answer.get("access_token") if isinstance(answer, dict) else None
+    if not isinstance(answer, dict) or not isinstance(token, str) or not re.fullmatch("[!-~]+", token):
+        raise NodeError("JSON without a token")
+    if str(answer.get("token_type", "Bearer")).lower() != "bearer":
+        raise NodeError("a token that is no Bearer token")
+    lifetime = HOUR
+    with suppress(TypeError, ValueError, OverflowError):
+        lifetime = float(str(answer.get("expires_in")))
+    return token, lifetime if math.isfinite(lifetime) and lifetime > 0 else HOUR
+
+
+def _is_role(answer: Answer) -> bool:
     """Whether the node knows the client, and its role does not do."""
-    return status == 403 or _oauth_error(body)[0] in ("invalid_scope", "unauthorized_client", "access_denied")
+    return answer.status == 403 or _oauth_error(answer)[0] in ("invalid_scope", "unauthorized_client", "access_denied")
 
 
-def _oauth_error(body: bytes) -> tuple[str, str]:
+def _oauth_error(answer: Answer) -> tuple[str, str]:
     """The error's code (RFC 6749, 5.2), and with its description on one short line; both may be empty."""
-    answer = None
-    with suppress(ValueError, RecursionError):
-        answer = json.loads(body)
-    if not isinstance(answer, dict):
+    said = None
+    with suppress(ValueError):
+        said = decode(answer.body)
+    if not isinstance(said, dict):
         return "", ""
-    code, *more = (str(answer.get(name) or "") for name in ("error", "error_description"))
+    code, *more = (str(said.get(name) or "") for name in ("error", "error_description"))
     told = ": ".join(filter(None, (code, *more)))
     told = re.sub(r"eyJ[\w.-]+", "...", told)  # not our own request back into the log
     return code, printable(told[:200])

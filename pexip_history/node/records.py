@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pexip_history.errors import NodeError
 from pexip_history.messages import sentence
-from pexip_history.node.answers import Columns, decode, names_of
+from pexip_history.node.answers import NOT_THE_API, Columns, decode, names_of
+from pexip_history.resources import Resource
 from pexip_history.values import as_text, utc_times
 
 OWN_ADDRESS_ONLY = frozenset({"bucketed_call_quality", "historic_call_quality"})
 """Fields that only a record's own address shows (an old release in lists too): they make no column."""
+MOST_RECORDS = 100_000_000
+"""That a query can have: a node keeps 10,000 conferences."""
 STREAMS = 5000
 """Made into columns at once: those of a page of usual records."""
 
@@ -52,7 +55,32 @@ class Page:
         if len(places) == len(self.ids):
             return self
         columns: Columns = {name: [column[i] for i in places] for name, column in self.columns.items()}
-        return Page(columns, self.total, time=self.time)
+        return replace(self, columns=columns)
+
+
+def page_of(resource: Resource, meta: Mapping[str, object], columns: Columns, *, whole: bool = False) -> Page:
+    """The page that an answer is; `whole`: with the fields that only a record's own address shows.
+
+    `following` is as the node names it. Raises NodeError: what the History API never answers.
+    """
+    total, following = meta.get("total_count"), meta.get("next")
+    if not isinstance(total, int) or total < 0:
+        raise NodeError(NOT_THE_API)
+    if total > MOST_RECORDS:
+        raise NodeError(f"a count of {total} records")
+    if columns and not columns.get("id"):
+        raise NodeError("records without an id")
+    columns = {name: values for name, values in columns.items() if whole or name not in OWN_ADDRESS_ONLY}
+    if "conference" in columns:
+        columns["conference"] = _as_uris(columns["conference"])
+    return Page(columns, total, str(following) if following else None, resource.time)
+
+
+def _as_uris(values: Sequence[object]) -> Sequence[object]:
+    """A column of records' URIs, also where the node nests the record itself: what a row refers to is one thing."""
+    if not any(isinstance(value, dict) for value in values):
+        return values
+    return [value.get("resource_uri") or value.get("id") if isinstance(value, dict) else value for value in values]
 
 
 def listings(conferences: Page) -> Iterator[tuple[str, str]]:
@@ -89,13 +117,6 @@ def nested(value: object) -> list[object]:
         except ValueError:
             return []
     return value if isinstance(value, list) else []
-
-
-def as_uris(values: Sequence[object]) -> Sequence[object]:
-    """A column of records' URIs, also where the node nests the record itself: what a row refers to is one thing."""
-    if not any(isinstance(value, dict) for value in values):
-        return values
-    return [value.get("resource_uri") or value.get("id") if isinstance(value, dict) else value for value in values]
 
 
 def uri_id(value: object) -> str | None:

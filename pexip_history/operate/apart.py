@@ -12,7 +12,7 @@ from pexip_history.errors import printable
 from pexip_history.messages import sentence
 from pexip_history.settings.environment import SECRETS
 
-LONGEST = 600.0
+TIME_LIMIT = 600.0
 """Seconds: a report of a million rows takes ten."""
 
 log = logging.getLogger("collector")
@@ -26,7 +26,7 @@ def run_apart(what: str, *arguments: str) -> tuple[list[str], list[str]] | None:
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
     program = [sys.executable, str(Path(sys.argv[0]).resolve()), *arguments]
     try:
-        done = subprocess.run(program, env=kept, stdin=subprocess.DEVNULL, capture_output=True, timeout=LONGEST)
+        done = subprocess.run(program, env=kept, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIME_LIMIT)
     except (subprocess.TimeoutExpired, OSError) as error:
         log.warning(sentence("not-written", file=what, why=printable(str(error))))
         return None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from pexip_history import __version__
@@ -14,22 +16,24 @@ from pexip_history.folder.people import ADDRESS, ALIAS, NAME, Person
 from pexip_history.messages import sentence
 from pexip_history.settings.values import licenses, since
 
+T = TypeVar("T")
+
 DESCRIPTION = "Collect Pexip Infinity's call detail records into CSV files, each record exactly once."
 COMMANDS = {
     "collect": "collect once: what is new since the last run, or a time of your choice (this is what cron runs)",
     "check": "show for each requirement whether it is met, or how to fix it",
-    "status": "say what the last runs did, when the next one is, and how complete the history is",
+    "status": "show what the last runs did, when the next one is, and how complete the history is",
     "report": "write report.html: when you are busiest, how many licenses you need, which rooms have bad calls",
-    "erase": "find a person's rows in every file and, with --yes, empty what says whose they were",
+    "erase": "find a person's rows in every file and, with --yes, empty the cells that name the person",
     "export": "write a table of the history for a person or a program: " + ", ".join(TABLES),
     "parquet": "make the Parquet files that are missing now; with DATA_PARQUET=true each run makes some",
-    "verify": "compare the files with the manifest, with each other and with the ledger: what was changed since",
-    "health": "say in one line whether collection works; exit 1 where it does not (for HEALTHCHECK)",
+    "verify": "compare the files with the manifest, with each other and with the ledger, and show what was changed",
+    "health": "say in one line whether collection works; exit code 1 if it does not (for HEALTHCHECK)",
     "crontab": "print the crontab that DATA_CRON_TIME stands for",
 }
 
 EXAMPLES = """\
-Without a command: collect. More about one: collector.py COMMAND --help. Examples:
+Without a command: collect. More about a command: collector.py COMMAND --help. Examples:
   collector.py collect --from 2026-11-01 --to 2026-11-08T12:00+01:00
   collector.py status --json
   collector.py export usage --month 2026-11
@@ -50,26 +54,29 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     of = {
-        name: commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        name: commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         for name, text in COMMANDS.items()
     }
     _collect(of["collect"], zone)
-    of["check"].add_argument("--notify", action="store_true", help="also send a test to those who are told of failures")
+    of["check"].add_argument(
+        "--notify", action="store_true", help="also send a test to DATA_PING_URL and DATA_NOTIFY_URLS"
+    )
     of["check"].add_argument("--at-start", action="store_true", help=argparse.SUPPRESS)  # entrypoint.sh
     of["parquet"].add_argument("--some", action="store_true", help=argparse.SUPPRESS)  # after a run
     of["status"].add_argument("--json", action="store_true", help="for a program to read")
     _report(of["report"])
     _export(of["export"])
-    _add_person(of["erase"], required=True, text="whose rows: the whole {}, in any case; * stands for any text")
+    _add_person(of["erase"], required=True, text="whose rows: the whole {}, upper or lower case; * stands for any text")
     of["erase"].add_argument("--yes", action="store_true", help="do it; without it the rows are only counted")
     return parser.parse_args(arguments)
 
 
 def _collect(parser: argparse.ArgumentParser, zone: ZoneInfo) -> None:
-    since_help = "collect what ended at or after this date or time, and no more than that"
-    parser.add_argument("--from", dest="start", type=_moment(zone), metavar="T", help=since_help)
-    until_help = "collect what ended before this date or time (in TZ; the time itself is not included)"
-    parser.add_argument("--to", dest="end", type=_moment(zone), metavar="T", help=until_help)
+    moment = _said(partial(_in_zone, zone=zone))
+    since_help = "collect only what ended at or after this date or time (in TZ)"
+    parser.add_argument("--from", dest="start", type=moment, metavar="T", help=since_help)
+    until_help = "collect only what ended before this date or time (in TZ; the time itself is not included)"
+    parser.add_argument("--to", dest="end", type=moment, metavar="T", help=until_help)
     due_help = "collect only if the last scheduled time was missed"
     parser.add_argument("--if-due", action="store_true", help=due_help)
 
@@ -77,30 +84,27 @@ def _collect(parser: argparse.ArgumentParser, zone: ZoneInfo) -> None:
 def _report(parser: argparse.ArgumentParser) -> None:
     for name, word in (("--from", "first"), ("--to", "last")):
         parser.add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, included, in TZ")
-    parser.add_argument("--month", type=_month, metavar="YYYY-MM", help="the days of one month, against the one before")
+    parser.add_argument("--month", type=_month, metavar="YYYY-MM", help="one month, compared with the month before")
     owned_help = "how many are owned, as in port=100,audio=20 (default: DATA_LICENSES)"
-    parser.add_argument("--licenses", type=_licenses, metavar="L", help=owned_help)
-    rooms_help = "a text file with the name of each configured room on a line: those that nobody used are named"
+    parser.add_argument("--licenses", type=_said(licenses), metavar="L", help=owned_help)
+    rooms_help = (
+        "a text file with the name of each configured room on its own line: the report names those that nobody used"
+    )
     parser.add_argument("--rooms", type=Path, metavar="FILE", help=rooms_help)
-    output_help = "elsewhere than report.html in the data folder; from the folder that the command is called in"
+    output_help = (
+        "where to write it, instead of report.html in the data folder; a relative path begins in the current folder"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help=output_help)
-    hide_help = "numbers in place of rooms and service tags, and nothing that a stranger wrote"
+    hide_help = "numbers instead of the names of rooms and service tags, and no text that a caller can set"
     parser.add_argument("--hide-names", action="store_true", help=hide_help)
     parser.add_argument("--figures", action="store_true", help=argparse.SUPPRESS)  # for the monthly message
-
-
-def _licenses(text: str) -> dict[str, int]:
-    try:
-        return licenses(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_person(parser: argparse.ArgumentParser, *, required: bool, text: str) -> None:
     whose = parser.add_mutually_exclusive_group(required=required)
     for option, column in ((NAME, "display_name"), (ALIAS, "remote_alias"), (ADDRESS, "remote_address")):
-        help_text = text.format(column)
-        whose.add_argument(f"--{option}", dest="person", type=_person(option), metavar="TEXT", help=help_text)
+        person = _said(partial(Person, option))
+        whose.add_argument(f"--{option}", dest="person", type=person, metavar="TEXT", help=text.format(column))
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -111,20 +115,27 @@ def _export(parser: argparse.ArgumentParser) -> None:
     add("table", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
     for name, word in (("--from", "first"), ("--to", "last")):
         add(name, dest=word, type=_day, metavar="D", help=f"{word} day, included, in TZ: what began on it")
-    add("--month", type=_month, metavar="YYYY-MM", help="the days of one month")
-    add("--format", choices=FORMATS, help="xlsx where --output does not say another")
+    add("--month", type=_month, metavar="YYYY-MM", help="one month")
+    add("--format", choices=FORMATS, help="default: what the name of --output ends in, or xlsx")
     add("--columns", type=_names, default=(), metavar="A,B", help="these columns, in this order")
     for name, what in (("tag", "service tag"), ("room", "room"), ("location", "location")):
-        add(f"--{name}", metavar="TEXT", help=f"of this {what} alone; * stands for any text, '' for none")
-    add("--quality", choices=QUALITIES, help="of this call quality alone; bad includes terrible")
-    _add_person(parser, required=False, text="what erase would find: the whole {}, in any case; * stands for any text")
-    add(
-        "--delimiter", type=_delimiter, metavar="C", help="of csv: a character, or tab; with ; Excel finds UTF-8 itself"
+        add(f"--{name}", metavar="TEXT", help=f"only this {what}; * stands for any text, '' for none")
+    add("--quality", choices=QUALITIES, help="only this call quality; bad includes terrible")
+    _add_person(
+        parser,
+        required=False,
+        text="only the rows that erase would find: the whole {}, upper or lower case; * stands for any text",
     )
-    add("--round-up", action="store_true", help="usage: the minutes of each connection rounded up to whole ones")
-    add("--hide-names", action="store_true", help="keyed pseudonyms in place of names, aliases, rooms and tags")
-    add("--partial", action="store_true", help="usage: also of a period that is not wholly covered")
-    add("--output", type=Path, metavar="FILE", help="elsewhere than in the data folder")
+    add(
+        "--delimiter",
+        type=_delimiter,
+        metavar="C",
+        help="for csv: a character, or tab; with ; a double click opens it in a European Excel",
+    )
+    add("--round-up", action="store_true", help="for usage: round up the minutes of each connection")
+    add("--hide-names", action="store_true", help="pseudonyms instead of names, aliases, addresses, rooms and tags")
+    add("--partial", action="store_true", help="for usage: also if the history of the period is not complete")
+    add("--output", type=Path, metavar="FILE", help="where to write it, instead of the data folder")
 
 
 def _month(text: str) -> tuple[date, date]:
@@ -147,21 +158,17 @@ def _delimiter(text: str) -> str:
     return sign
 
 
-def _moment(zone: ZoneInfo) -> Callable[[str], datetime]:
-    def parse(text: str) -> datetime:
+def _in_zone(text: str, zone: ZoneInfo) -> datetime:
+    moment = since(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+
+
+def _said(read: Callable[[str], T]) -> Callable[[str], T]:
+    """As argparse wants it: what the ValueError says is shown."""
+
+    def parse(text: str) -> T:
         try:
-            moment = since(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
-
-    return parse
-
-
-def _person(option: str) -> Callable[[str], Person]:
-    def parse(text: str) -> Person:
-        try:
-            return Person(option, text)
+            return read(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 

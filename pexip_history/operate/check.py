@@ -23,7 +23,7 @@ from pexip_history.node.certificates import describe
 from pexip_history.node.connection import peer_certificate
 from pexip_history.operate import running
 from pexip_history.operate.notify import described, try_all
-from pexip_history.operate.status import say
+from pexip_history.operate.status import peek, say
 from pexip_history.settings.environment import Settings
 
 PROBE = 1 << 16
@@ -31,28 +31,18 @@ PROBE = 1 << 16
 LEAST_FREE, LITTLE_FREE = 100_000_000, 1_000_000_000  # bytes: a run may need the first
 
 
-class Said(str):
-    """What was found and is neither right nor wrong; `ok` is for what was tried and found so."""
-
-    mark = "info"
-
-
-class Warned(Said):
-    """What the runs can do with, and a person should know of."""
-
-    mark = "warn"
-
-
-COLOURS = {"ok": 32, "info": 36, "warn": 33, "FAIL": 31}
 OF_THE_NODE = ("name", "TLS", "credentials", "history", "clock")
-Row = tuple[str, str, str]  # label, mark, what is said
+OK, INFO, WARN, FAIL = "ok", "info", "warn", "FAIL"
+"""Tried and found so; neither right nor wrong; what the runs can do with, and a person should know of; to be fixed."""
+COLOURS = {OK: 32, INFO: 36, WARN: 33, FAIL: 31}
+Found = tuple[str, str]  # mark, what is said
 
 
 def check(settings: Settings, notify: bool = False) -> int:
     """One line for each thing that must hold: ok, or how to fix it."""
     failed = False
     for label, mark, said in rows(settings, notify):
-        failed = failed or mark == "FAIL"
+        failed = failed or mark == FAIL
         _say(label, mark, said)
     return FAILED if failed else DONE
 
@@ -65,13 +55,13 @@ def at_start(settings: Settings) -> int:
     try:
         running.note(settings.data_dir, os.environ)
     except (CollectorError, OSError) as error:
-        _say("container", "warn", explain(error, settings.data_dir), sys.stderr)
+        _say("container", WARN, explain(error, settings.data_dir), sys.stderr)
     say(f"Version {__version__} of the collector, for {settings.address}", sys.stderr)
     failed, history = "", ""
     for label, mark, said in rows(settings, notify=False):
-        history = said if (label, mark) == ("history", "ok") else history
-        failed = failed or (f"{label}: {said}" if mark == "FAIL" else "")
-        if mark in ("warn", "FAIL"):
+        history = said if (label, mark) == ("history", OK) else history
+        failed = failed or (f"{label}: {said}" if mark == FAIL else "")
+        if mark in (WARN, FAIL):
             _say(label, mark, said, sys.stderr)
     with suppress(CollectorError, OSError):  # said above
         running.note_failure(settings.data_dir, failed)
@@ -84,8 +74,6 @@ def at_start(settings: Settings) -> int:
 
 
 def _next_run(settings: Settings) -> str:
-    from pexip_history.operate.status import peek
-
     try:
         ledger = peek(settings)
     except (CollectorError, OSError, sqlite3.Error) as error:
@@ -100,10 +88,13 @@ def _next_run(settings: Settings) -> str:
     )
 
 
-def rows(settings: Settings, notify: bool) -> Iterator[Row]:
-    """What is looked at, one thing after another; where the node does not answer, what depends on it is left out."""
+def rows(settings: Settings, notify: bool) -> Iterator[tuple[str, str, str]]:
+    """Of each thing that is looked at the label, the mark and what is said.
+
+    Where the node does not answer, what depends on it is left out.
+    """
     node = Node(settings)
-    checks: tuple[tuple[str, Callable[[], str | None]], ...] = (
+    checks: tuple[tuple[str, Callable[[], Found | None]], ...] = (
         ("settings", lambda: _check_settings(settings)),
         ("name", lambda: _check_name(settings)),
         ("TLS", lambda: _check_tls(settings)),
@@ -120,13 +111,13 @@ def rows(settings: Settings, notify: bool) -> Iterator[Row]:
         if node_fails and label in OF_THE_NODE:
             continue
         try:
-            if (found := look()) is not None:
-                yield label, getattr(found, "mark", "ok"), found
+            if found := look():
+                yield label, *found
         except Exception as error:  # noqa: BLE001 - whatever a stranger's answer brings, the other lines come too
             node_fails = node_fails or label in ("name", "TLS", "credentials")
-            yield label, "FAIL", explain(error, settings.data_dir)
+            yield label, FAIL, explain(error, settings.data_dir)
     for label, taken, said in try_all(settings) if notify else ():
-        yield label, "ok" if taken else "FAIL", said
+        yield label, OK if taken else FAIL, said
 
 
 def _say(label: str, mark: str, text: str, where: TextIO | None = None) -> None:
@@ -136,11 +127,11 @@ def _say(label: str, mark: str, text: str, where: TextIO | None = None) -> None:
     print(f"{shown} {label}: {printable(text)}", file=where)
 
 
-def _check_settings(settings: Settings) -> str:
-    return Warned(f"valid, but {'; '.join(settings.unknown)}") if settings.unknown else "all valid"
+def _check_settings(settings: Settings) -> Found:
+    return (WARN, f"valid, but {'; '.join(settings.unknown)}") if settings.unknown else (OK, "all valid")
 
 
-def _check_name(settings: Settings) -> str:
+def _check_name(settings: Settings) -> Found:
     import socket
 
     host = urlsplit(f"https://{settings.address}").hostname or ""
@@ -148,23 +139,23 @@ def _check_name(settings: Settings) -> str:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError:
         raise CollectorError(sentence("name-unknown", address=settings.address)) from None
-    return f"{host} is {', '.join(sorted(found))}"
+    return OK, f"{host} is {', '.join(sorted(found))}"
 
 
-def _check_tls(settings: Settings) -> str:
-    shown = describe(peer_certificate(settings, verify=True))
+def _check_tls(settings: Settings) -> Found:
+    shown = describe(peer_certificate(settings))
     if settings.tls_verify:
-        return shown
-    return Warned(f"not verified (DEFAULT_MGR_TLS_VERIFY=false): anyone in between can read the password; {shown}")
+        return OK, shown
+    return WARN, f"not verified (DEFAULT_MGR_TLS_VERIFY=false): anyone in between can read the password; {shown}"
 
 
-def _check_credentials(settings: Settings, node: Node) -> str:
+def _check_credentials(settings: Settings, node: Node) -> Found:
     for resource in ("conference", "participant"):
         node.ask(f"{node.root}{resource}/?limit=1", decode)
-    return f"{node.describe()}; may read the history"
+    return OK, f"{node.describe()}; may read the history"
 
 
-def _check_history(node: Node) -> str:
+def _check_history(node: Node) -> Found:
     try:
         meta, columns = node.ask(f"{node.root}conference/?limit=0", PageReader())
     except TooLarge:  # which is how many a page may have
@@ -172,26 +163,26 @@ def _check_history(node: Node) -> str:
         meta["limit"] = "more than one answer may have"
     ends = sorted(str(end) for end in columns.get("end_time", ()) if end)
     if not ends:
-        return "the node has no conference yet"
+        return OK, "the node has no conference yet"
     with suppress(Refused, IndexError):
         ends = [node.page("conference", {"limit": "1", "order_by": f"{sign}end_time"}).times[0] for sign in ("", "-")]
     count, most, first, last = (
         printable(str(text), QUOTED) for text in (meta.get("total_count"), meta.get("limit"), ends[0], ends[-1])
     )
-    return f"{count} conferences, ended {first} to {last} UTC; at most {most} a page"
+    return OK, f"{count} conferences, ended {first} to {last} UTC; at most {most} a page"
 
 
-def _check_clock(node: Node) -> str:
+def _check_clock(node: Node) -> Found:
     skew = node.clock_skew
     if skew is None:
-        return Said("the node does not tell its time")
+        return INFO, "the node does not tell its time"
     seconds = round(skew.total_seconds())
     if not node.clocks_agree:
         raise CollectorError(sentence("clock-off", seconds=seconds))
-    return f"{abs(seconds)} s apart from the node's"
+    return OK, f"{abs(seconds)} s apart from the node's"
 
 
-def _check_folder(settings: Settings) -> str:
+def _check_folder(settings: Settings) -> Found:
     folder = settings.data_dir
     probe = folder / ".collector" / "probe"
     own_folder(probe.parent)
@@ -207,42 +198,39 @@ def _check_folder(settings: Settings) -> str:
     if free < LEAST_FREE:
         raise CollectorError(sentence("little-space", folder=whose, megabytes=free / 1000000.0))
     if not is_mount(folder):
-        return Warned(f"{whose}, {room}; NOT a mount: the files are deleted with the container")
+        return WARN, f"{whose}, {room}; NOT a mount: the files are deleted with the container"
     if free < LITTLE_FREE:
-        return Warned(f"{whose}, only {free / 1e6:.0f} MB free; free some space before it is needed")
-    return f"{whose}, {room}"
+        return WARN, f"{whose}, only {free / 1e6:.0f} MB free; free some space before it is needed"
+    return OK, f"{whose}, {room}"
 
 
-def _check_schedule(settings: Settings) -> str:
+def _check_schedule(settings: Settings) -> Found:
     if settings.schedule is None:
-        return Said("none (DATA_CRON_TIME is not set), which is right if another scheduler starts the runs")
+        return INFO, "none (DATA_CRON_TIME is not set), which is right if another scheduler starts the runs"
     times, moment = [], datetime.now(UTC)
     for _ in range(3):
         moment = settings.schedule.next(moment)
         times.append(f"{moment.astimezone(settings.zone):%Y-%m-%d %H:%M}")
-    return f"{settings.schedule.in_words()}; next {', '.join(times)} ({settings.zone})"
+    return OK, f"{settings.schedule.in_words()}; next {', '.join(times)} ({settings.zone})"
 
 
-def _check_container(settings: Settings) -> str | None:
+def _check_container(settings: Settings) -> Found | None:
     if (found := running.differences(settings.data_dir, os.environ)) is None:
         return None
     since, others, hidden = found
+    said = f"the one that was started {since}"
     if others:
-        return Warned(
-            f"the one that was started {since} runs with other settings: {'; '.join(others)}."
-            " docker compose up -d gives it these"
-        )
+        return WARN, f"{said} runs with other settings: {'; '.join(others)}. docker compose up -d applies these"
+    said += " has these settings"
     if hidden:
-        return Said(
-            f"the one that was started {since} has these settings; whether that goes for {' and '.join(hidden)} cannot"
-            " be seen from here, and docker compose up -d sees to it"
-        )
-    return f"the one that was started {since} has these settings"
+        unseen = f"{' and '.join(hidden)} cannot be seen from here: docker compose up -d makes sure of it"
+        return INFO, f"{said}; {unseen}"
+    return OK, said
 
 
-def _check_told(settings: Settings, notify: bool) -> str | None:
+def _check_told(settings: Settings, notify: bool) -> Found | None:
     if settings.ping_url or settings.notify_urls:
-        return None if notify else Said(f"{described(settings)}; not tried, check --notify sends a test")
+        return None if notify else (INFO, f"{described(settings)}; not tried, check --notify sends a test")
     if notify:
         raise CollectorError(sentence("nobody-told"))
     return None

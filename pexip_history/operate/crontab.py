@@ -30,8 +30,5 @@ def crontab(settings: Settings) -> int:
     who = f"as {os.geteuid()}:{os.getegid()}"
     print(f"{settings.schedule.in_words()} ({settings.zone}), next {due:%Y-%m-%d %H:%M}, {who}", file=sys.stderr)
     if not is_mount(settings.data_dir):
-        print(
-            sentence("started-without-mount", folder=settings.data_dir),
-            file=sys.stderr,
-        )
+        print(sentence("started-without-mount", folder=settings.data_dir), file=sys.stderr)
     return DONE

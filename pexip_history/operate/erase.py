@@ -5,13 +5,10 @@ from __future__ import annotations
 import html
 import logging
 import os
-import signal
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
@@ -24,9 +21,10 @@ from pexip_history.folder.people import Person
 from pexip_history.messages import sentence
 from pexip_history.operate.log import open_log
 from pexip_history.operate.status import say
+from pexip_history.operate.stopping import stop_on_signals
 from pexip_history.settings.environment import Settings
 
-SHOWN = 20
+NAMES_SHOWN = 20
 """Names, and files, that are listed."""
 LARGEST_PAGE = 32 << 20
 
@@ -38,8 +36,7 @@ def erase(settings: Settings, person: Person, yes: bool) -> int:
     archive, now = Archive(settings), datetime.now(UTC)
     os.umask(settings.umask)
     open_log(settings, to_file=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    stop_on_signals()
     try:
         own_folder(archive.folder)
         with archive.lock():
@@ -52,12 +49,6 @@ def erase(settings: Settings, person: Person, yes: bool) -> int:
         went_on = exists(archive.folder)
         log.warning(sentence("erasure-stopped" if went_on else "nothing-erased"))
         return FAILED
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    for again in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(again, signal.SIG_IGN)
-    raise Stopped
 
 
 def _show(archive: Archive, person: Person) -> int:
@@ -112,8 +103,8 @@ def _say_found(data: Path, found: Found, rows: int, person: Person) -> None:
     say(f"  {rows} connections, {found.rows} rows in {len(found.files)} files" if found.rows else "  none")
     if found.names and sys.stdout.isatty():
         names = sorted(found.names)
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        say(f"What they hold: {', '.join(printable(name, QUOTED) for name in names[:SHOWN])}{more}")
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        say(f"What they hold: {', '.join(printable(name, QUOTED) for name in names[:NAMES_SHOWN])}{more}")
     if found.similar:
         say(f"{found.similar} other rows hold the text within a longer value; * stands for any text, as in '*TEXT*'.")
     _say_out_of_reach(data, found, person)
@@ -128,8 +119,8 @@ def _say_out_of_reach(data: Path, found: Found, person: Person) -> None:
     for page in pages_with(data, person):
         say(f"  {page} still shows the text, as a room's name: write it again, or remove it")
     if strange := strange_files(data):
-        more = f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else ""
-        say(f"  files that are not the collector's own: {', '.join(strange[:SHOWN])}{more}")
+        more = f" and {len(strange) - NAMES_SHOWN} more" if len(strange) > NAMES_SHOWN else ""
+        say(f"  files that are not the collector's own: {', '.join(strange[:NAMES_SHOWN])}{more}")
     say("  the node itself, backups, exports and copies of the files, mails that were sent")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import DONE, FAILED, CollectorError
 from pexip_history.folder.mounts import CRON_PID
+from pexip_history.ledger.spans import BEGINNING
 from pexip_history.messages import sentence
 from pexip_history.operate.running import failure
 from pexip_history.operate.status import Writing, peek, say
@@ -23,47 +25,41 @@ NEARLY_FULL = 20_000_000
 def health(settings: Settings) -> int:
     """For HEALTHCHECK: one line that says why, 0 healthy or 1."""
     try:
-        good, text = _health(settings)
-    except Writing as error:
-        good, text = True, str(error)
+        good, text = True, _why_healthy(settings)
     except CollectorError as error:
-        good, text = False, str(error)
+        good, text = isinstance(error, Writing), str(error)
     say(f"{'healthy' if good else 'unhealthy'}: {text}")
     return DONE if good else FAILED
 
 
-def _health(settings: Settings) -> tuple[bool, str]:
-    now = datetime.now(UTC)
-    runs: Sequence[dict[str, object]] = peek(settings)["runs"]
-    last = runs[0] if runs else None
+def _why_healthy(settings: Settings) -> str:
+    """Raises CollectorError where it is not, Writing where that cannot be seen for a moment."""
+    now, runs = datetime.now(UTC), peek(settings)["runs"]
+    last, started = (runs[0], _started(runs[0])) if runs else (None, BEGINNING)
     if last and last["outcome"] == "running":
         since = f"the run of {last['started']} UTC"
         if not Archive(settings).locked():
-            return False, sentence("run-killed", run=since)
-        if now - (parse_time(str(last["started"])) or now) > TOO_LONG:
-            return False, sentence("run-hangs", run=since)
-        return True, f"a run is under way since {last['started']} UTC"
-    found = failure(settings.data_dir)
-    if found and (not last or (parse_time(str(last["started"])) or now) < found[0]):
-        return False, sentence("start-check-failed", why=found[1])
+            raise CollectorError(sentence("run-killed", run=since))
+        if now - started > TOO_LONG:
+            raise CollectorError(sentence("run-hangs", run=since))
+        return f"a run is under way since {last['started']} UTC"
+    if (found := failure(settings.data_dir)) and started < found[0]:
+        raise CollectorError(sentence("start-check-failed", why=found[1]))
     if last and last["outcome"] != "done":
-        return False, sentence("run-failed", started=last["started"], why=last["message"])
+        raise CollectorError(sentence("run-failed", started=last["started"], why=last["message"]))
     if (free := shutil.disk_usage(settings.data_dir).free) < NEARLY_FULL:
-        return False, sentence("disk-nearly-full", folder=settings.data_dir, megabytes=free / 1000000.0)
+        raise CollectorError(sentence("disk-nearly-full", folder=settings.data_dir, megabytes=free / 1000000.0))
     if settings.schedule and CRON_PID.exists():
         since_start = datetime.fromtimestamp(CRON_PID.stat().st_mtime, UTC)
         due = settings.schedule.last(now - GRACE)
-        if due > since_start and not any(_serves(run, due, now) for run in runs):
-            return False, sentence("run-missed", due=due)
-    if last and (parse_time(str(last["started"])) or now) > now + GRACE:
-        return (
-            False,
-            sentence("run-ahead", started=last["started"]),
-        )
-    return True, f"{last['message']} at {last['started']} UTC" if last else "no run was due yet"
+        # A run by hand is not the one that was due, and one ahead of now is of another clock.
+        served = any(due <= _started(run) <= now + GRACE and not run["by_hand"] for run in runs)
+        if due > since_start and not served:
+            raise CollectorError(sentence("run-missed", due=due))
+    if last and started > now + GRACE:
+        raise CollectorError(sentence("run-ahead", started=last["started"]))
+    return f"{last['message']} at {last['started']} UTC" if last else "no run was due yet"
 
 
-def _serves(run: Mapping[str, object], due: datetime, now: datetime) -> bool:
-    """Whether a run is the one that was due then, or a later one; one ahead of now is of another clock."""
-    started = parse_time(str(run["started"])) or now
-    return due <= started <= now + GRACE and not run["by_hand"]
+def _started(run: Mapping[str, Any]) -> datetime:
+    return parse_time(run["started"]) or BEGINNING

@@ -1,10 +1,13 @@
 """Whether a run calls for a message to a person, and what it says: from the rows of the run table alone.
 
-No message knows a record: it has counts, times, the node's address and the run's own line.
+No message knows a record: it has counts, times, the node's address and the run's own line. That line repeats what
+strangers wrote (a certificate's subject, the target of a redirect), and a chat would make mentions, links and markup
+of it, each service by its own rules: so it is made plain.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -12,8 +15,19 @@ from zoneinfo import ZoneInfo
 
 from pexip_history.errors import printable
 
-LONGEST = 600  # characters of a run's line in a message: Teams takes a thousand in all
+LONGEST_QUOTE = 600  # characters of a run's line in a message: Teams takes a thousand in all
 STOPPED = "stopped on request"
+SIGNS = str.maketrans(
+    {"@": "(at)", "<": "‹", ">": "›", "[": "(", "]": ")", "`": "'", "*": "∗", "~": "∼", "|": "¦", "#": "♯"}
+)
+"""What begins a mention or markup, and what stands for it."""
+LOOSE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""An underscore that is not within a word, as it is in the names of settings."""
+DOT = re.compile(r"[.\u3002\uff0e\uff61]")
+DOTTED = re.compile(rf"[\w-]+(?:{DOT.pattern}[\w-]+)+")
+IPV4 = re.compile(r"(\d+\.){3}\d+")
+OUR_FILES = re.compile(r"collector\.py|.+\.(csv|html|jsonl|log|parquet|sqlite|xlsx)", re.IGNORECASE)
+"""Files, whose names no service takes for a host's."""
 
 Row = Mapping[str, object]
 
@@ -100,7 +114,7 @@ def _at(run: Row, zone: ZoneInfo) -> str:
 
 def _line(run: Row) -> str:
     text = printable(str(run["message"] or ""))
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]} ..."
 
 
 def _long(span: timedelta) -> str:
@@ -108,3 +122,27 @@ def _long(span: timedelta) -> str:
     units = ((1440, "days"), (60, "hours"), (1, "minutes"))
     size, unit = next(((size, unit) for size, unit in units if minutes >= 2 * size), (1, "minutes"))
     return f"{minutes // size} {unit}"
+
+
+def plain(text: str, host: str) -> str:
+    """The text without anything that a service could take for a mention, for markup, or for a link to another host.
+
+    Lines stay lines. Names of hosts but `host`, the user's own, are written as in evil[.]example.
+    """
+
+    def defused(found: re.Match[str]) -> str:
+        name = found[0]
+        return DOT.sub("[.]", name) if _is_host(name) and name.lower() != host.lower() else name
+
+    def line(text: str) -> str:
+        text = LOOSE.sub("-", printable(text).translate(SIGNS)).replace("://", "[:]//")
+        return DOTTED.sub(defused, text)
+
+    return "\n".join(map(line, text.split("\n")))
+
+
+def _is_host(name: str) -> bool:
+    last = DOT.split(name)[-1]
+    return bool(last.isalpha() or last.lower().startswith("xn--") or IPV4.fullmatch(name)) and not OUR_FILES.fullmatch(
+        name
+    )

@@ -20,8 +20,7 @@ from urllib.parse import urlsplit
 from pexip_history.errors import printable
 from pexip_history.folder.opening import own
 from pexip_history.messages import sentence
-from pexip_history.operate.message import Message, Row, due, was_stopped
-from pexip_history.operate.plain import plain
+from pexip_history.operate.message import Message, Row, due, plain, was_stopped
 
 if TYPE_CHECKING:
     from apprise import Apprise

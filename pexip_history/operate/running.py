@@ -21,7 +21,7 @@ from pexip_history.messages import sentence
 from pexip_history.settings.environment import NAMES, SECRETS
 from pexip_history.settings.values import unquoted
 
-PLACE, NAME, FAILURE = Path(".collector", "container"), "settings.json", "failure"
+PLACE, NOTE, FAILURE = Path(".collector", "container"), "settings.json", "failure"
 """A folder of its own, since a run removes what no run left in `.collector`."""
 LARGEST_NOTE = 1 << 16  # bytes
 HIDDEN = {name for name in SECRETS if not name.endswith("_FILE")}
@@ -33,7 +33,7 @@ def note(folder: Path, environ: Mapping[str, str]) -> None:
     own_folder(place.parent)
     own_folder(place)
     started = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    with open(place / NAME, "w", encoding="utf-8", opener=own) as file:
+    with open(place / NOTE, "w", encoding="utf-8", opener=own) as file:
         json.dump({"started": started, "version": __version__, **described(environ)}, file, indent=1)
 
 
@@ -59,7 +59,7 @@ def forget(folder: Path) -> None:
         for part in PLACE.parts:
             above, place = place, os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
             os.close(above)
-        os.unlink(NAME, dir_fd=place)
+        os.unlink(NOTE, dir_fd=place)
     if place >= 0:
         os.close(place)
 
@@ -83,7 +83,7 @@ def differences(folder: Path, environ: Mapping[str, str]) -> tuple[str, list[str
     None where no container has left a note. Raises CollectorError, OSError.
     """
     try:
-        noted = _read(folder / PLACE / NAME)
+        noted = _read(folder / PLACE / NOTE)
     except (FileNotFoundError, NotADirectoryError):
         return None
     here = described(environ)

@@ -18,14 +18,14 @@ from pexip_history.errors import DONE, CollectorError, printable
 from pexip_history.folder.names import AGGREGATES
 from pexip_history.folder.opening import behind_link
 from pexip_history.ledger.ledger import COVERED, GAP, Ledger
-from pexip_history.ledger.schema import NAME, SCHEMA_VERSION, connect, version_of
+from pexip_history.ledger.schema import LEDGER, SCHEMA_VERSION, connect, version_of
 from pexip_history.ledger.spans import BEGINNING, Span, common, merge, without
 from pexip_history.messages import sentence
 from pexip_history.resources import CONFERENCE, PARTICIPANT, RESOURCES
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
 
-SHOWN = 10
+LISTED = 10
 """Runs, and gaps, that a person is shown."""
 
 
@@ -47,7 +47,7 @@ def status(settings: Settings, as_json: bool) -> int:
         print(json.dumps(told, indent=2))
         return DONE
     say("Last runs, newest first (UTC):")
-    for run in told["runs"][:SHOWN]:
+    for run in told["runs"][:LISTED]:
         how = "(by hand) " if run["by_hand"] else ""
         say(f"  {str(run['started'])[:19]}  {run['outcome']:<8} {how}{run['message'] or ''}")
         if run["window_start"]:
@@ -93,22 +93,24 @@ def completeness(told: Mapping[str, Any]) -> list[str]:
     for start, end in told["coverage"][-1:]:
         said.append(f"History: everything that the node had from {start} to {end} UTC is collected")
     earlier = told["coverage"][:-1]
-    said += [f"  and from {start} to {end} UTC" for start, end in earlier[-SHOWN:]]
-    said += [f"  and {len(earlier) - SHOWN} spans before"] if len(earlier) > SHOWN else []
+    said += [f"  and from {start} to {end} UTC" for start, end in earlier[-LISTED:]]
+    said += [f"  and {len(earlier) - LISTED} spans before"] if len(earlier) > LISTED else []
     gaps = told["gaps"]
     said += [
-        f"  GAP from {start} to {end} UTC: the node had forgotten it when it was asked" for start, end in gaps[-SHOWN:]
+        f"  GAP from {start} to {end} UTC: the node had forgotten it when it was asked" for start, end in gaps[-LISTED:]
     ]
-    said += [f"  and {len(gaps) - SHOWN} gaps before"] if len(gaps) > SHOWN else []
+    said += [f"  and {len(gaps) - LISTED} gaps before"] if len(gaps) > LISTED else []
     if told["gaps_unknown_before"]:
-        said.append(f"  the ledger was lost on {told['gaps_unknown_before'][:10]}: gaps before that day are not known")
+        said.append(f"  the ledger was rebuilt on {told['gaps_unknown_before'][:10]}: gaps before that day are unknown")
     if told["lost"]:
         said.append(
             f"  {told['lost']} participants of collected conferences are lost: the node says that they are gone"
             f" (noticed {str(told['lost_from'])[:10]} to {str(told['lost_to'])[:10]})"
         )
     if told["expected"]:
-        said.append(f"  {told['expected']} participants of collected conferences have not come yet; they are asked for")
+        said.append(
+            f"  {told['expected']} participants of collected conferences are not there yet; each run asks for them"
+        )
     if told["without_end"]:
         said.append(
             f"  {told['without_end']} conferences have no end time; they are collected a day after they were seen"
@@ -129,7 +131,7 @@ def _from(text: str) -> str:
 def peek(settings: Settings) -> dict[str, Any]:
     """What the ledger says, read without changing it. Raises CollectorError, sqlite3.Error."""
     archive = Archive(settings)
-    path = archive.folder / NAME
+    path = archive.folder / LEDGER
     found: dict[str, Any] = {"runs": [], "resources": [], "staged": 0, "expected": 0, "complete_since": None}
     found |= {"reconciled": None, "lost": 0, "lost_from": None, "lost_to": None, "without_end": 0}
     found |= {"coverage": [], "gaps": [], "gaps_unknown_before": None, "oldest_row": None, "kept_from": None}
@@ -141,8 +143,7 @@ def peek(settings: Settings) -> dict[str, Any]:
             if version == SCHEMA_VERSION:
                 found |= _read(Ledger(db))
             elif version:
-                runs = [{**run, "by_hand": False} for run in Ledger(db).runs(30)]
-                found |= {"runs": runs, "gaps_unknown_before": None}
+                found["runs"] = [{**run, "by_hand": False} for run in Ledger(db).runs(30)]
     except sqlite3.OperationalError:
         _explain_journal(path, archive)
         raise

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError, Stopped
 from pexip_history.ledger.ledger import RUNS_KEPT, Ledger
 from pexip_history.settings.environment import Settings
@@ -25,11 +24,11 @@ class Telling:
     Nobody is told of a window by hand: who asked for it sees how it went.
     """
 
-    def __init__(self, settings: Settings, archive: Archive, started: datetime, by_hand: bool) -> None:
-        self.settings, self.archive, self.started = settings, archive, started
+    def __init__(self, settings: Settings, started: datetime, by_hand: bool) -> None:
+        self.settings, self.started = settings, started
         self.wanted = bool(settings.ping_url or settings.notify_urls) and not by_hand
         self.runs: Sequence[Mapping[str, object]] = ()
-        self.lost, self.brought = 0, False
+        self.lost = 0
         self._pings: Pings | None = None
 
     def __enter__(self) -> Self:
@@ -43,9 +42,9 @@ class Telling:
         if self._pings:
             self._pings.start()
 
-    def ended(self, ledger: Ledger, lost: int, brought: bool) -> None:
-        """The run's row is in the ledger. `lost`: participants; `brought`: whether there are new rows."""
-        self.lost, self.brought = lost, brought
+    def ended(self, ledger: Ledger, lost: int) -> None:
+        """The run's row is in the ledger. `lost`: participants of whom the node says that they are gone."""
+        self.lost = lost
         with suppress(sqlite3.Error):
             self.runs = ledger.runs(RUNS_KEPT)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from pexip_history.archive import manifest
 from pexip_history.archive.comparing import compare
 from pexip_history.archive.manifest import ERASED, REMOVED, Entry
-from pexip_history.archive.parquet_rows import parquet_files
+from pexip_history.archive.parquet_rows import TABLES, parquet_files
 from pexip_history.errors import DONE, FAILED, CollectorError, printable
 from pexip_history.folder.names import AGGREGATES, DATED, dated_name, format_stem
-from pexip_history.folder.opening import behind_link, other_kind
+from pexip_history.folder.opening import behind_link, other_kind, own
 from pexip_history.history.database import workshop
 from pexip_history.operate.status import peek, say
 from pexip_history.settings.environment import Settings
@@ -110,15 +110,16 @@ def _parquet(data: Path, latest: dict[str, Entry]) -> Iterator[str]:
     """Parquet files that cannot be read, or have another number of rows than their dated file."""
     import duckdb
 
-    resources = {"conferences": "conference", "participants": "participant", "streams": "stream"}
+    resources = {folder: resource for resource, folder in TABLES.items()}
     with duckdb.connect(config={"threads": 1, "memory_limit": "64MB"}) as db:
         for path in parquet_files(data):
             name = f"parquet/{path.parent.name}/{path.name}"
             entry = latest.get(dated_name(path.stem, resources.get(path.parent.name, "conference")))
             try:
-                query = "SELECT coalesce(sum(num_rows), 0)::BIGINT FROM parquet_file_metadata(?)"
-                (rows,) = db.execute(query, [str(path)]).fetchone() or (0,)
-            except duckdb.Error:
+                with open(path, "rb", opener=own) as file:
+                    query = "SELECT coalesce(sum(num_rows), 0)::BIGINT FROM parquet_file_metadata(?)"
+                    (rows,) = db.execute(query, [f"/proc/self/fd/{file.fileno()}"]).fetchone() or (0,)
+            except (duckdb.Error, CollectorError, OSError):
                 yield f"{name}: cannot be read; remove it, the next run makes it again"
                 continue
             if entry and entry.change != REMOVED and rows != entry.rows:

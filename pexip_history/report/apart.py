@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pexip_history.history.schema import quoted
 
-from .concurrency import COUNT, Measure, Peak
+from .concurrency import COUNT, WIDE, Measure, Peak
 from .period import Span
 
 if TYPE_CHECKING:
@@ -54,14 +54,17 @@ def stay(db: DuckDBPyConnection, span: Span) -> None:
 
 def peaks_by(db: DuckDBPyConnection, column: str) -> dict[str | None, Apart]:
     """By each value of the column (None for those without) the peaks within what `stay` made."""
+    # At one moment those who leave come first: so what is there in between is no more than before, or after it.
+    mine = f"FROM stay JOIN named ON {column} IS NOT DISTINCT FROM name WHERE person(protocol, service)"
     rows = db.execute(f"""
-        WITH event AS (SELECT {column} AS name, starts AS t, 1 AS people, held FROM stay WHERE person(protocol, service)
-                       UNION ALL SELECT {column}, ends, -1, -held FROM stay WHERE person(protocol, service)),
-        moment AS (SELECT name, t, sum(people) AS people, sum(held) AS held FROM event GROUP BY ALL),
-        level AS (SELECT name, t, sum(people) OVER w AS people, sum(held) OVER w AS held FROM moment
-                  WINDOW w AS (PARTITION BY name ORDER BY t ROWS UNBOUNDED PRECEDING))
-        SELECT name, max(people)::BIGINT, max(held)::BIGINT, local(arg_max(t, (people, -epoch_us(t))))
-        FROM level GROUP BY name""").fetchall()
+        WITH named AS (SELECT row_number() OVER () AS number, name FROM (SELECT DISTINCT {column} AS name FROM stay)),
+        event AS (SELECT number, starts AS t, 1 AS people, held {mine}
+                  UNION ALL SELECT number, ends, -1, -held {mine}),
+        level AS (SELECT number, t, sum(people + held * {WIDE}::DOUBLE) OVER w AS pair FROM event
+                  WINDOW w AS (PARTITION BY number ORDER BY t, people ROWS UNBOUNDED PRECEDING)),
+        apart AS (SELECT number, t, pair::BIGINT % {WIDE} AS people, pair::BIGINT // {WIDE} AS held FROM level)
+        SELECT any_value(name), max(people), max(held), local(arg_max(t, (people, -epoch_us(t))))
+        FROM apart JOIN named USING (number) GROUP BY number""").fetchall()
     return {name: Apart(*rest) for name, *rest in rows}
 
 

@@ -237,7 +237,7 @@ def months(m: Material) -> Section:
         "months",
         "Months",
         f"All that the history holds, {MONTHS} months at most: whether use and peaks grow. A month that is not wholly "
-        "covered says how much of it is.",
+        "covered says how much of it is; a change from it or to it is that of what a covered day brought, and marked.",
     )
     began = {since: (calls, people) for since, calls, people in m.queries.months()}
     lasted = concurrency.hours(m.db, "month", date(2000, 1, 1), date(2101, 1, 1))
@@ -262,25 +262,33 @@ def months(m: Material) -> Section:
             *began.get(since, (0, 0)),
             round(lasted.get(since, 0)),
             *(peaks[measure.column][since].most if since in peaks[measure.column] else 0 for measure in columns),
+            _grown({month: people for month, (_, people) in began.items()}, covered, since),
+            _grown(lasted, covered, since),
             share(covered[since]),
-            _growth(began, covered, since, before),
         )
-        for since, before in zip(found, [None, *found], strict=False)
+        for since in found
     ]
     most = [f"peak {measure.name}" for measure in columns]
-    head = ("month", "conferences", "participants", "hours", *most, "covered", "participants, change")
+    head = ("month", "conferences", "participants", "hours", *most, "participants, change", "hours, change", "covered")
     section.blocks += [pictures, Table("By month", head, rows)]
     return section
 
 
-def _growth(
-    began: Mapping[date, tuple[int, int]], covered: Mapping[date, float], since: date, before: date | None
-) -> str:
-    """By how much a month has more participants than the one before, where both are wholly covered."""
-    now, then = began.get(since, (0, 0))[1], began.get(before, (0, 0))[1] if before else 0
-    if not before or not then or min(covered[since], covered[before]) < 1:
+def _grown(values: Mapping[date, float], covered: Mapping[date, float], since: date) -> str:
+    """By how much that month has more than the one before, of the exact values; where one is partial, a covered day.
+
+    `covered` is how much of each month is, 0 to 1; of a month that is not there nothing is known.
+    """
+    before = (since - timedelta(days=1)).replace(day=1)
+    if not (covered.get(before) and covered[since]):
         return "–"
-    return f"{(now - then) / then * 100:+,.1f} %"
+    whole = covered[since] == covered[before] == 1
+    now, then = (
+        values.get(month, 0) / (1 if whole else covered[month] * last_day(month, "month").day)
+        for month in (since, before)
+    )
+    said = f"{(now / then - 1) * 100:+,.1f} %" if then else "none before" if now else "none"
+    return said if whole else f"{said} a day (partial)"
 
 
 def _months(found: Sequence[date]) -> list[date]:

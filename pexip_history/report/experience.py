@@ -110,13 +110,15 @@ def _by_hour(m: Material) -> list[object]:
     found = ratings.by_hour(m.db)
     words = Words("quality-hours", "Bad or terrible by hour", f"{len(found)} hours of the day have rated calls.")
     rows = [(bad.name, bad.bad, bad.rated, rate(bad.bad, bad.rated, LEAST)) for bad in found]
+    by = {int(bad.name[:2]): bad for bad in found}
+    every = [by.get(hour, Bad("", 0, 0)) for hour in range(24)]
     picture = charts.columns(
         words,
-        [bad.name[:2] for bad in found],
-        [("bad", [bad.share * 100 for bad in found])],
+        [f"{hour:02}" for hour in range(24)],
+        [("bad", [bad.share * 100 for bad in every])],
         "bad or terrible",
         share=True,
-        pale=[bad.rated < LEAST for bad in found],
+        pale=[bad.rated < LEAST for bad in every],
     )
     caption = "Bad or terrible calls by hour of the day"
     head = ("began at", "bad or terrible", "of rated", "share")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pexip_history.folder.names import AGGREGATES
+
 from . import enough, experience, ratings
 from .blocks import Card, Cell, Section, Table, change, counted, day_text, lasting, rate
 from .facts import in_words
@@ -26,15 +28,17 @@ def glance(m: Material) -> Section:
         section.blocks.append(
             f"Not covered: {in_words(lacking, m.zone)}. Totals and peaks are of what is covered, and too low."
         )
-    if m.archive.remarks:
-        missing = f"{counted(m.archive.missing, 'row')} of the history are in no file. " if m.archive.missing else ""
-        first = m.archive.remarks[0]
-        more = (
-            f" And {len(m.archive.remarks) - 1} more, under What this rests on." if len(m.archive.remarks) > 1 else ""
-        )
-        section.blocks.append(f"{missing}{first}{more}")
-    section.blocks += [*_bad(m), *_totals(m)]
+    section.blocks += [*unread(m), *_bad(m), *_totals(m)]
     return section
+
+
+def unread(m: Material) -> list[str]:
+    """What of the history is on no page, in short."""
+    if not m.archive.remarks:
+        return []
+    missing = f"{counted(m.archive.missing, 'row')} of the history are in no file. " if m.archive.missing else ""
+    more = f" And {len(m.archive.remarks) - 1} more, under What this rests on." if len(m.archive.remarks) > 1 else ""
+    return [f"{missing}{m.archive.remarks[0]}{more}"]
 
 
 def cards(m: Material) -> list[Card]:
@@ -70,13 +74,18 @@ def _enough(m: Material) -> list[Card]:
 def _changed(m: Material) -> list[Card]:
     now, old = m.totals, m.totals_before
     rows = [
-        ("Conferences", now.conferences, f"{now.conferences:,}", old.conferences),
-        ("Participants", now.participants, f"{now.participants:,}", old.participants),
-        ("Hours of all participants", now.hours, f"{now.hours:,.0f}", old.hours),
-        ("Mean stay in minutes", now.mean, f"{now.mean:.1f}", old.mean),
+        ("Conferences", "conference", now.conferences, f"{now.conferences:,}", old.conferences),
+        ("Participants", "participant", now.participants, f"{now.participants:,}", old.participants),
+        ("Hours of all participants", "participant", now.hours, f"{now.hours:,.0f}", old.hours),
+        ("Mean stay in minutes", "participant", now.mean, f"{now.mean:.1f}", old.mean),
     ]
     otherwise = "" if m.coverage.whole(m.period) else "the period is not wholly covered"
-    return [Card(name, text, change(value, then) if m.compared else otherwise) for name, value, text, then in rows]
+    return [
+        Card(name, text, change(value, then) if m.compared else otherwise)
+        if table in m.archive.tables
+        else Card(name, "not known", f"no {AGGREGATES[table]} was read")
+        for name, table, value, text, then in rows
+    ]
 
 
 def _quality(m: Material) -> list[Card]:

@@ -47,7 +47,7 @@ def note(db: DuckDBPyConnection) -> None:
     """Make `moment`: of each call of the chosen period that was asked for, each rating (1 good to 4 terrible)."""
     db.execute(f"""
         CREATE OR REPLACE TEMP TABLE moment AS
-        WITH listed AS (SELECT participant, regexp_extract_all(ratings, '[0-9]+')[1:{MOST}] AS each FROM quality),
+        WITH listed AS (SELECT participant, regexp_extract_all(ratings, '[0-9]+|null')[1:{MOST}] AS each FROM quality),
         apart AS (SELECT participant, unnest(each) AS rating, generate_subscripts(each, 1) - 1 AS place FROM listed)
         SELECT _key, starts, room, service, location, place, rating IN ('3', '4') AS bad
         FROM apart JOIN people ON participant = _key WHERE rating IN ('1', '2', '3', '4')""")
@@ -90,8 +90,9 @@ def blocks(m: Material) -> list[object]:
 def _by_hour(found: Sequence[Hour]) -> list[object]:
     caption = "Bad minutes of bad calls by hour of the day"
     words = Words("bad-minutes", caption, f"{len(found)} hours of the day.")
-    series = [("bad", [round(each.bad) for each in found])]
-    picture = charts.columns(words, [f"{each.hour:02}" for each in found], series, "")
+    by = {each.hour: each.bad for each in found}
+    series = [("bad", [round(by.get(hour, 0)) for hour in range(24)])]
+    picture = charts.columns(words, [f"{hour:02}" for hour in range(24)], series, "bad minutes")
     rows = [
         (
             f"{each.hour:02}–{(each.hour + 1) % 24:02}",

@@ -69,12 +69,13 @@ def sections(m: Material) -> list[Section]:
 
 
 def figures(m: Material) -> Sequence[str]:
-    """The first screen's answers, a line each, no name of a person or a room among them."""
+    """The first screen's answers, a line each, and what could not be read; no name of a person or a room among them."""
     if not m.any:
         return [f"{title(m)}: the history holds no record."]
     return [
         f"{title(m)}",
         *(f"{card.name}: {card.value}{f' ({card.more})' if card.more else ''}" for card in glance.cards(m)),
+        *glance.unread(m),
     ]
 
 

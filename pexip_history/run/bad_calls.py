@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pexip_history.archive.staging import Stage
 
 BAD = frozenset({"3_bad", "4_terrible"})
-MOST = 500
+MOST_ASKED = 500
 """Calls that one reading asks for: a minute of requests."""
 
 log = logging.getLogger("collector")
@@ -32,7 +32,7 @@ class BadCalls:
 
     def note(self, participants: Page) -> None:
         for participant, quality in zip(participants.ids, participants.column("call_quality"), strict=True):
-            if quality in BAD and len(self._found) < MOST:
+            if quality in BAD and len(self._found) < MOST_ASKED:
                 self._found.append(participant)
             elif quality in BAD:
                 self._left += 1
@@ -45,7 +45,7 @@ class BadCalls:
         except NodeError as error:
             log.warning(sentence("bad-minutes-unknown", why=error))
         if self._left:
-            log.info("%d bad calls more than %d: when they were bad was not asked for", self._left, MOST)
+            log.info("%d bad calls more than %d: when they were bad was not asked for", self._left, MOST_ASKED)
 
     def _ask_for(self, participant: str) -> None:
         try:

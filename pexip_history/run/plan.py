@@ -18,34 +18,35 @@ Reading = Mapping[str, Span]
 def plan(asked: Mapping[str, Sequence[Span]], since: datetime, now: datetime) -> list[Reading]:
     """The readings that are due: everything between `since` and now that was not asked for, each moment once.
 
-    The schedule's own comes first: for each resource from the end of what was asked to now; where nothing was, the day
-    before now. Then what is older, oldest first, because that is what the node forgets next.
+    The schedule's own comes first, then what is older, oldest first, because that is what the node forgets next.
     """
     own = {name: own_window(spans, since, now) for name, spans in asked.items()}
-    older = {name: without([Span(since, own[name].start)], spans) for name, spans in asked.items()}
-    rest = zip_longest(*([(name, span) for span in spans] for name, spans in older.items()))
-    return [own, *(dict(filter(None, entries)) for entries in rest)]
+    return [own, *_readings({name: without([Span(since, own[name].start)], spans) for name, spans in asked.items()})]
 
 
 def own_window(asked: Sequence[Span], since: datetime, now: datetime) -> Span:
-    """What a scheduled run asks for of one resource; empty where all was asked up to now."""
+    """What a scheduled run asks for of one resource: from the end of what was asked to now; at first, the day before.
+
+    It is empty where all was asked up to now.
+    """
     spans = merge(asked)
     end = spans[-1].end if spans else now - DAY
     return Span(min(max(end, since), now), now)
 
 
-def by_hand(window: Span, covered: Mapping[str, Sequence[Span]]) -> list[Reading]:
+def plan_by_hand(window: Span, covered: Mapping[str, Sequence[Span]]) -> list[Reading]:
     """The readings that make up a window that a user asks for: what of it is not covered, oldest first.
 
     A window that is covered whole is read again as it is.
     """
-    pieces = {name: without([window], spans) for name, spans in covered.items()}
-    if not any(pieces.values()):
-        return [dict.fromkeys(covered, window)]
-    return [
-        dict(filter(None, entries))
-        for entries in zip_longest(*([(name, span) for span in spans] for name, spans in pieces.items()))
-    ]
+    readings = _readings({name: without([window], spans) for name, spans in covered.items()})
+    return readings or [dict.fromkeys(covered, window)]
+
+
+def _readings(windows: Mapping[str, Sequence[Span]]) -> list[Reading]:
+    """The first window of each resource that has one, the second of each, and so on."""
+    together = zip_longest(*([(name, span) for span in spans] for name, spans in windows.items()))
+    return [dict(filter(None, entries)) for entries in together]
 
 
 def believed(spans: Sequence[Span], now: datetime) -> list[Span]:

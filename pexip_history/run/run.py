@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from pexip_history.archive import manifest
@@ -17,70 +19,69 @@ from pexip_history.ledger.ledger import COVERED, GAP, Ledger
 from pexip_history.ledger.spans import BEGINNING, Span, Times, common
 from pexip_history.messages import sentence
 from pexip_history.node.api import Node
-from pexip_history.resources import CONFERENCE, OF_PARTICIPANTS, PARTICIPANT
+from pexip_history.resources import BY_NAME, CONFERENCE, OF_PARTICIPANTS, PARTICIPANT
 from pexip_history.run import saying
-from pexip_history.run.draft import Draft
 from pexip_history.run.missing import Missing
-from pexip_history.run.plan import Reading, believed, by_hand, plan
-from pexip_history.run.progress import Progress
-from pexip_history.run.reconcile import Reconciling, is_due
+from pexip_history.run.plan import Reading, believed, plan, plan_by_hand
+from pexip_history.run.reading import Draft
+from pexip_history.run.reconcile import WholeList, is_due
+from pexip_history.run.saying import Progress
 from pexip_history.run.seen import Seen
-from pexip_history.run.windows import Allowance, Memory, Windows
+from pexip_history.run.windows import Memory, SpansByKind, read_window
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
 
 SAME = timedelta(seconds=5)
 """Clocks no further apart are one: the Date header has whole seconds, and takes its time to come."""
-BY_LISTING = (CONFERENCE.name, PARTICIPANT.name)
-"""What moved away unread is found again: conferences by the node's whole list, participants by their conferences."""
 
 log = logging.getLogger("collector")
 
 
 class Run:
-    """One collection: from the node through the ledger into the files, a window at a time.
+    """One collection: from the node through the ledger into the files, a reading at a time.
 
-    `published`: its own window is in the files; `listed`: the conferences that the node had when nothing was asked for
-    yet; `lost`: participants that the node said are gone; `brought`: whether there are new rows.
+    `window` is what the user asks for by hand, None for what is due. `published`: its own window is in the files;
+    `taken`: new records by resource; `lost`: participants of whom the node says that they are gone.
     """
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, archive: Archive, started: datetime, progress: Progress, by_hand: bool
+        self, settings: Settings, ledger: Ledger, archive: Archive, started: datetime, window: Span | None
     ) -> None:
-        self.settings, self.ledger, self.archive, self.started = settings, ledger, archive, started
-        self.node, self.seen, self.progress = Node(settings), Seen(ledger), progress
+        self.settings, self.ledger, self.archive = settings, ledger, archive
+        self.started, self.window = started, window
+        self.node, self.seen, self.progress = Node(settings), Seen(ledger), Progress()
         self.memory = Memory(self.node, ledger)
-        limits = {CONFERENCE.name: settings.conf_limit or None, PARTICIPANT.name: settings.part_limit or None}
-        self.allowance = Allowance(limits)
+        limits = {CONFERENCE.name: settings.conf_limit, PARTICIPANT.name: settings.part_limit}
+        self.limits = {name: limit for name, limit in limits.items() if limit}
         self.names = [resource.name for resource in archive.resources if resource not in OF_PARTICIPANTS]
-        self.now, self.since, self.by_hand = this_minute(started), BEGINNING, by_hand
-        self.began, self.late, self.waiting, self.lost = time.monotonic(), 0, 0, 0
-        self.published, self.listed, self.unfinished = False, -1, ""
+        self.now, self.since = this_minute(started), BEGINNING
+        self.began, self.taken = time.monotonic(), Counter[str]()
+        self.late, self.waiting, self.lost = 0, 0, 0
+        self.published, self.unfinished = False, ""
+        self.listed_at_first: int | None = None
         self.written: dict[str, Written] = {}
-        self.number = ledger.begin_run(started, by_hand)
+        self.were_there = set(archive.dated_files())  # what is put in place from now on, this run does not remove
+        self.number = ledger.begin_run(started, by_hand=window is not None)
 
-    def collect(self, window: Span | None) -> None:
-        """Collect what is due, or the window that the user asks for. Raises CollectorError, OSError, sqlite3.Error.
+    def collect(self) -> None:
+        """Collect what is due, or the window by hand. Raises CollectorError, OSError, sqlite3.Error.
 
         A failure in the run's own window is raised; one in what comes after is a warning, for that waits.
         """
         self._greet()
-        if window:
+        if window := self.window:
             window = Span(window.start, max(window.start, min(window.end, self.now)))
-            readings = by_hand(window, {name: self.ledger.spans(name, COVERED) for name in self.names})
-            limited = any(self._is_open(reading) for reading in readings)
-            self._begin(window)
+            readings = plan_by_hand(window, {name: self.ledger.spans(name, COVERED) for name in self.names})
         else:
-            readings, limited = plan(self._asked(), self.since, self.now), True
-            self._begin(Span(min(span.start for span in readings[0].values()), self.now))
-        self._read(readings[0], own=True, limited=limited)
+            readings = plan(self._asked(), self.since, self.now)[:1]  # what is older is planned once this is read
+        self._begin(window or Span(min(span.start for span in readings[0].values()), self.now))
+        self._read(readings[0], own=True)
         self.published = True
         try:
-            if window:
-                for reading in readings[1:]:
-                    self._read(reading, own=True)
-            else:
-                self._read_rest()
+            for reading in readings[1:]:
+                self._read(reading, own=True)
+            if not window:
+                self._read_older()
                 self._reconcile()
         except (CollectorError, OSError, sqlite3.Error) as error:
             self.unfinished = "; the rest waits for the next run"
@@ -88,41 +89,25 @@ class Run:
         saying.warn_of_clocks(self.node)
         self._keep_house()
 
-    def _keep_house(self) -> None:
-        """What is done with the files once all is published; that it cannot be done now is no failure of the run."""
-        data = self.archive.data
-        try:
-            manifest.note(data, self.written)
-            if self.node.clocks_agree:
-                if gone := self.archive.expire(self.started, self.written):
-                    manifest.note_change(data, manifest.REMOVED, gone)
-                forget_old(self.archive, self.ledger, self.now)
-        except (CollectorError, OSError) as error:
-            log.warning(sentence("rows-collected-later-trouble", why=explain(error, data)))
-
-    @property
-    def brought(self) -> bool:
-        return any(self.allowance.taken.values())
-
     def summary(self) -> str:
         """The run's line for the log."""
-        counts = [f"{self.allowance.taken.get(name, 0)} {name}s" for name in BY_LISTING]
-        counts[1] += f" ({self.late} late)" if self.late else ""
-        counts += [f"{self.allowance.taken[name]} {name}s" for name in self.names[2:] if self.allowance.taken.get(name)]
-        counts += [f"{len(self.node.left_out)} left out"] if self.node.left_out else []
-        return f"{', '.join(counts)}, {self.waiting} waiting{self.unfinished}, {time.monotonic() - self.began:.1f} s"
+        always = (CONFERENCE.name, PARTICIPANT.name)
+        counts = {name: f"{self.taken[name]} {name}s" for name in self.names if name in always or self.taken[name]}
+        counts[PARTICIPANT.name] += f" ({self.late} late)" if self.late else ""
+        left_out = [f"{len(self.node.left_out)} left out"] if self.node.left_out else []
+        waiting = f"{self.waiting} waiting{self.unfinished}"
+        return f"{', '.join([*counts.values(), *left_out, waiting])}, {time.monotonic() - self.began:.1f} s"
 
     # One small request
 
     def _greet(self) -> None:
         """Learn the node's clock, whether it answers, and whether it still knows what was collected before."""
         asked = self._asked()
-        before = asked[CONFERENCE.name][-1].end if asked[CONFERENCE.name] else None
-        if before:
-            self.memory.look_before(before)
+        if asked[CONFERENCE.name]:
+            self.memory.look_before(asked[CONFERENCE.name][-1].end)
         else:
             page = self.node.first_page(CONFERENCE.name, {}, 1)
-            self.listed = page.total
+            self.listed_at_first = page.total
             saying.what_the_node_has(page, self.settings.since)
         self.now = this_minute(self._node_time())
         for name, spans in asked.items():
@@ -146,9 +131,6 @@ class Run:
     def _asked(self) -> dict[str, list[Span]]:
         return {name: self.ledger.spans(name) for name in self.names}
 
-    def _is_open(self, reading: Reading) -> bool:
-        return any(not _within(span, self.ledger.spans(name, COVERED)) for name, span in reading.items())
-
     def _begin(self, window: Span) -> None:
         ends = {"window_start": format_time(window.start), "window_end": format_time(window.end)}
         self.ledger.note_run(self.number, **ends)
@@ -160,7 +142,7 @@ class Run:
 
     # Windows
 
-    def _read_rest(self) -> None:
+    def _read_older(self) -> None:
         """What is older than the run's own window, oldest first, as far as the limits allow."""
         while reading := self._next_due():
             if not self._read(reading):
@@ -168,103 +150,100 @@ class Run:
 
     def _next_due(self) -> Reading | None:
         for reading in plan(self._asked(), self.since, self.now):
-            due = {n: span for n, span in reading.items() if span.start < span.end and self.allowance.left(n) != 0}
+            due = {n: span for n, span in reading.items() if span.start < span.end and self._room().get(n) != 0}
             if due:
                 return due
         return None
 
-    def _read(self, reading: Reading, *, own: bool = False, limited: bool = True) -> bool:
+    def _read(self, reading: Reading, *, own: bool = False) -> bool:
         """Read windows, commit and publish them as one set of dated files; whether anything came of it."""
-        before = self._asked()
-        draft = self._draft(before)
-        windows = Windows(self.node, draft.taker, self.allowance, before, BEGINNING if self.by_hand else self.since)
-        outcomes = {name: windows.read(name, span, limited=limited) for name, span in reading.items()}
-        covered = {
-            name: self.memory.spans(name, outcome)
-            for name, outcome in outcomes.items()
-            if outcome.still or name in BY_LISTING
-        }
-        if own:
-            self.waiting += sum(outcome.waiting for outcome in outcomes.values())
+        draft = self._draft()
+        back_to = BEGINNING if self.window else self.since
+        outcomes = {name: read_window(draft, name, window, back_to) for name, window in reading.items()}
         waiting = {name: outcome.waiting for name, outcome in outcomes.items() if outcome.waiting}
-        saying.what_waits(waiting, self.allowance.limits if own else None, self.by_hand)
+        self.waiting += sum(waiting.values()) if own else 0
+        saying.what_waits(waiting, self.limits if own else None, by_hand=self.window is not None)
+        covered = {
+            name: self.memory.coverage(name, outcome)
+            for name, outcome in outcomes.items()
+            if outcome.still or not BY_NAME[name].optional  # what moved away unread is found by reconciling
+        }
         saying.warn_of_gaps(covered.get(CONFERENCE.name, {}).get(GAP, ()))
-        asked = {name: [*spans, *(o.read for o in [outcomes.get(name)] if o)] for name, spans in before.items()}
-        begins = reading[PARTICIPANT.name].start if self.by_hand and PARTICIPANT.name in reading else self.since
-        missing = self._ask_for_missing(draft, [*asked[PARTICIPANT.name], Span(BEGINNING, begins)])
-
-        def note() -> None:
-            for name, spans in covered.items():
-                self.ledger.cover(name, spans)
+        participants = outcomes.get(PARTICIPANT.name)
+        begins = participants.read.start if participants and self.window else self.since
+        # What ended before, no window is to bring.
+        asked_now = [Span(BEGINNING, begins), *([participants.read] if participants else [])]
+        Missing(draft, self.now).ask(asked_now)
+        with self._commit(draft, covered, write=own):
             if not all(outcome.still for outcome in outcomes.values()):
                 self.ledger.doubt("a query did not hold still")
-            if missing.newly:
-                self.ledger.doubt("participants are gone")
-
-        self._commit(draft, note, {name: kinds.get(COVERED, []) for name, kinds in covered.items()}, write=own)
         # A node that counts the same whatever is asked would be asked without an end, an instant at a time.
-        return any(spans for spans in covered.values()) and bool(draft.taker.taken or not waiting)
+        return any(covered.values()) and bool(draft.taken or not waiting)
 
     def _reconcile(self) -> None:
         """Compare with the node's whole list where that is due."""
         if not is_due(self.ledger, self.now):
             return
-        if self.listed == self.allowance.taken.get(CONFERENCE.name) and not self.ledger.fact("doubt"):
+        if self.listed_at_first == self.taken[CONFERENCE.name] and not self.ledger.fact("doubt"):
             self.ledger.note(reconciled=self.now)  # a first run took as many as the node lists
             return
-        before = self._asked()
-        draft = self._draft(before)
+        draft = self._draft()
         kept = Span(oldest_kept(self.settings, self.now) or BEGINNING, self.now)
-        asked = Times(common(before[CONFERENCE.name], [kept]))
-        reconciling = Reconciling(self.ledger, self.seen, draft.taker, self.allowance, asked, self.since)
-        whole = reconciling.read(self.now)
-        listed = self.seen.pass_number
-        missing = self._ask_for_missing(draft, [*before[PARTICIPANT.name], Span(BEGINNING, self.since)])
-        self.waiting += reconciling.waiting
-        doubt = "participants are gone" if missing.newly else None if whole else "the list was not read whole"
-
-        def note() -> None:
-            reconciling.record(self.now, listed)
+        asked = Times(common(self.ledger.spans(CONFERENCE.name), [kept]))
+        whole_list = WholeList(draft, asked, self.since, self.now)
+        whole = whole_list.read()
+        Missing(draft, self.now).ask([Span(BEGINNING, self.since)])
+        self.waiting += len(whole_list.waiting)
+        with self._commit(draft, {}, write=False):
+            whole_list.note()
             if whole:
-                self.ledger.note(reconciled=self.now, doubt=doubt)
+                self.ledger.note(reconciled=self.now, doubt=None)
                 if self.node.clocks_agree:
                     self.ledger.forget(self.now)
-            elif doubt:
-                self.ledger.doubt(doubt)
-
-        self._commit(draft, note, {}, write=False)
+            else:
+                self.ledger.doubt("the list was not read whole")
         self.ledger.compact()
 
-    def _draft(self, asked: Mapping[str, Sequence[Span]]) -> Draft:
-        covered = Times(asked[PARTICIPANT.name])
-        return Draft(self.archive, self.ledger, self.node, self.seen, self.allowance, self.progress, covered)
+    def _draft(self) -> Draft:
+        return Draft(self.archive, self.ledger, self.node, self.seen, self.progress, self._room())
 
-    def _ask_for_missing(self, draft: Draft, asked: Sequence[Span]) -> Missing:
-        """Ask for the participants that conferences list and no window brought.
+    def _room(self) -> dict[str, int]:
+        """How many more new records the limits allow, by resource; a resource without a limit is not in it."""
+        return {name: max(0, limit - self.taken[name]) for name, limit in self.limits.items()}
 
-        Not where their time is yet to be asked for: there they may come by themselves. `asked` has, besides, the time
-        for which participants never are: who left a conference before that is asked for now.
-        """
-        draft.asking = True
-        missing = Missing(self.node, self.seen, draft.taker, self.allowance, self.now)
-        missing.collect(Times(asked))
-        self.lost += missing.lost
-        return missing
+    @contextmanager
+    def _commit(self, draft: Draft, coverage: Mapping[str, SpansByKind], *, write: bool) -> Iterator[None]:
+        """Commit the draft with what it adds to coverage and what the context notes, then publish it."""
+        taken, late = self.taken + draft.taken, self.late + draft.late
+        counts = {f"{name}s": taken[name] for name in (CONFERENCE.name, PARTICIPANT.name)}
+        with draft.commit(self.started, self.now, write=write):
+            yield
+            for name, kinds in coverage.items():
+                self.ledger.cover(name, kinds)
+            if draft.lost:
+                self.ledger.doubt("participants are gone")
+            self.ledger.note_run(self.number, **counts, late=late, waiting=self.waiting)
+        self.taken, self.late, self.lost = taken, late, self.lost + draft.lost
+        self.archive.publish(self.ledger)
+        for file in draft.files:
+            covered = coverage.get(file.resource, {}).get(COVERED, ())
+            spans = tuple((format_time(span.start), format_time(span.end)) for span in covered)
+            self.written[self.archive.dated(file).name] = Written(file.rows, spans)
 
-    def _commit(
-        self, draft: Draft, note: Callable[[], None], covered: Mapping[str, Sequence[Span]], *, write: bool
-    ) -> None:
-        def note_all() -> None:
-            note()
-            self.ledger.note_run(self.number, waiting=self.waiting)
+    # The files
 
-        self.late += draft.counts["late"]
-        self.written |= draft.commit(self.number, self.started, self.now, note_all, covered, write=write)
+    def _keep_house(self) -> None:
+        """What is done with the files once all is published; that it cannot be done now is no failure of the run."""
+        data = self.archive.data
+        try:
+            manifest.note(data, self.written)
+            if self.node.clocks_agree:
+                if gone := self.archive.expire(self.started, self.were_there):
+                    manifest.note_change(data, manifest.REMOVED, gone)
+                forget_old(self.archive, self.ledger, self.now)
+        except (CollectorError, OSError) as error:
+            log.warning(sentence("rows-collected-later-trouble", why=explain(error, data)))
 
 
 def this_minute(moment: datetime) -> datetime:
     return moment.replace(second=0, microsecond=0)
-
-
-def _within(span: Span, spans: Sequence[Span]) -> bool:
-    return any(each.start <= span.start and span.end <= each.end for each in spans)

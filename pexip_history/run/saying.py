@@ -1,16 +1,22 @@
-"""What a run says in the log besides its own line: what the node has, what waits, what is gone, clocks that differ."""
+"""What a run shows besides its own line: what the node has, what waits, what is gone, clocks that differ; a bar."""
 
 from __future__ import annotations
 
 import logging
+import sys
+import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NoReturn
 
 from pexip_history.ledger.spans import Span
 from pexip_history.messages import sentence
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import BY_NAME
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger("collector")
 
@@ -28,7 +34,7 @@ def what_the_node_has(oldest: Page, since: datetime | None) -> None:
     )
 
 
-def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int | None] | None, by_hand: bool) -> None:
+def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int] | None, *, by_hand: bool) -> None:
     """How many records wait, by resource: a warning that names the setting (`limits`), progress where it is None."""
     for name, count in waiting.items():
         if limits is None:
@@ -36,7 +42,7 @@ def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int | None] | No
             continue
         text = "limit-reached-by-hand" if by_hand else "limit-reached"
         setting = BY_NAME[name].limit
-        log.warning(sentence(text, setting=setting, limit=limits[name] or 0, records=count, resource=name))
+        log.warning(sentence(text, setting=setting, limit=limits[name], records=count, resource=name))
 
 
 def warn_of_gaps(gaps: Iterable[Span]) -> None:
@@ -48,10 +54,31 @@ def warn_of_gaps(gaps: Iterable[Span]) -> None:
 def warn_of_clocks(node: Node) -> None:
     skew = node.clock_skew
     if skew and not node.clocks_agree:
-        log.warning(
-            sentence(
-                "clocks-apart",
-                minutes=abs(skew.total_seconds()) / 60,
-                side="ahead of" if skew > timedelta(0) else "behind",
-            ),
-        )
+        side = "ahead of" if skew > timedelta(0) else "behind"
+        log.warning(sentence("clocks-apart", minutes=abs(skew.total_seconds()) / 60, side=side))
+
+
+class Progress:
+    """A bar for a person who watches; in a log, a line a minute."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+        self._bar: tqdm[NoReturn] | None = None
+
+    def advance(self, resource: str, received: int, total: int) -> None:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            if self._bar is None or self._bar.desc != f"{resource}s: ":
+                self.close()
+                self._bar = tqdm(desc=f"{resource}s", unit=" records", leave=False)
+            self._bar.total, self._bar.n = total, received
+            self._bar.refresh()
+        elif time.monotonic() - self._said >= 60:
+            self._said = time.monotonic()
+            log.info("%d of %d %s records read", received, total, resource)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None

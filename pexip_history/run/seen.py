@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from pexip_history.ledger.ledger import KEPT, Ledger
 from pexip_history.ledger.spans import Times
@@ -15,11 +17,12 @@ from pexip_history.values import as_text, format_time
 MOST_PARAMETERS = 30_000  # of one statement; SQLite takes 32,766
 ASK_AGAIN, GIVE_UP = timedelta(days=1), timedelta(days=7)
 """How long until a participant that did not come is asked for again; and since when on one that is gone no more is."""
-# seen: what the reading saw, in which pass over a query last, and whether it took it. listed: whom conferences list.
+# seen: in which pass over a query a record was seen last, whether the reading took it, and whether that pass did.
+# listed: whom conferences list. missing: as the ledger's `expected`.
 SCRATCH = "PRAGMA temp.journal_mode = OFF; PRAGMA temp.cache_size = -9000;" + "".join(
     f"""
 CREATE TEMP TABLE seen_{resource.name} (
-    id TEXT PRIMARY KEY, conference TEXT, page INTEGER, pass INTEGER, taken INTEGER
+    id TEXT PRIMARY KEY, conference TEXT, pass INTEGER, taken INTEGER, fresh INTEGER
 ) WITHOUT ROWID;
 """
     for resource in RESOURCES
@@ -31,23 +34,38 @@ CREATE TEMP TABLE missing (
     participant TEXT PRIMARY KEY, conference TEXT NOT NULL, started TEXT, ended TEXT, asked TEXT, lost TEXT
 ) WITHOUT ROWID;
 """
+CAME = """
+    (EXISTS (SELECT 1 FROM seen_participant WHERE id = participant AND taken)
+    OR EXISTS (SELECT 1 FROM main.participant WHERE id = participant))
+"""
+
+
+class Listing(NamedTuple):
+    """A conference, its times ("" where the node tells none), and who of those that it lists is missing."""
+
+    conference: str
+    started: str
+    ended: str
+    participants: Sequence[str]
 
 
 class Seen:
     """The scratch of one run; `clear` begins another reading. What is taken is exported at the commit alone."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.ledger, self.db = ledger, ledger.db
-        self.pass_number = self._page = 0
+        self.ledger, self.db, self._pass = ledger, ledger.db, 0
         self.db.executescript(SCRATCH)
-        self._names = [resource.name for resource in RESOURCES]
 
     def clear(self) -> None:
         with self.ledger.scratch() as db:
-            for name in (*(f"seen_{name}" for name in self._names), "listed", "listing", "missing"):
+            for name in (*(f"seen_{resource.name}" for resource in RESOURCES), "listed", "listing", "missing"):
                 db.execute(f"DELETE FROM {name}")
 
     # What is new
+
+    def begin_pass(self) -> None:
+        """A query is read from its beginning, perhaps again."""
+        self._pass += 1
 
     def take(self, resource: str, page: Page, places: Sequence[int]) -> list[int]:
         """Of these places in a page those whose records are new: no run exported them, and this reading has not.
@@ -56,14 +74,11 @@ class Seen:
         """
         if len(places) == len(page.ids):
             return self._take(resource, page, True)
-        chosen = set(places)
-        self._take(resource, page.only([p for p in range(len(page.ids)) if p not in chosen]), False)
+        rest = set(range(len(page.ids))).difference(places)
+        self._take(resource, page.only(sorted(rest)), False)
         return [places[p] for p in self._take(resource, page.only(places), True)]
 
     def _take(self, resource: str, page: Page, wanted: bool) -> list[int]:
-        if not page.ids:
-            return []
-        self._page += 1
         column = page.column("conference")
         of = {uri: uri_id(uri) for uri in set(column)} if all(isinstance(c, str) for c in column) else {}
         conferences = map(of.get, column) if of else map(uri_id, column)
@@ -73,12 +88,12 @@ class Seen:
         with self.ledger.scratch() as db:
             for part, places in _rows(values):
                 sql = (
-                    f"INSERT INTO seen_{resource} SELECT column1, column2, ?, ?, {new}"
-                    f" FROM (VALUES {places}) WHERE true"
-                    " ON CONFLICT DO UPDATE SET pass = excluded.pass, taken = max(taken, excluded.taken),"
-                    " page = iif(taken, 0, excluded.page) RETURNING id, page AND taken"
+                    f"INSERT INTO seen_{resource} SELECT column1, column2, ?, {new}, 1 FROM (VALUES {places})"
+                    " WHERE true ON CONFLICT DO UPDATE SET"
+                    " pass = excluded.pass, taken = max(taken, excluded.taken), fresh = NOT taken"
+                    " RETURNING id, fresh AND taken"
                 )
-                found += db.execute(sql, [self._page, self.pass_number, *part])
+                found += db.execute(sql, [self._pass, *part])
         fresh = {i for i, is_fresh in found if is_fresh}
         if len(fresh) == len(page.ids):
             return list(range(len(page.ids)))
@@ -87,19 +102,22 @@ class Seen:
 
     def count(self, resource: str) -> int:
         """How many records the present pass has seen."""
-        return self.ledger.one(f"SELECT count(*) FROM seen_{resource} WHERE pass = ?", self.pass_number)
+        return self.ledger.one(f"SELECT count(*) FROM seen_{resource} WHERE pass = ?", self._pass)
 
-    def known(self, resource: str, ids: Sequence[str]) -> bool:
-        """Whether any of these was exported."""
-        places = ",".join("?" * len(ids))
-        return bool(self.ledger.one(f"SELECT EXISTS (SELECT 1 FROM main.{resource} WHERE id IN ({places}))", *ids))
+    def is_new(self, resource: str, record_id: str) -> bool:
+        """Whether neither a run exported the record nor this reading took it."""
+        taken = f"SELECT 1 FROM seen_{resource} WHERE id = ?1 AND taken"
+        return not self.ledger.one(
+            f"SELECT EXISTS ({taken}) OR EXISTS (SELECT 1 FROM main.{resource} WHERE id = ?1)", record_id
+        )
 
     # Who is missing
 
     def expect(self, conferences: Page) -> None:
         """Note whom the conferences list."""
-        times = zip(conferences.ids, map(_text, conferences.column("start_time")), conferences.times, strict=True)
+        starts = (as_text(start) if start else None for start in conferences.column("start_time"))
         with self.ledger.scratch() as db:
+            times = zip(conferences.ids, starts, conferences.times, strict=True)
             db.executemany("INSERT OR IGNORE INTO listing VALUES (?, ?, ?)", times)
             for part, places in _rows(list(itertools.chain.from_iterable(listings(conferences)))):
                 db.execute(f"INSERT INTO listed VALUES {places}", part)
@@ -110,84 +128,76 @@ class Seen:
             db.execute("INSERT OR IGNORE INTO missing SELECT * FROM main.expected")
             db.execute(
                 "INSERT INTO missing SELECT participant, conference, started, ended, NULL, NULL FROM listed"
-                " JOIN listing ON listing.id = conference"
-                " WHERE NOT EXISTS (SELECT 1 FROM seen_participant WHERE id = participant AND taken)"
-                " AND NOT EXISTS (SELECT 1 FROM main.participant WHERE id = participant)"
+                f" JOIN listing ON listing.id = conference WHERE NOT {CAME}"
                 " ON CONFLICT DO UPDATE SET conference = excluded.conference, started = excluded.started,"
                 " ended = excluded.ended"
             )
-            self.drop_found()
+        self.drop_found()
 
     def drop_found(self) -> None:
         """Those who came are missing no more."""
-        self.db.execute(
-            "DELETE FROM missing WHERE EXISTS (SELECT 1 FROM seen_participant WHERE id = participant AND taken)"
-            " OR EXISTS (SELECT 1 FROM main.participant WHERE id = participant)"
-        )
+        with self.ledger.scratch() as db:
+            db.execute(f"DELETE FROM missing WHERE {CAME}")
 
-    def to_ask(self, covered: Times, now: datetime) -> list[tuple[str, int, str, str]]:
-        """The conferences to ask for their participants: (id, how many are missing, its start, its end).
+    def to_ask(self, asked: Times, now: datetime) -> list[Listing]:
+        """Whom to ask for, by the conference that lists them, in the order in which those ended.
 
-        Not of a time for which participants were not asked yet: there they may come by themselves. Not those that were
-        asked for within a day; and those that are gone for a week after that.
+        Only where the conference's time was `asked` for: else they may come by themselves. Not those that were asked
+        for within a day; nor those that are gone, a week after the node said so.
         """
         rows = self.db.execute(
-            "SELECT conference, count(*), min(coalesce(started, ended, '')), max(coalesce(ended, '')) FROM missing"
+            "SELECT conference, min(coalesce(started, ended, '')), max(coalesce(ended, '')) AS last,"
+            " json_group_array(participant) FROM missing"
             " WHERE NOT coalesce(asked > ? AND asked <= ?, 0) AND NOT coalesce(lost <= ?, 0)"
-            " GROUP BY conference ORDER BY 4, 1",
+            " GROUP BY conference ORDER BY last, conference",
             (format_time(now - ASK_AGAIN), format_time(now), format_time(now - GIVE_UP)),
-        ).fetchall()
-        return [row for row in rows if covered.has_all([time for time in (row[2], row[3]) if time])]
-
-    def missing_of(self, conference: str, now: datetime) -> list[str]:
-        """Whom to ask for at their own addresses."""
-        rows = self.db.execute(
-            "SELECT participant FROM missing WHERE conference = ? AND NOT coalesce(asked > ? AND asked <= ?, 0)"
-            " AND NOT coalesce(lost <= ?, 0) ORDER BY 1",
-            (conference, format_time(now - ASK_AGAIN), format_time(now), format_time(now - GIVE_UP)),
         )
-        return [i for (i,) in rows]
+        return [
+            Listing(conference, started, ended, json.loads(participants))
+            for conference, started, ended, participants in rows
+            if asked.has_all([time for time in (started, ended) if time])
+        ]
 
-    def asked(self, participant: str, now: datetime, gone: bool) -> bool:
-        """This one was asked for at its own address; whether the node says for the first time that it is gone."""
-        moment = format_time(now)
-        known = self.ledger.one("SELECT count(lost) FROM missing WHERE participant = ?", participant)
-        lost = moment if gone else None
-        self.db.execute(
-            "UPDATE missing SET asked = ?, lost = coalesce(lost, ?) WHERE participant = ?", (moment, lost, participant)
-        )
-        return gone and not known
+    def note_asked(self, participant: str, now: datetime) -> None:
+        """This one was asked for at its own address."""
+        with self.ledger.scratch() as db:
+            db.execute("UPDATE missing SET asked = ? WHERE participant = ?", (format_time(now), participant))
+
+    def note_gone(self, participant: str, now: datetime) -> bool:
+        """The node says there that it is gone; whether for the first time."""
+        self.note_asked(participant, now)
+        sql = "UPDATE missing SET lost = asked WHERE participant = ? AND lost IS NULL"
+        return bool(self.db.execute(sql, (participant,)).rowcount)
 
     # At the commit
 
-    def export(self, oldest: dict[str, str], now: datetime) -> None:
+    def export(self, oldest: Mapping[str, str], now: datetime) -> None:
         """Note in the ledger what was taken, and who is missing; `oldest` are the earliest times by resource."""
-        until = f"{now + KEPT:%Y-%m-%d}"
         with self.ledger.transaction() as db:
-            for name in self._names:
+            for name in (resource.name for resource in RESOURCES):
                 own = {"conference": "id", "participant": "coalesce(conference, id)"}.get(name, "NULL")
                 db.execute(f"INSERT OR IGNORE INTO main.{name} SELECT id, {own} FROM seen_{name} WHERE taken")
                 if time := oldest.get(name):
-                    earlier = "UPDATE resource SET oldest = ? WHERE name = ? AND coalesce(oldest > ?, 1)"
-                    db.execute(earlier, (time, name, time))
-            db.execute("INSERT OR IGNORE INTO kept SELECT id, ? FROM seen_conference WHERE taken", (until,))
+                    self.ledger.exported(name, time)
+            db.execute("INSERT OR IGNORE INTO kept SELECT id, ? FROM seen_conference WHERE taken", (_until(now),))
             db.execute("DELETE FROM endless WHERE id IN (SELECT id FROM seen_conference WHERE taken)")
             db.execute("DELETE FROM main.expected")
             db.execute("INSERT INTO main.expected SELECT * FROM missing")
 
-    def keep_listed(self, now: datetime, pass_number: int) -> None:
-        """The conferences of a pass over the list are listed by the node now: their ids are kept from today on."""
-        until = f"{now + KEPT:%Y-%m-%d}"
+    def keep_listed(self, now: datetime) -> None:
+        """The conferences of the last pass over the whole list: their ids are kept from today on."""
         with self.ledger.transaction() as db:
             db.execute(
-                "INSERT INTO kept SELECT id, ? FROM seen_conference WHERE pass = ?"
+                "INSERT INTO kept SELECT id, ? FROM seen_conference"
+                " WHERE pass = (SELECT max(pass) FROM seen_conference)"
                 " ON CONFLICT DO UPDATE SET until = excluded.until WHERE until <> excluded.until",
-                (until, pass_number),
+                (_until(now),),
             )
 
 
-def _text(value: object) -> str | None:
-    return as_text(value) if value else None
+def _until(now: datetime) -> str:
+    """The day up to which the ids of a conference that is listed now are kept."""
+    return f"{now + KEPT:%Y-%m-%d}"
 
 
 def _rows(values: list[str | None]) -> Iterator[tuple[list[str | None], str]]:

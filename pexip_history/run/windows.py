@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, Ledger
-from pexip_history.ledger.spans import BEGINNING, Span, Times, merge
+from pexip_history.ledger.spans import BEGINNING, Span, Times, without
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
-from pexip_history.resources import BY_NAME, CONFERENCE, PARTICIPANT
-from pexip_history.run.query import Query, Taker
+from pexip_history.resources import BY_NAME, CONFERENCE
+from pexip_history.run.reading import Draft, Query, read
 from pexip_history.values import format_time, read_time
 
 OVERLAP = timedelta(hours=1)
@@ -21,24 +21,13 @@ ENOUGH = 0.9
 """Of the room, that a shorter window may leave unused: finding a better end costs requests."""
 
 
-@dataclass
-class Allowance:
-    """How many more new records this run may take, by resource; None: no limit."""
-
-    limits: Mapping[str, int | None]
-    taken: dict[str, int] = field(default_factory=dict)
-
-    def left(self, resource: str) -> int | None:
-        limit = self.limits.get(resource)
-        return None if limit is None else max(0, limit - self.taken.get(resource, 0))
-
-    def used(self, resource: str, page: Page) -> None:
-        self.taken[resource] = self.taken.get(resource, 0) + len(page.ids)
+SpansByKind = Mapping[str, Sequence[Span]]
+"""What is added to a resource's coverage, by kind."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
-    """What reading a window came to: the part that was read, how many of the rest wait, whether it held still."""
+    """What reading a window came to: the part that was read, how many of the rest wait; the rest as in a Result."""
 
     read: Span
     waiting: int = 0
@@ -53,80 +42,69 @@ def in_time(resource: str, span: Span) -> dict[str, str]:
     return {**lower, f"{time}__lt": format_time(span.end)}
 
 
-class Windows:
-    """Reads windows of one reading. `asked` are the spans that were asked for before, by resource."""
+def read_window(draft: Draft, resource: str, window: Span, since: datetime) -> Outcome:
+    """Take what is new in the window and, of what was asked for before, in the hour before it, back to `since`.
 
-    def __init__(
-        self,
-        node: Node,
-        taker: Taker,
-        allowance: Allowance,
-        asked: Mapping[str, Sequence[Span]],
-        since: datetime,
-    ) -> None:
-        self.node, self.taker, self.allowance, self.asked, self.since = node, taker, allowance, asked, since
+    Where the window has more new records than the limit leaves room for, a shorter one is read. A window that is
+    covered is read whole: it has few that are new. Raises NodeError.
+    """
+    uncovered = without([window], draft.ledger.spans(resource, COVERED))
+    room = draft.left(resource) if uncovered else None
+    if room == 0:
+        return Outcome(Span(window.start, window.start), waiting=_count(draft.node, resource, window))
+    result, waiting = read(draft, _query(draft, resource, window, since, room)), 0
+    if room is not None and result.total > room:
+        if (total := _count(draft.node, resource, window)) > room:
+            window, fits = _shorten(draft.node, resource, window, room, total)
+            waiting = total - fits
+        result = read(draft, _query(draft, resource, window, since))
+    return Outcome(window, waiting, result.still, result.oldest)
 
-    def read(self, resource: str, window: Span, *, limited: bool = True) -> Outcome:
-        """Take what is new in the window and, of what was asked for before, in the hour before it."""
-        room = self.allowance.left(resource) if limited else None
-        if room == 0 and window.start < window.end:
-            return Outcome(Span(window.start, window.start), waiting=self._count(resource, window))
-        answer = self.taker.read(replace(self._query(resource, window), room=room))
-        waiting = 0
-        if answer.too_many and room is not None:
-            total = self._count(resource, window)
-            if total > room:
-                window, fits = self._shorten(resource, window, room)
-                waiting = total - fits
-            answer = self.taker.read(self._query(resource, window))
-        return Outcome(window, waiting, answer.still, answer.oldest)
 
-    def _query(self, resource: str, window: Span) -> Query:
-        lower = window.start
-        if lower - BEGINNING > OVERLAP:
-            lower = max(lower - OVERLAP, min(self.since, lower))
-        times = Times(merge([window, *self.asked[resource]]))
-        asked_for = Times([Span(lower, window.end)])
+def _query(draft: Draft, resource: str, window: Span, since: datetime, room: int | None = None) -> Query:
+    lower = window.start
+    if lower - BEGINNING > OVERLAP:
+        lower = max(lower - OVERLAP, min(since, lower))
+    span, times = Span(lower, window.end), Times([window, *draft.ledger.spans(resource)])
 
-        def wanted(page: Page) -> Sequence[int]:
-            if times.has_all(page.times):
-                return range(len(page.ids))
-            return [place for place, time in enumerate(page.times) if times.has(time)]
+    def wanted(page: Page) -> Sequence[int]:
+        if times.has_all(page.times):
+            return range(len(page.ids))
+        return [place for place, time in enumerate(page.times) if times.has(time)]
 
-        return Query(resource, in_time(resource, Span(lower, window.end)), wanted, asked_for=asked_for)
+    return Query(resource, in_time(resource, span), wanted, room=room, asked_for=Times([span]))
 
-    def _count(self, resource: str, span: Span) -> int:
-        return self.node.count(resource, in_time(resource, span)) if span.start < span.end else 0
 
-    def _shorten(self, resource: str, window: Span, room: int) -> tuple[Span, int]:
-        """The longest window from the same start that holds no more than `room`, and how many it holds.
+def _count(node: Node, resource: str, span: Span) -> int:
+    return node.count(resource, in_time(resource, span))
 
-        Its end is found by counting. Where more ended at one instant than that, the instant is taken whole.
-        """
-        low, fits = self._low(resource, window, room), 0
-        high = window.end
-        while fits < ENOUGH * room and high - low > (SECOND if fits else INSTANT):
-            step = (high - low) / 2
-            middle = low + (timedelta(seconds=round(step.total_seconds())) if step > SECOND else max(step, INSTANT))
-            if middle >= high:
-                middle = high - INSTANT
-            count = self._count(resource, Span(window.start, middle))
-            if count <= room:
-                low, fits = middle, count
-            else:
-                high = middle
-        if not fits:
-            return Span(window.start, high), self._count(resource, Span(window.start, high))
-        return Span(window.start, low), fits
 
-    def _low(self, resource: str, window: Span, room: int) -> datetime:
-        """An end that is early enough: the window's start, or for one without a start some time in the past."""
-        if window.start != BEGINNING:
-            return window.start
-        back = timedelta(days=1)
-        while window.end - BEGINNING > 2 * back and self._count(resource, Span(BEGINNING, window.end - back)) > room:
-            back *= 2
-        return window.end - back
+def _shorten(node: Node, resource: str, window: Span, room: int, total: int) -> tuple[Span, int]:
+    """The longest window from the same start that holds no more than `room` of the `total`, and how many it holds.
+
+    Its end is found by counting. Where more ended at one instant than that, the instant is taken whole.
+    """
+    low, fits = _early_end(node, resource, window, room), 0
+    high, too_many = window.end, total
+    while fits < ENOUGH * room and high - low > (SECOND if fits else INSTANT):
+        half = (high - low) / 2
+        middle = low + (half - half % SECOND if half > SECOND else half)
+        count = _count(node, resource, Span(window.start, middle))
+        if count <= room:
+            low, fits = middle, count
+        else:
+            high, too_many = middle, count
+    return (Span(window.start, low), fits) if fits else (Span(window.start, high), too_many)
+
+
+def _early_end(node: Node, resource: str, window: Span, room: int) -> datetime:
+    """An end that is early enough: the window's start, or for one without a start some time in the past."""
+    if window.start != BEGINNING:
+        return window.start
+    back = timedelta(days=1)
+    while window.end - BEGINNING > 2 * back and _count(node, resource, Span(BEGINNING, window.end - back)) > room:
+        back *= 2
+    return window.end - back
 
 
 class Memory:
@@ -134,39 +112,37 @@ class Memory:
 
     def __init__(self, node: Node, ledger: Ledger) -> None:
         self.node, self.ledger = node, ledger
-        self._newest_before: dict[datetime, Page] = {}
+        self._has_before: dict[datetime, bool] = {}
 
-    def look_before(self, moment: datetime) -> Page:
-        """One request: the newest conference that ended before the moment."""
-        page = self.node.first_page(
-            CONFERENCE.name, in_time(CONFERENCE.name, Span(BEGINNING, moment)), 1, newest_first=True
-        )
-        self._newest_before[moment] = page
-        return page
+    def look_before(self, moment: datetime) -> None:
+        """One request: whether the node lists a conference that ended before the moment."""
+        before = in_time(CONFERENCE.name, Span(BEGINNING, moment))
+        self._has_before[moment] = bool(self.node.first_page(CONFERENCE.name, before, 1, newest_first=True).ids)
 
-    def spans(self, resource: str, outcome: Outcome) -> dict[str, list[Span]]:
-        """What a window that was read adds to coverage, by kind."""
+    def coverage(self, resource: str, outcome: Outcome) -> SpansByKind:
+        """What a window that was read adds."""
         window = outcome.read
         if window.start >= window.end:
             return {}
         if window.start == BEGINNING:
-            begins = read_time(outcome.oldest) or window.end
-            return _split(window, min(max(begins, window.start), window.end), BEFORE)
-        if resource not in (CONFERENCE.name, PARTICIPANT.name):
-            return {COVERED: [window]}
-        start = window.start
-        page = (outcome.still and self._newest_before.get(start)) or self.look_before(start)
-        if page.ids:  # who still has something older has forgotten nothing since
-            return {COVERED: [window]}
-        kind = GAP if self.ledger.collected_before(CONFERENCE.name, start) else BEFORE
-        return _split(window, min(self._oldest_since(start, window.end), window.end), kind)
+            begins, kind = read_time(outcome.oldest) or window.end, BEFORE
+        elif BY_NAME[resource].optional or self._knows_all(outcome):
+            begins, kind = window.start, BEFORE
+        else:
+            begins = self._oldest_since(window)
+            kind = GAP if self.ledger.collected_before(CONFERENCE.name, window.start) else BEFORE
+        begins = min(max(begins, window.start), window.end)
+        return {kind: [Span(window.start, begins)], COVERED: [Span(begins, window.end)]}
 
-    def _oldest_since(self, start: datetime, end: datetime) -> datetime:
-        """When the first of the conferences ended that the node lists from `start` on; `end` where it lists none."""
-        filters = {f"{CONFERENCE.time}__gte": format_time(start)}
+    def _knows_all(self, outcome: Outcome) -> bool:
+        """Whether the node has something older than the window: then it has forgotten nothing since."""
+        start = outcome.read.start
+        if not outcome.still or start not in self._has_before:
+            self.look_before(start)
+        return self._has_before[start]
+
+    def _oldest_since(self, window: Span) -> datetime:
+        """When the first of the conferences ended that the node lists from the window's start on."""
+        filters = {f"{CONFERENCE.time}__gte": format_time(window.start)}
         times = [time for page in self.node.pages(CONFERENCE.name, filters) for time in page.times if time]
-        return read_time(min(times, default="")) or end
-
-
-def _split(window: Span, moment: datetime, kind: str) -> dict[str, list[Span]]:
-    return {kind: [Span(window.start, moment)], COVERED: [Span(moment, window.end)]}
+        return read_time(min(times, default="")) or window.end

@@ -1,45 +1,53 @@
-"""The environment, checked: one table of variables, and what contradicts what."""
+"""The environment, checked: one table of settings, and what contradicts what."""
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from pexip_history.errors import SettingsError
 from pexip_history.messages import sentence
+from pexip_history.settings import values
 from pexip_history.settings.columns import omitted
-from pexip_history.settings.files import as_utf8, read_file
-from pexip_history.settings.oauth2_client import AUDIENCE, ID, KEY_FILE, read_client
+from pexip_history.settings.files import as_utf8, certificates, read_file, read_key
 from pexip_history.settings.schedule import Schedule, five_fields
-from pexip_history.settings.values import (
-    address,
-    as_bytes,
-    certificates,
-    count,
-    days,
-    fingerprint,
-    flag,
-    folder,
-    level,
-    licenses,
-    mask,
-    ping_url,
-    report_mode,
-    since,
-    unquoted,
-    urls,
-    user_id,
-    username,
-    zone,
-)
 
 IMAGE_DATA = Path("/app/data")
 """The data folder in the image."""
+ID, KEY_FILE, AUDIENCE = "DEFAULT_MGR_CLIENT_ID", "DEFAULT_MGR_CLIENT_KEY_FILE", "DEFAULT_MGR_TOKEN_AUDIENCE"
+ACCOUNT = ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_SECRET_FILE")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A setting: what its text means, and what it is where there is none.
+
+    A secret says what a file of it `holds`, and NAME_FILE may name one. A name that ends so is for a file alone, and
+    then `read` takes the file's bytes.
+    """
+
+    name: str
+    read: Callable[..., object]
+    default: object = None
+    holds: str = ""
+
+    @property
+    def file(self) -> str:
+        """The variable that names a file, if there may be one."""
+        return self.name if self.name.endswith("_FILE") else f"{self.name}_FILE" if self.holds else ""
+
+    def text(self, given: str) -> str:
+        """What is given, without quotes and spaces around it; a password keeps them: they may be part of it."""
+        return given if self.read is values.password else values.unquoted(given)
+
+
+def _set_by(name: str, read: Callable[..., object], default: object = None, holds: str = "") -> Any:
+    return field(repr=not holds, metadata={"variable": Variable(name, read, default, holds)})
 
 
 @dataclass(frozen=True)
@@ -50,102 +58,58 @@ class Settings:
     folder is opened.
     """
 
-    address: str
-    username: str
-    secret: bytes = field(repr=False)
-    client_id: str | None
-    client_key: bytes = field(repr=False)
-    token_audience: str | None
-    ca_pem: str | None = field(repr=False)
-    fingerprint: str | None
-    tls_verify: bool
-    conf_limit: int
-    part_limit: int
-    schedule: Schedule | None
-    data_dir: Path
-    run_on_start: bool
-    csv_bom: bool
-    escape_formulas: bool
-    since: datetime | None
-    media_streams: bool
-    events: bool
-    keep_days: int
-    keep_history_days: int
-    omit_columns: frozenset[str]
-    parquet: bool
-    report: str
-    licenses: Mapping[str, int]
-    report_hide_names: bool
-    ping_url: str | None = field(repr=False)
-    notify_urls: tuple[str, ...] = field(repr=False)
-    log_level: str
-    umask: int
-    zone: ZoneInfo
+    address: str = _set_by("DEFAULT_MGR_ADDRESS", values.address, "")
+    username: str = _set_by("DEFAULT_MGR_USERNAME", values.username, "admin")
+    secret: bytes = _set_by("DEFAULT_MGR_SECRET", values.password, b"", holds="password")
+    client_id: str | None = _set_by(ID, values.client_id)
+    client_key: bytes = _set_by(KEY_FILE, as_utf8, b"", holds="private key")
+    token_audience: str | None = _set_by(AUDIENCE, values.audience)
+    ca_pem: str | None = _set_by("DEFAULT_MGR_CA_FILE", certificates)
+    fingerprint: str | None = _set_by("DEFAULT_MGR_TLS_FINGERPRINT", values.fingerprint)
+    tls_verify: bool = _set_by("DEFAULT_MGR_TLS_VERIFY", values.flag, True)
+    conf_limit: int = _set_by("DEFAULT_CONF_LIMIT", values.count, 5000)
+    part_limit: int = _set_by("DEFAULT_PART_LIMIT", values.count, 10000)
+    schedule: Schedule | None = _set_by("DATA_CRON_TIME", five_fields)
+    data_dir: Path = _set_by("DATA_DIR", values.folder, IMAGE_DATA)
+    run_on_start: bool = _set_by("DATA_RUN_ON_START", values.flag, False)
+    csv_bom: bool = _set_by("DATA_CSV_BOM", values.flag, False)
+    escape_formulas: bool = _set_by("DATA_CSV_ESCAPE_FORMULAS", values.flag, True)
+    since: datetime | None = _set_by("DATA_SINCE", values.since)
+    media_streams: bool = _set_by("DATA_MEDIA_STREAMS", values.flag, False)
+    events: bool = _set_by("DATA_EVENTS", values.flag, False)
+    keep_days: int = _set_by("DATA_KEEP_DAYS", values.days, 0)
+    keep_history_days: int = _set_by("DATA_KEEP_HISTORY_DAYS", values.days, 0)
+    omit_columns: frozenset[str] = _set_by("DATA_OMIT_COLUMNS", omitted, frozenset())
+    parquet: bool = _set_by("DATA_PARQUET", values.flag, False)
+    report: str = _set_by("DATA_REPORT", values.report_mode, "")
+    licenses: Mapping[str, int] = _set_by("DATA_LICENSES", values.licenses, {})
+    report_hide_names: bool = _set_by("DATA_REPORT_HIDE_NAMES", values.flag, False)
+    ping_url: str | None = _set_by("DATA_PING_URL", values.ping_url, holds="URL of the check")
+    notify_urls: tuple[str, ...] = _set_by("DATA_NOTIFY_URLS", values.urls, (), holds="Apprise URLs")
+    log_level: str = _set_by("DATA_LOG_LEVEL", values.level, "INFO")
+    puid: int | None = _set_by("PUID", values.user_id)
+    pgid: int | None = _set_by("PGID", values.user_id)
+    umask: int = _set_by("UMASK", values.mask, 0o027)
+    zone: ZoneInfo = _set_by("TZ", values.zone, ZoneInfo("UTC"))
     unknown: tuple[str, ...] = ()
     """What to warn of: variables that look like settings, each with the nearest (see `unknown_variables`)."""
 
 
-@dataclass(frozen=True)
-class Variable:
-    """A setting: what its text means, and what it is where there is none.
-
-    `attribute` is its name in Settings. With `in_file` NAME_FILE may name a file that holds it; a
-    file alone where the name itself ends so.
-    """
-
-    name: str
-    attribute: str
-    read: Callable[[str], object]
-    default: object = None
-    in_file: bool = False
-
-
-VARIABLES = (
-    Variable("DEFAULT_MGR_ADDRESS", "address", address, ""),
-    Variable("DEFAULT_MGR_USERNAME", "username", username, "admin"),
-    Variable("DEFAULT_MGR_SECRET", "secret", as_bytes, b"", in_file=True),
-    Variable("DEFAULT_MGR_CA_FILE", "ca_pem", certificates),
-    Variable("DEFAULT_MGR_TLS_FINGERPRINT", "fingerprint", fingerprint),
-    Variable("DEFAULT_MGR_TLS_VERIFY", "tls_verify", flag, True),
-    Variable("DEFAULT_CONF_LIMIT", "conf_limit", count, 5000),
-    Variable("DEFAULT_PART_LIMIT", "part_limit", count, 10000),
-    Variable("DATA_CRON_TIME", "schedule", five_fields),
-    Variable("DATA_DIR", "data_dir", folder, IMAGE_DATA),
-    Variable("DATA_RUN_ON_START", "run_on_start", flag, False),
-    Variable("DATA_CSV_BOM", "csv_bom", flag, False),
-    Variable("DATA_CSV_ESCAPE_FORMULAS", "escape_formulas", flag, True),
-    Variable("DATA_SINCE", "since", since),
-    Variable("DATA_MEDIA_STREAMS", "media_streams", flag, False),
-    Variable("DATA_EVENTS", "events", flag, False),
-    Variable("DATA_KEEP_DAYS", "keep_days", days, 0),
-    Variable("DATA_KEEP_HISTORY_DAYS", "keep_history_days", days, 0),
-    Variable("DATA_OMIT_COLUMNS", "omit_columns", omitted, frozenset()),
-    Variable("DATA_PARQUET", "parquet", flag, False),
-    Variable("DATA_REPORT", "report", report_mode, ""),
-    Variable("DATA_LICENSES", "licenses", licenses, {}),
-    Variable("DATA_REPORT_HIDE_NAMES", "report_hide_names", flag, False),
-    Variable("DATA_PING_URL", "ping_url", ping_url, in_file=True),
-    Variable("DATA_NOTIFY_URLS", "notify_urls", urls, (), in_file=True),
-    Variable("DATA_LOG_LEVEL", "log_level", level, "INFO"),
-    Variable("PUID", "PUID", user_id),
-    Variable("PGID", "PGID", user_id),
-    Variable("UMASK", "umask", mask, 0o027),
-    Variable("TZ", "zone", zone, ZoneInfo("UTC")),
-)
-SECRETS = (*(name for v in VARIABLES if v.in_file for name in (v.name, f"{v.name}_FILE")), KEY_FILE)
+ATTRIBUTES: dict[str, Variable] = {f.name: f.metadata["variable"] for f in fields(Settings) if f.metadata}
+VARIABLES = {variable.name: variable for variable in ATTRIBUTES.values()}
+FILES = tuple(variable.file for variable in VARIABLES.values() if variable.file)
+"""The variables that name a file, which root reads before it becomes another user."""
+SECRETS = tuple(dict.fromkeys(name for v in VARIABLES.values() if v.holds for name in (v.name, v.file)))
 """The variables that hold a secret, or name a file that does."""
-NAMES = (*dict.fromkeys([*(variable.name for variable in VARIABLES), *SECRETS, ID, KEY_FILE, AUDIENCE]),)
+NAMES = tuple(dict.fromkeys((*VARIABLES, *SECRETS)))
 """Of all variables that are read."""
-BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
-def read_variable(environ: Mapping[str, str], name: str) -> object:
+def read_variable(environ: Mapping[str, str], name: str) -> Any:
     """What one variable means, its default where it is empty. Raises SettingsError."""
-    variable = BY_NAME[name]
-    problems: list[str] = []
-    value = _value(Reader(environ, {}, problems), variable)
-    if problems:
-        raise SettingsError(problems)
+    read = Reader(environ, {})
+    value = read.value(VARIABLES[name])
+    read.finish()
     return value
 
 
@@ -154,31 +118,104 @@ def read_settings(
 ) -> Settings:
     """Read the settings; `node` and `schedule` say what must be there. Raises SettingsError.
 
-    `files` are what secret files hold that root read before it became another user, by the variable that names them.
+    `files` are what files hold that root read before it became another user, by the variable that names them.
     """
-    problems: list[str] = []
-    read = Reader(environ, files or {}, problems)
-    values = {variable.attribute: _value(read, variable) for variable in VARIABLES}
-    del values["PUID"], values["PGID"]  # they were obeyed before
-    line = values.pop("schedule")
-    client = read_client(read, node)
-    if node and not values["address"]:
-        read.problem("DEFAULT_MGR_ADDRESS", sentence("address-missing"))
-    if node and not client.given and not values["secret"] and not read.text("DEFAULT_MGR_SECRET_FILE"):
-        name = "DEFAULT_MGR_SECRET"
-        read.problem(name, sentence("secret-missing", setting=name))
-    if schedule and not line:
+    read = Reader(environ, files or {})
+    found: dict[str, Any] = {attribute: read.value(variable) for attribute, variable in ATTRIBUTES.items()}
+    if node:
+        _check_node(read, found)
+    if schedule and not found["schedule"]:
         read.problem("DATA_CRON_TIME", sentence("schedule-missing"))
-    for name in ("DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_TLS_FINGERPRINT"):
-        if values[BY_NAME[name].attribute] and not values["tls_verify"]:
+    _check_client(read)
+    for name, attribute in (("DEFAULT_MGR_CA_FILE", "ca_pem"), ("DEFAULT_MGR_TLS_FINGERPRINT", "fingerprint")):
+        if found[attribute] and not found["tls_verify"]:
             read.problem(name, sentence("tls-contradiction"))
-    if problems:
-        raise SettingsError(problems)
-    when = Schedule(str(line), values["zone"]) if line else None  # type: ignore[arg-type]
-    if isinstance(start := values["since"], datetime):
-        values["since"] = (start if start.tzinfo else start.replace(tzinfo=values["zone"])).astimezone(UTC)  # type: ignore[arg-type]
-    values |= {"client_id": client.id, "client_key": client.key, "token_audience": client.audience}
-    return Settings(**values, schedule=when, unknown=tuple(unknown_variables(environ)))  # type: ignore[arg-type]
+    read.finish()
+    if found["schedule"]:
+        found["schedule"] = Schedule(found["schedule"], found["zone"])
+    if start := found["since"]:
+        found["since"] = (start if start.tzinfo else start.replace(tzinfo=found["zone"])).astimezone(UTC)
+    return Settings(**found, unknown=tuple(unknown_variables(environ)))
+
+
+class Reader:
+    """What variables hold, and what is wrong with them: once for each."""
+
+    def __init__(self, environ: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+        self.environ, self.files = environ, files
+        self._problems: dict[str, str] = {}
+
+    def problem(self, name: str, text: str) -> None:
+        self._problems.setdefault(name, f"{name}: {text}")
+
+    def finish(self) -> None:
+        """Raises SettingsError where there was a problem."""
+        if self._problems:
+            raise SettingsError(list(self._problems.values()))
+
+    def given(self, *names: str) -> list[str]:
+        """Those of the variables that are not empty."""
+        return [name for name in names if values.unquoted(self.environ.get(name, ""))]
+
+    def value(self, variable: Variable) -> object:
+        """What the variable means; its default where it is empty, or wrong, which goes to the problems."""
+        path = values.unquoted(self.environ.get(variable.file, ""))
+        text = variable.text(self.environ.get(variable.name, ""))
+        try:
+            if not path:
+                return variable.read(text) if text else variable.default
+            if text and variable.file != variable.name:
+                raise ValueError(sentence("set-twice", setting=variable.name))
+            return self._held(variable, path)
+        except ValueError as error:
+            self.problem(variable.file if path else variable.name, str(error))
+            return variable.default
+
+    def _held(self, variable: Variable, path: str) -> object:
+        """What the variable means whose file it is. Raises ValueError."""
+        if "-----" in path or len(path) > 1000:  # not shown: it would be the key
+            raise ValueError(sentence("content-for-file"))
+        try:
+            held = self.files[variable.file] if variable.file in self.files else read_file(Path(path))
+            if variable.file == variable.name:
+                return variable.read(held)
+            text = os.fsdecode(as_utf8(held).removesuffix(b"\n").removesuffix(b"\r"))
+            if not text:
+                raise ValueError(sentence("file-empty", what=variable.holds))
+            return variable.read(variable.text(text))
+        except OSError as error:
+            wrong = sentence("file-unreadable", why=error.strerror)
+        except ValueError as error:
+            wrong = str(error)
+        raise ValueError(f"{path!r} {wrong}")
+
+
+def _check_node(read: Reader, found: Mapping[str, Any]) -> None:
+    """The node has an address, and there is a password or a key."""
+    if not found["address"]:
+        read.problem("DEFAULT_MGR_ADDRESS", sentence("address-missing"))
+    if read.given(KEY_FILE):
+        try:
+            read_key(found["client_key"])
+        except ValueError as error:
+            read.problem(KEY_FILE, f"{values.unquoted(read.environ[KEY_FILE])!r} {error}")
+    if not found["secret"] and not read.given("DEFAULT_MGR_SECRET_FILE", ID, KEY_FILE):
+        read.problem("DEFAULT_MGR_SECRET", sentence("secret-missing"))
+
+
+def _check_client(read: Reader) -> None:
+    """An OAuth2 client is whole, and it is in place of an account."""
+    if read.given("DEFAULT_MGR_CLIENT_KEY"):
+        read.problem("DEFAULT_MGR_CLIENT_KEY", sentence("key-not-read", setting=KEY_FILE))
+    client, account = read.given(ID, KEY_FILE, AUDIENCE), read.given(*ACCOUNT)
+    if client and account:
+        read.problem(
+            client[0], sentence("client-and-account", account=" and ".join(account), client=" and ".join(client))
+        )
+    elif client:
+        for name, missing in ((ID, "client-id-missing"), (KEY_FILE, "client-key-missing")):
+            if name not in client:
+                read.problem(name, sentence(missing, setting=client[0]))
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -195,60 +232,3 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
             hint = f"did you mean {near[0]}?" if near else "remove it, unless another program reads it"
             found.append(sentence("unknown-setting", setting=name, hint=hint))
     return found
-
-
-class Reader:
-    """What variables hold, and what is wrong with them: once for each."""
-
-    def __init__(self, environ: Mapping[str, str], files: Mapping[str, bytes], problems: list[str]) -> None:
-        self.environ, self.files, self.problems = environ, files, problems
-
-    def text(self, name: str, default: str = "") -> str:
-        return unquoted(self.environ.get(name, "")) or default
-
-    def file(self, name: str, path: str) -> bytes:
-        """What the file that this variable names holds. Raises OSError."""
-        if name in self.files:
-            return self.files[name]
-        if "\0" in path:
-            raise OSError(errno.ENOENT, "no file has such a name", path)
-        return read_file(Path(path))
-
-    def problem(self, name: str, text: str) -> None:
-        if not any(problem.startswith(f"{name}: ") for problem in self.problems):
-            self.problems.append(f"{name}: {text}")
-
-
-def _value(read: Reader, variable: Variable) -> object:
-    """What the variable means; its default where it is empty, or wrong, which goes to the problems."""
-    name, path = variable.name, read.text(f"{variable.name}_FILE") if variable.in_file else ""
-    # A password keeps its quotes and its spaces: they may be part of it.
-    text = read.environ.get(name, "") if variable.read is as_bytes else read.text(name)
-    if path:
-        if text:
-            read.problem(f"{name}_FILE", sentence("set-twice", setting=name))
-            return variable.default
-        name = f"{name}_FILE"
-        try:
-            held = as_utf8(read.file(name, path)).removesuffix(b"\n").removesuffix(b"\r")
-        except OSError as error:
-            read.problem(name, sentence("file-unreadable", file=path, why=error.strerror))
-            return variable.default
-        except ValueError as error:
-            read.problem(name, f"{path!r} {error}")
-            return variable.default
-        if not held:
-            read.problem(name, sentence("file-empty", file=path, what=SECRET_IN[variable.name]))
-        text = os.fsdecode(held) if variable.read is as_bytes else unquoted(os.fsdecode(held))
-    try:
-        return variable.read(text) if text else variable.default
-    except ValueError as error:
-        read.problem(name, str(error))
-        return variable.default
-
-
-SECRET_IN = {
-    "DEFAULT_MGR_SECRET": "password",
-    "DATA_PING_URL": "URL of the check",
-    "DATA_NOTIFY_URLS": "Apprise URLs",
-}

@@ -8,8 +8,12 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pexip_history.messages import sentence
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 LARGEST_SECRET = 1 << 20
 """Bytes that a file which a setting names may hold: a password, a key, a bundle of certificates."""
@@ -27,8 +31,11 @@ def read_file(path: Path) -> bytes:
     return held
 
 
+# What is wrong with a file's bytes is said by ValueError, in words that stand behind the file's name.
+
+
 def as_utf8(held: bytes) -> bytes:
-    """The file's text without a byte order mark, in UTF-8 where that mark says UTF-16. Raises ValueError.
+    """The text without a byte order mark, in UTF-8 where that mark says UTF-16. Raises ValueError.
 
     Windows PowerShell writes UTF-16 with `>`, and its editors a mark before UTF-8.
     """
@@ -42,27 +49,41 @@ def as_utf8(held: bytes) -> bytes:
     return held.removeprefix(codecs.BOM_UTF8)
 
 
-def read_certificates(path: Path) -> str:
-    """The certificates in a file, as PEM in ASCII: PEM with whatever stands between, or one in DER.
-
-    Raises OSError, ValueError: what is wrong with it.
-    """
+def certificates(held: bytes) -> str:
+    """The certificates, as PEM in ASCII: PEM with whatever stands between, or one in DER. Raises ValueError."""
     import ssl
 
-    held = read_file(path)
     if held[:1] == b"\x30" and b"-----BEGIN" not in held:  # a sequence, as DER begins
         found = [ssl.DER_cert_to_PEM_cert(held)]
     else:
-        pattern = b"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----"
-        found = [pem.decode() for pem in re.findall(pattern, as_utf8(held))]
-        if len(found) < held.replace(b"\0", b"").count(b"-----BEGIN CERTIFICATE-----"):
-            raise ValueError("a certificate in it is damaged")
+        parts = as_utf8(held).decode("latin-1").split(ssl.PEM_HEADER)[1:]
+        found = [ssl.PEM_HEADER + part.partition(ssl.PEM_FOOTER)[0] + ssl.PEM_FOOTER for part in parts]
     if not found:
-        raise ValueError("there is no certificate in it" if held.strip() else "it is empty")
+        raise ValueError(sentence("no-certificate"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for place, pem in enumerate(found, 1):
         try:
             context.load_verify_locations(cadata=pem)
-        except ssl.SSLError:
-            raise ValueError(f"certificate {place} of {len(found)} in it is damaged") from None
+        except (ssl.SSLError, TypeError):  # TypeError: not ASCII
+            raise ValueError(sentence("certificate-damaged", place=place, certificates=len(found))) from None
     return "\n".join(found)
+
+
+def read_key(pem: bytes) -> EllipticCurvePrivateKey:
+    """The private key, from PKCS#8 or SEC1. Raises ValueError."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    # `openssl ecparam -genkey` writes the curve's name before the key.
+    pem = re.sub(rb"-----BEGIN EC PARAMETERS-----.*?-----END EC PARAMETERS-----", b"", pem, flags=re.DOTALL)
+    try:
+        key = load_pem_private_key(pem, None)
+    except TypeError:
+        raise ValueError(sentence("key-encrypted")) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(sentence("no-key")) from None
+    if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
+        return key
+    kind = type(key).__name__.lstrip("_").removesuffix("PrivateKey")
+    raise ValueError(sentence("key-of-other-kind", kind=getattr(getattr(key, "curve", None), "name", kind)))

@@ -20,7 +20,7 @@ ALIASES = {
 }
 FIELDS = {"minute": 59, "hour": 23, "day-of-month": 31, "month": 12, "day-of-week": 7}
 """Each with the largest number in it."""
-WORDS = {
+NAMED = {
     "month": ["-", "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
     "day-of-week": ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"],
 }
@@ -86,7 +86,7 @@ def five_fields(value: str) -> str:
 
 def _upwards(title: str, given: str) -> str:
     """For a range that goes over the end of its field, as in sat-sun, what cron takes for it; else nothing."""
-    words, least = WORDS.get(title, []), 1 if title in ("day-of-month", "month") else 0
+    words, least = NAMED.get(title, []), 1 if title in ("day-of-month", "month") else 0
     for first, last in re.findall(r"(?<![^,])(\w+)-(\w+)(?![^,])", given.upper()):
         try:
             begin, end = (words.index(text) if text in words else int(text) for text in (first, last))

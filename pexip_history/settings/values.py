@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pexip_history.messages import sentence
-from pexip_history.settings.files import read_certificates
 
 LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 YEARS = range(1970, 3000)
 HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*\.?")
-WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+ON, OFF = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LARGEST_ID = 2**32 - 2  # the next one is -1 to the kernel: "leave it as it is"
 NO_DATA_FOLDER = {
     *("/", "/app", "/dev", "/dev/shm", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp"),
@@ -27,6 +29,7 @@ SYSTEM_FOLDERS = {
     *("/sbin", "/sys", "/usr", "/var/cache", "/var/lock", "/var/log", "/var/mail", "/var/run", "/var/spool"),
 }
 """These, and all that is in them."""
+T = TypeVar("T")
 
 
 def address(text: str) -> str:
@@ -55,22 +58,38 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
-def username(text: str) -> str:
-    if ":" in text:
-        raise ValueError(sentence("colon-in-name"))
-    return text
+def _matching(pattern: str, message: str, make: Callable[[str], T]) -> Callable[[str], T]:
+    """A reader of what the pattern matches as a whole."""
+
+    def read(text: str) -> T:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(sentence(message, value=text))
+        return make(text)
+
+    return read
 
 
-def flag(text: str) -> bool:
-    if text.lower() not in WORDS:
-        raise ValueError(sentence("not-a-truth-value", value=text))
-    return WORDS[text.lower()]
+def _one_of(words: Mapping[str, T], message: str) -> Callable[[str], T]:
+    """A reader of these words, in any case."""
+
+    def read(text: str) -> T:
+        if text.lower() not in words:
+            raise ValueError(sentence(message, value=text))
+        return words[text.lower()]
+
+    return read
 
 
-def count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,15}", text):
-        raise ValueError(sentence("not-a-number", value=text))
-    return int(text)
+username = _matching("[^:]+", "colon-in-name", str)
+client_id = _matching("[!-~]{1,255}", "not-a-client-id", str)
+audience = _matching("[!-~]{1,2000}", "not-an-audience", str)
+count = _matching("[0-9]{1,15}", "not-a-number", int)
+mask = _matching("0?0[0-7]{2}", "not-a-mask", lambda text: int(text, 8))
+flag = _one_of({**dict.fromkeys(ON, True), **dict.fromkeys(OFF, False)}, "not-a-truth-value")
+report_mode = _one_of(
+    {**dict.fromkeys(ON, "true"), **dict.fromkeys(OFF, ""), "monthly": "monthly"}, "not-a-report-setting"
+)
+level = _one_of({name.lower(): name for name in LEVELS}, "not-a-level")
 
 
 def days(text: str) -> int:
@@ -86,21 +105,6 @@ def user_id(text: str) -> int:
     return int(text)
 
 
-def mask(text: str) -> int:
-    if not re.fullmatch("0?0[0-7]{2}", text):
-        raise ValueError(sentence("not-a-mask", value=text))
-    return int(text, 8)
-
-
-def report_mode(text: str) -> str:
-    """`true`, `monthly`, or empty for none."""
-    if text.lower() == "monthly":
-        return "monthly"
-    if text.lower() not in WORDS:
-        raise ValueError(sentence("not-a-report-setting", value=text))
-    return "true" if WORDS[text.lower()] else ""
-
-
 def licenses(text: str) -> dict[str, int]:
     """How many there are by type, in lower case: `port=100 audio=20`, also with commas."""
     found: dict[str, int] = {}
@@ -110,12 +114,6 @@ def licenses(text: str) -> dict[str, int]:
             raise ValueError(sentence("not-licenses", value=text))
         found[name.lower()] = int(number)
     return found
-
-
-def level(text: str) -> str:
-    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ValueError(sentence("not-a-level", value=text))
-    return text.upper()
 
 
 def zone(text: str) -> ZoneInfo:
@@ -141,14 +139,6 @@ def folder(text: str) -> Path:
     return Path(path)
 
 
-def certificates(text: str) -> str:
-    """The file's certificates, as PEM in ASCII."""
-    try:
-        return read_certificates(Path(text))
-    except (OSError, ValueError) as error:
-        raise ValueError(sentence("ca-unusable", file=text, why=getattr(error, "strerror", None) or error)) from None
-
-
 def ping_url(text: str) -> str:
     try:
         split = urlsplit(text)
@@ -169,7 +159,8 @@ def urls(text: str) -> tuple[str, ...]:
     return tuple(re.sub(r";(?![\w+-]+=)", "%3B", text).split())
 
 
-def as_bytes(text: str) -> bytes:
+def password(text: str) -> bytes:
+    """Byte for byte what the environment or the file has."""
     return os.fsencode(text)
 
 

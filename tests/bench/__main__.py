@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.compare_only:
             return
         failed = False
-        every = (history, reconcile, by_hand, slow_node, health, erasing, exporting, report)
-        for part in (report,) if options.report_only else (exporting,) if options.export_only else every:
+        every = (history, reconcile, by_hand, slow_node, health, erasing, parquet, exporting, report)
+        for part in (report,) if options.report_only else (parquet, exporting) if options.export_only else every:
             try:
                 with tempfile.TemporaryDirectory(dir=folder) as own:
                     part(Path(own), options)
@@ -278,6 +278,24 @@ def report(folder: Path, options: argparse.Namespace) -> None:
         say(
             f"  {participants:9,} participants: wall {cost.wall:.1f} s{f' (at most {wanted})' if wanted else ''},"
             f" CPU {cost.cpu:.1f} s, peak {cost.peak:.0f} MB (at most 400), page {size:.0f} kB (at most 500)"
+        )
+
+
+def parquet(folder: Path, options: argparse.Namespace) -> None:
+    """A run with DATA_PARQUET beside one without."""
+    say("\nA run with DATA_PARQUET, CPU beside one without (at most 15 % more)")
+    for participants in (10_000, 100_000):
+        costs: dict[str, list[Cost]] = {"false": [], "true": []}
+        with stage.node(folder / "node", participants, options.page) as node:
+            for _ in range(options.repeat):
+                for wanted, each in costs.items():
+                    collector = stage.Collector(node, folder / "data", options.collector, {"DATA_PARQUET": wanted})
+                    each.append(collector.run("collect"))
+                    collector.discard()
+        without, made = (Cost.median(each) for each in costs.values())
+        say(
+            f"  {participants:9,} participants: {without.cpu:.2f} s, {made.cpu:.2f} s"
+            f" ({made.cpu / without.cpu - 1:.0%} more), peak {made.peak:.0f} MB"
         )
 
 

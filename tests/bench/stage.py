@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -97,6 +97,7 @@ class Collector:
     node: Node
     data: Path
     program: Path = ROOT / "collector.py"
+    settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.data.mkdir()
@@ -111,7 +112,7 @@ class Collector:
             "DATA_CRON_TIME": "@daily",
             "DATA_DIR": str(self.data),
             "TZ": "UTC",
-        }
+        } | self.settings
         command = [sys.executable, str(self.program), *arguments]
         return run(command, environment, accept)
 

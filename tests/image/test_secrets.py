@@ -210,6 +210,24 @@ def test_the_data_folders_owner_sees_no_password_of_the_documented_systemd_unit(
     assert watcher.logs.splitlines()[-1] == "seen set()"
 
 
+def test_the_documented_unit_collects_with_a_ca_file_beside_the_password(engine: Engine) -> None:
+    """docs/other-schedulers.md and docs/self-signed-certificates.md followed together: the folder is root's alone."""
+    folder = engine.folder / secrets.token_hex(4)
+    ca = engine.node.ca_file.read_text()
+    engine.sh(f"mkdir -m 700 {folder}; printf %s '{MARK}' >{folder}/mgr_secret; printf %s '{ca}' >{folder}/ca.pem")
+    user = f"unit-{secrets.token_hex(4)}"
+    settings = engine.settings(
+        DEFAULT_MGR_USERNAME=user,
+        DEFAULT_MGR_SECRET=None,
+        DEFAULT_MGR_SECRET_FILE="/secrets/mgr_secret",
+        DEFAULT_MGR_CA_FILE="/secrets/ca.pem",
+        DEFAULT_MGR_TLS_FINGERPRINT=None,
+    )
+    flags = (*documented_unit(), "-v", f"{folder}:/secrets:ro")
+    _, logs = engine.run("collect", env=settings, data=engine.data("1007:1007", "700"), flags=flags)
+    assert set(engine.asked_by(user)) == {MARK}, logs
+
+
 def test_a_secret_in_sight_of_the_containers_user_is_refused(engine: Engine) -> None:
     data = engine.data("1007:1007", "700")
     code, logs = engine.run("collect", env=engine.settings(), data=data, flags=("--user", "1007:1007"))

@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from pexip_history.export.exporting import export
+from pexip_history.export.wanted import Wanted
 from tests.harness import Site, environment_for
 from tests.management_node import ManagementNode, calls, conference, participant
+from tests.report_reader import OSLO
 
 OFFICE = shutil.which("soffice")
 pytestmark = pytest.mark.skipif(OFFICE is None, reason="LibreOffice is not here (apt-get install libreoffice-calc)")
@@ -30,6 +33,8 @@ SCRIPTS = ["山田 太郎", "محمد بن سلمان", "प्रिया श�
 PHONES = ["+4722334455", "+47 22 33 44 55", "-"]
 # tokens of the CSV filter: separator (44 is a comma, 59 a semicolon), quote ("), character set (76 is UTF-8)
 COMMA, SEMICOLON, BAR = "CSV:44,34,76", "CSV:59,34,76", "CSV:124,34,76"
+WORKBOOK = "Calc MS Excel 2007 XML"
+DIGITS = ["0047", "12345678901234567", "1e5", "2026-11-23", "a\nb", "TRUE"]
 
 OFFICE_NS, TABLE, TEXT = (f"{{urn:oasis:names:tc:opendocument:xmlns:{n}:1.0}}" for n in ("office", "table", "text"))
 
@@ -41,22 +46,32 @@ class Cell:
     formula: str | None
 
 
-def shown(file: Path, how: str, folder: Path) -> list[list[Cell]]:
-    """The sheet that LibreOffice makes of the file, row by row."""
+def opened(file: Path, how: str, folder: Path) -> ET.Element:
+    """What LibreOffice makes of the file."""
     command = [str(OFFICE), f"-env:UserInstallation={(folder / 'profile').as_uri()}", "--headless"]
     command += [f"--infilter={how}", "--convert-to", "fods", "--outdir", str(folder), str(file)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=180)
     made = folder / f"{file.stem}.fods"
     assert made.exists(), done.stdout + done.stderr
-    rows = []
-    for row in ET.parse(made).getroot().iter(f"{TABLE}table-row"):
+    root = ET.parse(made).getroot()
+    made.unlink()
+    return root
+
+
+def shown(file: Path, how: str, folder: Path) -> list[list[Cell]]:
+    """The sheet that LibreOffice makes of the file, row by row."""
+    return rows_of(opened(file, how, folder))
+
+
+def rows_of(root: ET.Element) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    for row in root.iter(f"{TABLE}table-row"):
         cells: list[Cell] = []
         for cell in row.findall(f"{TABLE}table-cell"):
             text = "\n".join(map(written, cell.findall(f"{TEXT}p")))
             one = Cell(cell.get(f"{OFFICE_NS}value-type", ""), text, cell.get(f"{TABLE}formula"))
             cells += [one] * int(cell.get(f"{TABLE}number-columns-repeated", "1"))
         rows.append(cells)
-    made.unlink()
     while rows and not any(cell.kind for cell in rows[-1]):
         rows.pop()
     return rows
@@ -78,7 +93,7 @@ def collected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     data = folder / "data"
     data.mkdir()
     held = conference(name="=1+1", tag="@x")
-    present = [participant(held, display_name=name) for name in (*FORMULAS, *SCRIPTS, *PHONES)]
+    present = [participant(held, display_name=name) for name in (*FORMULAS, *SCRIPTS, *PHONES, *DIGITS)]
     with ManagementNode(now=MIDNIGHT) as node:
         node.load(calls(seed=31, day=date(2026, 11, 23), conferences=80))
         node.add([held], present)
@@ -154,3 +169,45 @@ def test_no_formula_runs_either_where_another_sign_separates_cells(
     for kind in ("Conf", "Part"):
         found = shown(collected.data / f"pexHistory{kind}.csv", separator, tmp_path)
         assert [cell.formula for row in found for cell in row if cell.formula] == []
+
+
+# --- What `export` writes --------------------------------------------------------------------------
+
+
+def exported(collected: Site, output: Path, **more: str) -> Path:
+    wanted = Wanted("participants", output.suffix[1:], **more)  # type: ignore[arg-type]
+    export(collected.data, output, wanted, zone=OSLO)
+    return output
+
+
+def test_an_exported_workbook_has_no_formula_true_dates_and_every_text_as_it_was_typed(
+    collected: Site, tmp_path: Path
+) -> None:
+    root = opened(exported(collected, tmp_path / "people.xlsx"), WORKBOOK, tmp_path)
+    header, *found = rows_of(root)
+    assert [cell.formula for row in found for cell in row if cell.formula] == []
+    columns = [cell.text for cell in header]
+    kinds = {name: {row[place].kind for row in found if row[place].kind} for place, name in enumerate(columns)}
+    assert [kinds[name] for name in ("start_time", "start_local", "end_time", "end_local")] == [{"date"}] * 4
+    assert kinds["duration"] == kinds["license_count"] == {"float"}
+    assert kinds["display_name"] == kinds["id"] == {"string"}
+    names = {"".join(row[columns.index("display_name")].text.split()) for row in found}
+    for typed in (*FORMULAS, *SCRIPTS, *PHONES, *DIGITS):
+        assert "".join(typed.split()) in names, typed
+    assert any(row[columns.index("display_name")].text == "a\nb" for row in found)
+    (area,) = root.iter(f"{TABLE}database-range")
+    assert area.get(f"{TABLE}display-filter-buttons") == "true"
+    assert area.get(f"{TABLE}target-range-address", "").endswith(f"{len(found) + 1}")
+
+
+def test_an_export_with_semicolons_runs_no_formula_and_shifts_no_row(collected: Site, tmp_path: Path) -> None:
+    output = exported(collected, tmp_path / "people.csv", delimiter=";")
+    assert output.read_bytes().startswith(b"\xef\xbb\xbf")
+    found = shown(output, SEMICOLON, tmp_path)
+    assert [cell.formula for row in found for cell in row if cell.formula] == []
+    header = [cell.text for cell in found[0]]
+    assert header[0] == collected.table("pexHistoryPart.csv")[0][0]
+    assert len(found) == len(collected.table("pexHistoryPart.csv"))
+    for name in ("start_time", "end_local"):
+        assert {row[header.index(name)].kind for row in found[1:]} == {"date"}
+    assert set(SCRIPTS) <= {row[header.index("display_name")].text for row in found}
