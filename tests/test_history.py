@@ -20,7 +20,7 @@ from pexip_history.folder.cells import BLANKS, RISKY, RISKY_INSIDE, guard
 from pexip_history.history import schema
 from pexip_history.history.database import database, workshop
 from pexip_history.history.files import File, pieces
-from pexip_history.history.tables import Table, Take, load
+from pexip_history.history.tables import Table, Take, ahead, load
 
 CASES = Path(__file__).parent / "cases"
 HEADER = "id,start_time,end_time,duration,display_name"
@@ -272,14 +272,27 @@ def test_a_large_file_is_cut_where_rows_end(tmp_path: Path, monkeypatch: pytest.
     lines = [row(f"{n}", f'"line\r\nof {"quoted text" + chr(10) * (n % 40)}"') for n in range(100)]
     write(tmp_path / "a.csv", *lines)
     whole, found, paths = (tmp_path / "a.csv").read_bytes().decode(), [], set()
-    for piece in pieces(File(tmp_path / "a.csv", "a.csv", ()), tmp_path, 2):
-        found.append(piece.path.read_bytes().decode())
-        paths.add(piece.path)
+    for together in ahead(pieces(File(tmp_path / "a.csv", "a.csv", ()), tmp_path, 2)):
+        found += [piece.path.read_bytes().decode() for piece in together]
+        paths |= {piece.path for piece in together}
     assert len(found) > 20
-    assert len(paths) == 2
+    assert len(paths) == 4
     assert "".join(found) == whole[whole.index("\n") + 1 :]
     rows = [each for text in found for each in csv.reader(text.splitlines(keepends=True), strict=True)]
     assert [each[0] for each in rows] == [f"{n}" for n in range(100)]
+
+
+@pytest.mark.parametrize("rows", [*range(1, 30)])
+def test_every_row_of_a_large_file_is_read_however_many_pieces_it_has(
+    db: DuckDBPyConnection, data: Path, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pexip_history.history.files.BLOCK", 50)
+    monkeypatch.setattr("pexip_history.history.files.PIECE", 120)
+    monkeypatch.setattr("pexip_history.history.tables.PIECE", 1)
+    write(data / "pexHistoryPart.csv", *(row(f"{n}", '"a\r\nb"') for n in range(rows)))
+    table, found = read(db, data)
+    assert sorted(int(each["id"]) for each in found) == [*range(rows)]
+    assert not table.remarks
 
 
 def test_a_header_with_names_twice_or_of_our_own_stops_nothing(db: DuckDBPyConnection, data: Path) -> None:

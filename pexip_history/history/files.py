@@ -25,7 +25,7 @@ from pexip_history.resources import BY_NAME
 LONGEST_HEADER = 1 << 20
 """Bytes."""
 MOST_COLUMNS = 1000
-BLOCK, PIECE = 1 << 20, 1 << 24
+BLOCK, PIECE = 1 << 20, 1 << 25
 """Bytes."""
 LONGEST = 1 << 23
 """Of a row, in bytes: a conference of ten thousand lists the address of each."""
@@ -165,36 +165,42 @@ def as_utf8(file: File, folder: Path) -> tuple[File, int]:
     return replace(file, path=copy), changed
 
 
-def pieces(file: File, folder: Path, copies: int) -> Iterator[File]:
+def pieces(file: File, folder: Path, together: int) -> Iterator[list[File]]:
     """The file without its header, in pieces of PIECE bytes or a little more that end where a row does.
 
-    So many files at most: the next piece is in the place of the oldest. DuckDB's reader keeps the text of each cell
+    So many at a time, which are there until the next but one are asked for. DuckDB's reader keeps the text of each cell
     that has quotes in it until it is through with a file, and takes a thread for each. Where a row ends is told by the
     quotes before it, as in all files that the collector writes. Raises NotAFile, OSError.
     """
-    paths = [folder / f"piece-{number}-{file.name}" for number in range(copies)]
+    rest, more = b"", True
     with open(file.path, "rb", opener=own) as source:
         source.seek(_after_header(source.read(LONGEST_HEADER)))
-        rest = b""
-        for path in cycle(paths):
-            with open(path, "r+b" if path.exists() else "wb", opener=own) as target:  # over the old: its memory stays
-                size, quotes = target.write(rest), rest.count(b'"')
-                rest = b""
-                while more := bool(block := source.read(BLOCK)):
-                    size += len(block)
-                    quotes += block.count(b'"')
-                    cut = _last_end(block, quotes) if size > PIECE else 0
-                    target.write(block[:cut] if cut else block)
-                    if cut:
-                        rest = block[cut:]
-                        break
-                target.truncate()
-            if size:
-                yield replace(file, path=path)
-            if not more:
+        for turn in cycle((0, 1)):
+            held = []
+            for number in range(together if more else 0):
+                path = folder / f"piece-{turn}-{number}-{file.name}"
+                rest, more = _write_piece(source, path, rest)
+                held.append(replace(file, path=path))
+                if not more:
+                    break
+            if not held:
+                return
+            yield held
+
+
+def _write_piece(source: BinaryIO, path: Path, rest: bytes) -> tuple[bytes, bool]:
+    """Write the rest of the block before, and blocks up to the end of a row; the rest of that, and whether more is."""
+    with open(path, "r+b" if path.exists() else "wb", opener=own) as target:  # over the old: its memory stays
+        size, quotes = target.write(rest), rest.count(b'"')
+        while block := source.read(BLOCK):
+            size += len(block)
+            quotes += block.count(b'"')
+            cut = _last_end(block, quotes) if size > PIECE else 0
+            target.write(block[:cut] if cut else block)
+            if cut:
                 break
-    for path in paths:
-        path.unlink(missing_ok=True)
+        target.truncate()
+    return (block[cut:], True) if block else (b"", False)
 
 
 def _after_header(start: bytes) -> int:

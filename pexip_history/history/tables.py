@@ -6,21 +6,22 @@ quoted text, and a display name of some lines can be made to look like rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pexip_history.errors import CollectorError, printable
 from pexip_history.history.database import THREADS, told
 from pexip_history.history.files import LONGEST, PIECE, File, Remark, as_utf8, find, opened, pieces
-from pexip_history.history.schema import NESTED, TEXT, TIME, named, quoted, type_of, unreadable, value
+from pexip_history.history.schema import TEXT, TIME, named, quoted, type_of, unreadable, value
 from pexip_history.resources import BY_NAME
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+T = TypeVar("T")
 SPARE = 24
 """Cells beyond the header that a row may have where a user edited the file."""
 AT_ONCE = 200
@@ -178,6 +179,8 @@ def _read(db: DuckDBPyConnection, table: Table, files: Sequence[File], folder: P
             table.remarks.append(Remark(printable(file.name), f"not read: {error}"))
             return
         if isinstance(error, FileNotFoundError):
+            if file.path.exists():
+                raise  # what is missing is a copy of ours
             return  # DATA_KEEP_DAYS has removed it since
     _read_edited(db, table, file, folder)
 
@@ -218,19 +221,17 @@ def _insert(
 ) -> list[int]:
     """Read files of one header into the table, all or none; the lines that were refused, which is none unless tolerant.
 
-    Where they are large and have long texts, and with `cut`, a piece at a time.
+    Where they are large, and with `cut`, some pieces at a time.
     Raises NotAFile, FileNotFoundError, duckdb.InvalidInputException and duckdb.DataError where a file is not as wanted.
     """
     header, place = files[0].header, len(table.files)
     there = {name for name, take in table.columns.items() if take.source in header}
-    nested = any(table.columns[name].source in NESTED for name in there)
-    cut = cut or (nested and not tolerant and _size(files) > 4 * PIECE / 1e6)
+    cut = cut or (not tolerant and _size(files) > 2 * PIECE / 1e6)
     db.execute("BEGIN")
     try:
         if cut:
             for number, file in enumerate(files):
-                each = pieces(file, folder, THREADS)
-                while together := list(islice(each, THREADS)):
+                for together in ahead(pieces(file, folder, THREADS)):
                     _copy(db, table, together, place + number, cut=True)
         else:
             _copy(db, table, files, place, tolerant=tolerant)
@@ -245,6 +246,15 @@ def _insert(
     rows = db.execute("SELECT DISTINCT line FROM reject_errors ORDER BY line").fetchall()
     db.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
     return [line for (line,) in rows]
+
+
+def ahead(each: Iterator[T]) -> Iterator[T]:
+    """The same, each next one made in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, each, None)
+        while (one := following.result()) is not None:
+            following = thread.submit(next, each, None)
+            yield one
 
 
 def _copy(
