@@ -18,11 +18,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from . import test_crash as crash
-from .forked_collector import MEMORY, PROGRAM, ForkedCollector
+from .forked import MEMORY, PROGRAM, ForkedCollector, Outcome
 from .management_node import ManagementNode
 
 # Those of Linux on any machine; strace passes over (?) the ones that this one lacks.
@@ -44,17 +44,16 @@ class Traced:
     """The collector under strace in a clock of its own."""
 
     def __init__(self, bench: crash.Bench, program: Path) -> None:
-        self.bench, self.start, self.program = bench, bench.start, program
-        start = bench.start
-        self.trace = start.data.parent / "trace"
+        self.bench, self.site, self.program = bench, bench.site, program
+        self.trace = bench.site.data.parent / "trace"
         self.paths: set[str] = set()
-        clock = start.data.parent / "clock"
+        clock = bench.site.data.parent / "clock"
         clock.mkdir(exist_ok=True)
         seconds = (bench.moment - datetime(1970, 1, 1)).total_seconds()
         (clock / "sitecustomize.py").write_text(
             f"import time_machine\ntime_machine.travel({seconds}, tick=True).start()\n"
         )
-        self.env = start.env | {"PYTHONPATH": str(clock), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.env = bench.site.env | {"PYTHONPATH": str(clock), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def __call__(self, *options: str) -> tuple[int, str]:
         within = [option for path in sorted(self.paths) for option in ("-P", path)]
@@ -86,7 +85,7 @@ class Traced:
         the message of a collector whose disk is full is heard.
         """
         watched = f"trace={optional(CHANGES + ',' + OPENS)}"
-        folder = os.path.realpath(self.start.data)
+        folder = os.path.realpath(self.site.data)
         self("-y", "-e", watched)
         text = self.trace.read_text(errors="replace")
         self.paths = {folder, *re.findall(rf"{re.escape(folder)}/[^>\"]+", text)}
@@ -106,7 +105,7 @@ class Traced:
 def run_scenario(name: str, node: ManagementNode, run: ForkedCollector, program: Path) -> tuple[int, int]:
     """How many strikes, how many went wrong."""
     with tempfile.TemporaryDirectory(prefix="crash-", dir=MEMORY) as folder:
-        bench = crash.make_bench(crash.SCENARIOS[name], node, run, Path(folder))
+        bench = crash.Bench(crash.prepared(crash.SCENARIOS[name], node, run, Path(folder)))
         traced = Traced(bench, program)
         bench.reset()
         calls = traced.calls()
@@ -123,12 +122,12 @@ def run_scenario(name: str, node: ManagementNode, run: ForkedCollector, program:
                     if fault == "signal=SIGKILL":
                         assert code in (-9, 137), f"{what}\n{said}"
                     else:
-                        bench.assert_ended_by_itself(crash.Outcome(code, said, []), what)
+                        bench.assert_ended_by_itself(Outcome(code, said, ""), what)
                     bench.assert_recovers(what)
                 except AssertionError as error:
                     wrong += 1
                     print(f"WRONG {str(error)[-1500:]}", flush=True)
-                    shutil.copytree(bench.start.data, f"/tmp/crash-wrong-{os.getpid()}-{strikes}")
+                    shutil.copytree(bench.site.data, f"/tmp/crash-wrong-{os.getpid()}-{strikes}")
             print(f"  {name}: {strikes} strikes, {wrong} wrong, up to {fault}{when}", flush=True)
         return strikes, wrong
 
@@ -138,9 +137,7 @@ def main(names: list[str], program: Path = PROGRAM) -> int:
         print("strace is missing; on Debian: apt-get install strace", file=sys.stderr)
         return 2
     total = failures = 0
-    with ManagementNode(now=datetime(2030, 1, 1)) as node, ForkedCollector(program) as run:
-        for day in (crash.FIRST, crash.SECOND):
-            node.load(crash.a_day(day - timedelta(days=1)))
+    with crash.days() as node, ForkedCollector(program) as run:
         for name in names or list(crash.SCENARIOS):
             began = time.monotonic()
             strikes, wrong = run_scenario(name, node, run, program)

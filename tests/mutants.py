@@ -40,7 +40,7 @@ ROOMS = {
     "settings/": "test_settings",
     "settings/columns.py": "test_keeping test_settings",
     "settings/oauth2_client.py": "slow test_oauth2 test_settings",
-    "run/": "test_plan test_coverage_cases test_simulation",
+    "run/": "test_plan test_coverage_cases test_ids_decide test_simulation",
     "run/bad_calls.py": "test_bad_calls",
     "run/reading.py": "test_bad_calls test_exactly_once test_coverage_cases",
     "ledger/": "test_coverage_cases test_ledger test_simulation test_upgrade",
@@ -58,7 +58,7 @@ ROOMS = {
     "folder/": "test_folder test_reading test_csv test_planted",
     "folder/people.py": "test_people test_erasing",
     "folder/mounts.py": "test_settings test_commands",
-    "node/": "test_connection test_coverage_cases test_failures",
+    "node/": "test_connection test_coverage_cases test_ids_decide test_failures",
     "node/credentials.py": "slow test_oauth2 test_failures",
     "node/certificates.py": "test_connection test_failures",
     "history/": "test_history test_report_oracle test_parquet test_export",
@@ -85,8 +85,8 @@ ROOMS = {
 }
 """The tests that are to notice, quickest first, by what a file's path in pexip_history/ begins with (the longest).
 
-Chosen by a trace of which test runs which line: together they run every line of the room that any test runs. `slow`:
-those of make test-long too.
+Chosen by a trace of which test of `make test` runs which line: together they run nearly every line of the room that one
+of those runs. `slow`: those of make test-long too, which the trace left out.
 """
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {

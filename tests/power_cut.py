@@ -33,18 +33,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Literal
 
 from . import test_crash as crash
-from .conftest import environment_for
-from .forked_collector import MEMORY, PROGRAM, ForkedCollector
+from .forked import MEMORY, PROGRAM, ForkedCollector
+from .harness import PART, Site
 from .management_node import ManagementNode
 
 LOG = "data_collector.log"
@@ -497,23 +495,23 @@ def set_aside(image: Image) -> set[bytes]:
     return {content for path, content in image.items() if "set-aside" in path and content is not None}
 
 
-def not_ours(start: crash.Start) -> None:
+def not_ours(site: Site) -> None:
     """A user's file in the place of an aggregate, to be set aside."""
-    crash.first_day(start)
-    (start.data / "pexHistoryPart.csv").write_bytes(b"Name;Phone\r\nA;1\r\n")
+    crash.first_day(site)
+    (site.data / PART).write_bytes(b"Name;Phone\r\nA;1\r\n")
 
 
-def no_line_end(start: crash.Start) -> None:
+def no_line_end(site: Site) -> None:
     """Someone's editor took the last line's end away from an aggregate, which is long."""
-    crash.first_day(start)
-    path = start.data / "pexHistoryPart.csv"
+    crash.first_day(site)
+    path = site.data / PART
     path.write_bytes(path.read_bytes().removesuffix(b"\r\n"))
 
 
-def damaged(start: crash.Start) -> None:
+def damaged(site: Site) -> None:
     """The ledger is no ledger any more."""
-    crash.first_day(start)
-    (start.data / ".collector" / "ledger.sqlite").write_bytes(b"no ledger" * 1000)
+    crash.first_day(site)
+    site.ledger.write_bytes(b"no ledger" * 1000)
 
 
 SAME = ("a run with media streams", "a run after an aggregate was deleted")
@@ -530,41 +528,37 @@ def make_recording(
 ) -> Recording:
     """Of the run that the scenario leads to. Raises AssertionError where strace did not see all of it."""
     scenario = SCENARIOS[name]
-    node.extra_fields = {}
-    data = folder / "data"
-    data.mkdir()
-    start = crash.Start(node, run, data, environment_for(node, data))
-    scenario.before(start)
-    env = start.env | scenario.env
-    before = image_of(data)
-    ops = record(program, data, env, scenario.moment)
-    disk, after = Disk(before), image_of(data)
+    site = crash.prepared(scenario, node, run, folder)
+    before = image_of(site.data)
+    ops = record(program, site.data, site.env, scenario.moment)
+    disk, after = Disk(before), image_of(site.data)
     for op in ops:
         disk.do(op)
     assert disk.after_cut({}) == after, "the recording is not whole: it does not come to the folder that the run left"
-    return Recording(name, env, scenario.moment, before, ops, crash.contents(data), set_aside(after))
+    return Recording(name, site.env, scenario.moment, before, ops, crash.contents(site), set_aside(after))
 
 
 class Bench:
-    """A folder in which the next run is tried, on a process of its own."""
+    """A folder in which the next run is tried."""
 
     def __init__(self, run: ForkedCollector, data: Path) -> None:
-        self.run, self.data = run, data
+        self.site = Site(data, {}, None, run)
+        self.data = data
         self.whole: set[bytes] = set()
         """What was right after a run already, by its fingerprint: it is not looked at again."""
 
     def wrong(self, recording: Recording, image: Image) -> str:
         """What the next run leaves wrong in this folder; empty when all is well."""
         lay_out(image, self.data)
-        env = recording.env | {"DATA_DIR": str(self.data)}
+        self.site.env = recording.env | {"DATA_DIR": str(self.data)}
         state = b""
         for later in (1, 2):  # the second brings nothing
-            done = self.run([], env, recording.moment + timedelta(seconds=later))
+            done = self.site(moment=recording.moment + timedelta(seconds=later), fork=False)
             if done.code:
                 return f"exit {done.code} of run {later}: {done.output}"
             left = image_of(self.data)
             try:
-                with closing(sqlite3.connect(self.data / ".collector" / "ledger.sqlite")) as db:
+                with closing(sqlite3.connect(self.site.ledger)) as db:
                     if (said := db.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
                         return f"after run {later} the ledger is {said}"
                     knows = "\n".join(db.iterdump()).encode()
@@ -574,7 +568,7 @@ class Bench:
             if now in self.whole:
                 return ""
             try:
-                found = crash.contents(self.data)
+                found = crash.contents(self.site)
             except Exception as error:  # noqa: BLE001  whatever is wrong with a file
                 return f"after run {later} a file cannot be read: {error!r}"
             if found != recording.after:
@@ -591,7 +585,7 @@ class Bench:
 
 def differences(found: crash.Found, right: crash.Found) -> str:
     said = []
-    for kind in crash.KINDS:
+    for kind in crash.NAMES:
         for place in (0, 1):
             had, should = map(repr, found[place].get(kind, [])), map(repr, right[place].get(kind, []))
             rows, good = list(had), list(should)
@@ -602,29 +596,14 @@ def differences(found: crash.Found, right: crash.Found) -> str:
     return "; ".join(said)
 
 
-def try_all(recording: Recording, benches: list[Bench], folders: Iterable[tuple[str, Image]], most: int) -> list[str]:
-    """What went wrong; stops after `most` of them. The benches share the work."""
-    free: SimpleQueue[Bench] = SimpleQueue()
-    for bench in benches:
-        free.put(bench)
+def try_all(recording: Recording, bench: Bench, folders: Iterable[tuple[str, Image]], most: int) -> list[str]:
+    """What went wrong; stops after `most` of them."""
     found: list[str] = []
-
-    def one(bench: Bench, how: str, image: Image) -> None:
-        try:
-            if wrong := bench.wrong(recording, image):
-                found.append(f"{how}\n  {wrong}")
-        finally:
-            free.put(bench)
-
-    with ThreadPoolExecutor(len(benches)) as pool:
-        futures = []
-        for how, image in folders:
-            bench = free.get()
-            if len(found) >= most:
-                break
-            futures.append(pool.submit(one, bench, how, image))
-    for future in futures:
-        future.result()
+    for how, image in folders:
+        if wrong := bench.wrong(recording, image):
+            found.append(f"{how}\n  {wrong}")
+        if len(found) >= most:
+            break
     return found
 
 
@@ -640,25 +619,23 @@ def main(arguments: list[str]) -> int:
     total = failures = 0
     needed: dict[str, bool] = {}
     with tempfile.TemporaryDirectory(prefix="power-", dir=MEMORY) as folder:
-        with ManagementNode(now=datetime(2030, 1, 1)) as node, ForkedCollector() as one, ForkedCollector() as other:
-            for day in (crash.FIRST, crash.SECOND):
-                node.load(crash.a_day(day - timedelta(days=1)))
+        with crash.days() as node, ForkedCollector() as run:
             for number, name in enumerate(asked.scenarios or SCENARIOS):
                 began = time.monotonic()
                 place = Path(folder) / str(number)
                 place.mkdir()
-                recording = make_recording(name, node, one, place)
-                benches = [Bench(one, place / "one"), Bench(other, place / "other")]
+                recording = make_recording(name, node, run, place)
+                bench = Bench(run, place / "tried")
                 if asked.syncs:
                     seen: set[bytes] = set()
                     list(recording.folders(asked.subsets, seen))  # those are whole, as the target without --syncs tells
                     for sync, numbers in recording.syncs().items():
-                        found = try_all(recording, benches, recording.folders(asked.subsets, set(seen), numbers), 1)
+                        found = try_all(recording, bench, recording.folders(asked.subsets, set(seen), numbers), 1)
                         needed[sync] = needed.get(sync, False) or bool(found)
                         print(f"{name}: without {sync}: {found[0].splitlines()[0] if found else 'WHOLE'}", flush=True)
                     continue
                 folders = list(recording.folders(asked.subsets, set()))
-                found = try_all(recording, benches, folders, 10)
+                found = try_all(recording, bench, folders, 10)
                 for text in found:
                     print(f"WRONG {text[:1500]}", flush=True)
                 total, failures = total + len(folders), failures + len(found)

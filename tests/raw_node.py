@@ -10,9 +10,11 @@ import io
 import json
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -43,8 +45,12 @@ class RawNode:
         self._open: set[socket.socket] = set()
         self.address = "{}:{}".format(*self._listener.getsockname())
         self.stopped = threading.Event()
+        self.secret = "sesame"
 
     def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory()
+        self.ca_file = Path(self._folder.name) / "ca.pem"
+        self.ca_file.write_bytes(self.certificate.ca)
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -56,6 +62,7 @@ class RawNode:
         for connection in list(self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        self._folder.cleanup()
 
     def _accept(self) -> None:
         with suppress(OSError):

@@ -26,9 +26,10 @@ from .management_node import certificates
 from .management_node import conference as conference_record
 from .management_node import participant as participant_record
 from .management_node.calls import ROOT, Record, stamp
+from .management_node.faults import Faults
 from .management_node.server import Reply, Request, Server
 
-BEGINNING = datetime(2026, 1, 5)
+MIDNIGHT = datetime(2026, 11, 24)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 NEVER = datetime.max
 TIMES = {
@@ -40,12 +41,12 @@ TIMES = {
 """The resources, and the field that a span of time is compared with."""
 LISTED = {
     "conference": ("end_time", "id", "name", "participants", "start_time"),
-    "participant": ("conference", "display_name", "end_time", "id", "media_streams", "start_time"),
+    "participant": ("call_quality", "conference", "display_name", "end_time", "id", "media_streams", "start_time"),
     "alarm": ("details", "id", "level", "name", "node", "time_lowered", "time_raised"),
     "workervm_status_event": ("details", "event_type", "id", "state", "time_changed"),
 }
 """The fields that lists have: few, for the sake of speed."""
-QUALITY = {"bucketed_call_quality": [0, 57, 1, 0, 0], "historic_call_quality": [1, 1, 2]}
+QUALITY = {"bucketed_call_quality": [0, 57, 1, 0, 0], "historic_call_quality": [1, 1, 4]}
 """What only a participant's own address shows."""
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "gte": lambda a, b: a >= b,
@@ -72,6 +73,11 @@ class Known:
         return str(self.record["id"])
 
     @property
+    def people(self) -> set[str]:
+        """Of a conference: the ids that it lists."""
+        return {uri.split("/")[-2] for uri in self.record["participants"]}
+
+    @property
     def stands(self) -> bool:
         """Of an alarm: it has no end, since it is still raised."""
         return self.resource == "alarm" and not self.end
@@ -86,7 +92,7 @@ class Known:
 class ScriptedNode:
     """Every field may be changed while it runs."""
 
-    now: datetime = BEGINNING
+    now: datetime = MIDNIGHT
     """The true time."""
     ahead: timedelta = timedelta(0)
     """The node's clock less the true time; `conference()` and the others make records by the true time."""
@@ -97,6 +103,10 @@ class ScriptedNode:
     secret: str = "sesame, open"
 
     order: Literal["obeyed", "ignored", "refused"] = "obeyed"
+    arrangement: Callable[[Known], Any] = lambda one: one.id[::-1]
+    """What records come by that nothing orders."""
+    ties: Literal["steady", "by limit"] = "steady"
+    """By limit: records that tie come in one order where the limit is even, in the other where it is odd."""
     nulls_first: bool = False
     """Where order_by puts records without a time."""
     page: int = 1000
@@ -111,6 +121,10 @@ class ScriptedNode:
     """Whether a participant's own address nests its conference instead of naming it."""
     newer: dict[str, Any] = field(default_factory=dict)
     """Fields of a newer release."""
+    appear: Literal["left", "ended"] = "left"
+    """When a participant is shown: as soon as it left, or when its conference ended."""
+    hidden: set[str] = field(default_factory=set)
+    """Ids of records that are not shown (yet)."""
 
     keep: int | None = None
     """The newest conferences that are kept, with those who were in them; None: all."""
@@ -121,7 +135,7 @@ class ScriptedNode:
     """All that there ever was."""
     horizon: datetime = datetime.min
     """What ended before and is first shown later than others were forgotten is forgotten at once."""
-    acts: dict[int, Callable[[Request], Reply | None]] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
 
     # Running
 
@@ -151,6 +165,11 @@ class ScriptedNode:
     @property
     def requests(self) -> list[Request]:
         return self.server.requests
+
+    @property
+    def peak(self) -> int:
+        """The most requests that were under way at the same time."""
+        return self.server.peak
 
     # Its records
 
@@ -193,12 +212,25 @@ class ScriptedNode:
         return [one for one in self.known[resource].values() if self.shows(one)]
 
     def shows(self, one: Known) -> bool:
-        return one.shown <= self.now and not one.forgotten
+        if one.shown > self.now or one.forgotten or one.id in self.hidden:
+            return False
+        if self.appear == "ended" and one.resource == "participant":
+            held = self.known["conference"][one.record["conference"].split("/")[-2]]
+            return not held.end or held.end <= self.now
+        return True
 
-    def forget(self, number: int) -> None:
-        """The oldest conferences, and those who were in them."""
-        oldest = sorted((one for one in self.has("conference") if one.end), key=lambda one: one.end or NEVER)
-        self._forget(oldest[:number])
+    def forget(self, number: int) -> list[str]:
+        """The oldest conferences, and those who were in them; the conferences' ids."""
+        oldest = sorted((one for one in self.has("conference") if one.end), key=lambda one: one.end or NEVER)[:number]
+        self._forget(oldest)
+        return [one.id for one in oldest]
+
+    def delete(self, *ids: str) -> None:
+        """These records, of either resource, and nothing else."""
+        for name in ("conference", "participant"):
+            for id in ids:
+                if id in self.known[name]:
+                    self.known[name][id].forgotten = self.now
 
     def _forget(self, some: list[Known]) -> None:
         for held in some:
@@ -222,13 +254,10 @@ class ScriptedNode:
 
     # Its answers
 
-    def at(self, nth: int, act: Callable[[Request], Reply | None]) -> None:
-        """Before the nth request from now is answered; what `act` returns is the answer, where it is one."""
-        self.acts[len(self.requests) + nth] = act
-
     def answer(self, request: Request) -> Reply:
-        act = self.acts.pop(request.number, None)
-        reply = (act and act(request)) or self.own_answer(request)
+        return self.faults.apply(request, lambda: self._dated(self.own_answer(request)))
+
+    def _dated(self, reply: Reply) -> Reply:
         if self.tells_time:
             moment = self.now + self.ahead + self.date_error
             reply.headers["Date"] = format_datetime(moment.replace(tzinfo=UTC), usegmt=True)
@@ -251,7 +280,7 @@ class ScriptedNode:
     def _own_address(self, one: Known | None) -> Reply:
         if not one or not self.shows(one):
             return Reply(404)
-        document = self._listed(one)
+        document = self.listed(one)
         if one.resource == "participant":
             document |= QUALITY
             if self.nested:
@@ -278,15 +307,16 @@ class ScriptedNode:
         found += [one for one in found if one.id in self.twice]
         if order and self.order == "obeyed":
             nulls = datetime.min if self.nulls_first else NEVER
-            found.sort(key=lambda one: (one.end or nulls, one.id[::-1]), reverse=order.startswith("-"))
+            found.sort(key=lambda one: one.id[::-1], reverse=self.ties == "by limit" and limit % 2 == 1)
+            found.sort(key=lambda one: one.end or nulls, reverse=order.startswith("-"))
         else:
-            found.sort(key=lambda one: one.id[::-1])
+            found.sort(key=lambda one: (self.arrangement(one), one.id))
         limit = min(limit or self.page, self.page)
         following = None
         if offset + limit < len(found):
             following = f"{request.path}?{urlencode(request.query | {'limit': limit, 'offset': offset + limit})}"
         meta = {"limit": limit, "offset": offset, "total_count": len(found), "previous": None, "next": following}
-        return _json({"meta": meta, "objects": [self._listed(one) for one in found[offset : offset + limit]]})
+        return _json({"meta": meta, "objects": [self.listed(one) for one in found[offset : offset + limit]]})
 
     def _of_conference(self, found: list[Known], asked: str, by: str) -> list[Known]:
         """What a filter by a conference leaves of participants."""
@@ -298,7 +328,7 @@ class ScriptedNode:
         held = {one.record["resource_uri"] for one in self.has("conference") if one.record[name] == asked}
         return [one for one in found if one.record["conference"] in held]
 
-    def _listed(self, one: Known) -> Record:
+    def listed(self, one: Known) -> Record:
         return {name: one.record.get(name) for name in LISTED[one.resource]} | self.newer
 
 

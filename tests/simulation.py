@@ -1,8 +1,8 @@
 """Weeks of a deployment, turn by turn, judged by the node's own record of what it offered.
 
-`Site` is a node, a data folder and runs at moments of its time. `World` is a site that judges each run: no row lost or
-doubled, each aggregate the rows of the dated files in order, and true what `status --json` says. It knows the contract
-and the files, nothing of how the collector does it. tests/test_simulation.py has what goes wrong in those weeks.
+`World` is a site (tests/harness.py) that judges each run: no row lost or doubled, each aggregate the rows of the dated
+files in order, and true what `status --json` says. It knows the contract and the files, nothing of how the collector
+does it. tests/test_simulation.py has what goes wrong in those weeks.
 Times are naive and UTC.
 """
 
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -21,22 +19,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .conftest import environment_for
-from .forked_collector import Fault, ForkedCollector, Outcome
+from .forked import Fault
+from .harness import ALARM, CONF, EVENT, NOW, PART, STREAM, Row, Site
 from .management_node.calls import stamp
-from .scripted_node import BEGINNING, DAY, HOUR, MINUTE, Known, ScriptedNode
+from .scripted_node import DAY, HOUR, MINUTE, Known
 
-FILES = {
-    "conference": "pexHistoryConf.csv",
-    "participant": "pexHistoryPart.csv",
-    "stream": "pexHistoryStream.csv",
-    "alarm": "pexHistoryAlarm.csv",
-    "workervm_status_event": "pexHistoryNode.csv",
-}
-CONF, PART = FILES["conference"], FILES["participant"]
-NOW = timedelta(0)
-
-Row = dict[str, str]
+FILES = {"conference": CONF, "participant": PART, "stream": STREAM, "alarm": ALARM, "workervm_status_event": EVENT}
 Spans = list[tuple[datetime, datetime]]
 
 
@@ -96,64 +84,11 @@ def without(spans: Spans, others: Spans) -> Spans:
 # Runs
 
 
-class Site:
-    """A node, a data folder, the collector's runs at moments of the node's time, and what came of them."""
-
-    def __init__(self, data: Path, node: ScriptedNode, forked: ForkedCollector) -> None:
-        self.data, self.node, self.forked = data, node, forked
-        data.mkdir(exist_ok=True)
-        self.env = environment_for(node, data) | {"DATA_CRON_TIME": "5 0 * * *"}  # type: ignore[arg-type]
-        self.said = ""
-
-    def collect(
-        self, *arguments: str, ahead: timedelta = NOW, fault: Fault | None = None, at: int | str = 0, **env: str
-    ) -> Outcome:
-        """One run, this machine's clock being so much ahead of the true time."""
-        moment = self.node.now + ahead
-        outcome = self.forked(list(arguments), self.env | env, moment, fault, at, fork=bool(fault))
-        self.said = outcome.output
-        assert not re.search("Traceback|unexpected", outcome.output), outcome.output
-        return outcome
-
-    def good(self, *arguments: str, ahead: timedelta = NOW, **env: str) -> str:
-        """What a run said that had to end well."""
-        outcome = self.collect(*arguments, ahead=ahead, **env)
-        assert outcome.code == 0, outcome.output
-        return outcome.output
-
-    def by_hand(self, start: datetime, end: datetime | None = None, **named: Any) -> Outcome:
-        to = ["--to", stamp(end) or ""] if end else []
-        return self.collect("--from", stamp(start) or "", *to, **named)
-
-    def status(self) -> dict[str, Any]:
-        """What `status --json` says. Raises ValueError where it cannot be read now."""
-        outcome = self.forked(["status", "--json"], self.env, self.node.now, fork=False)
-        if outcome.code:
-            raise ValueError(outcome.output)
-        told: dict[str, Any] = json.loads(outcome.output[outcome.output.index("{\n") :])
-        return told
-
-    def ids(self, resource: str = "conference") -> list[str]:
-        """Of the aggregate, in order."""
-        return [row["id"] for row in rows_of(self.data / FILES[resource])]
-
-    def dated(self, resource: str = "conference") -> list[Path]:
-        return sorted(self.data.glob(f"????-??-??_??-??-??_{FILES[resource]}"))
-
-    def dated_ids(self, resource: str = "conference") -> list[str]:
-        return [row["id"] for path in self.dated(resource) for row in rows_of(path)]
-
-    @property
-    def ledger(self) -> Path:
-        return self.data / ".collector" / "ledger.sqlite"
-
-
 class World(Site):
     """A site whose every run is judged. What the user does to files between runs is told to it."""
 
-    def __init__(self, data: Path, node: ScriptedNode, forked: ForkedCollector) -> None:
-        super().__init__(data, node, forked)
-        self.since: datetime | None = None
+    def __init__(self, *site: Any) -> None:
+        super().__init__(*site)
         self.earliest: datetime | None = None  # that DATA_SINCE ever was
         self.begun: datetime | None = None  # the first good run since DATA_SINCE or the ledger changed
         self.windows: Spans = []  # asked for by hand
@@ -227,7 +162,8 @@ class World(Site):
         shown = {id(one) for one in self.records if one.shown <= self.node.now}
         self.seen = shown if self.seen is None else self.seen
         before = {path.name: path.read_bytes() for path in self.data.glob("*.csv")}
-        outcome = self.collect(*arguments, ahead=ahead, fault=fault[0] if fault else None, at=fault[1] if fault else 0)
+        struck, at = fault or (None, 0)
+        outcome = self.run(None, *arguments, ahead=ahead, fault=struck, at=at, code=None)
         last = (outcome.output.strip().splitlines() or [""])[-1][20:150]
         self.tell(f"run {' '.join(arguments)} ahead {ahead} {fault or ''}{' spoilt' * spoilt}: {outcome.code} {last}")
         allowed = (0, 1, -9) if fault else (0, 1) if spoilt or ahead or self.node.ahead else (0,)
@@ -369,7 +305,7 @@ class World(Site):
     def _read_dated(self) -> None:
         """Those that are new, before DATA_KEEP_DAYS removes them."""
         for name in FILES:
-            for path in self.dated(name):
+            for path in self.dated(FILES[name]):
                 if path.name not in self.files[name]:
                     self.files[name].add(path.name)
                     rows = rows_of(path)
@@ -461,7 +397,7 @@ class World(Site):
         self.covered, self.claimed = [], []
         self.first_good, self.first_null = {}, {}
         for name, file in FILES.items():
-            files = (*self.dated(name), self.data / file)
+            files = (*self.dated(file), self.data / file)
             there = {key_of(row) for path in files for row in rows_of(path, torn=path.name in self.torn)}
             for key in self.count[name].keys() - there:
                 del self.count[name][key]
@@ -518,6 +454,3 @@ class World(Site):
             return False
         begun = any(each.end or self._begun_since(each) for each in self.held(one))
         return begun and self._may_come(one) and not within(one.end, gaps)
-
-
-__all__ = ["BEGINNING", "CONF", "FILES", "PART", "Site", "World", "rows_of"]

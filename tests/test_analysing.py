@@ -20,7 +20,7 @@ import duckdb
 import pandas
 import pytest
 
-from .conftest import ROOT, Collector, environment_for
+from .harness import ROOT, Site, environment_for
 from .management_node import ManagementNode, calls
 from .management_node.calls import Record
 
@@ -61,7 +61,7 @@ def collect_days(data: Path) -> list[tuple[Record, list[Record]]]:
     """Three days, collected by three runs, into that folder; what the node had."""
     sent = []
     with ManagementNode(dropped_fields={"participant": ["vendor"]}) as node:
-        run = Collector(data, environment_for(node, data) | {"DATA_MEDIA_STREAMS": "true"})
+        run = Site(data, environment_for(node, data) | {"DATA_MEDIA_STREAMS": "true"})
         for day in DAYS:
             # What was left before the first window is not collected: nobody is to be in a call for days.
             some = [(h, p) for h, p in calls(seed=41, day=day, conferences=60) if h["duration"] < 80_000]
@@ -162,7 +162,7 @@ def test_parquet_and_json_have_the_names_that_were_typed(collected: Collected) -
     typed = sorted(one["display_name"] or "" for one in collected.participants)
     in_csv = collected.sql.execute("SELECT coalesce(display_name, '') FROM participants").fetchall()
     assert sorted(name for (name,) in in_csv) != typed
-    run = Collector(collected.data, {"DATA_DIR": str(collected.data), "DATA_MEDIA_STREAMS": "true"})
+    run = Site(collected.data, {"DATA_DIR": str(collected.data), "DATA_MEDIA_STREAMS": "true"})
     for kind in ("parquet", "jsonl"):
         file = collected.data.parent / f"participants.{kind}"
         outcome = run("export", "participants", "--format", kind, "--output", str(file))
@@ -175,7 +175,7 @@ def test_parquet_and_json_have_the_names_that_were_typed(collected: Collected) -
 def test_every_column_of_the_files_is_on_the_page(collected: Collected) -> None:
     columns = set(re.findall(r"\w+", PAGE.partition("## Columns")[2].partition("## Times")[0]))
     for kind in ("Conf", "Part", "Stream"):
-        header = Collector(collected.data, {}).table(f"pexHistory{kind}.csv")[0]
+        header = Site(collected.data, {}).table(f"pexHistory{kind}.csv")[0]
         ends = {name for name in header if f"...{name[2:]}" in PAGE} if kind == "Stream" else set()
         assert not set(header) - ends - columns, kind
 

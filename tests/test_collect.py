@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Collector, Row, by_id
+from tests.conftest import by_id
+from tests.harness import CONF, Row, Site
 from tests.management_node import ManagementNode, calls, conference, faults, participant
 
 DAY = date(2026, 11, 23)
@@ -17,13 +18,6 @@ MIDNIGHT = datetime(2026, 11, 24, 0, 0, 20)
 ONLY_IN_DETAIL = ("bucketed_call_quality", "historic_call_quality")
 
 Record = dict[str, Any]
-
-
-def at(node: ManagementNode, collector: Collector, moment: datetime) -> None:
-    """Both clocks: what ends later is not there yet."""
-    node.now = moment
-    collector.at(moment)
-    collector.env["PYTHONDONTWRITEBYTECODE"] = "1"  # or the clock of the same second before stays
 
 
 def cell(value: object) -> str:
@@ -60,20 +54,20 @@ def ended(records: list[Record], start: str, end: str) -> list[Record]:
     return [record for record in records if start <= record["end_time"] < end]
 
 
-def ids(collector: Collector, kind: str) -> list[str]:
+def ids(collector: Site, kind: str) -> list[str]:
     return sorted(row["id"] for row in collector.rows(f"pexHistory{kind}.csv"))
 
 
 @pytest.mark.parametrize("max_limit", [7, 20, 1000])
 def test_every_record_of_the_window_is_in_the_dated_file_and_the_aggregate_as_it_was_sent(
-    node: ManagementNode, collector: Collector, max_limit: int
+    node: ManagementNode, collector: Site, max_limit: int
 ) -> None:
     day = list(calls(seed=11, day=DAY, conferences=60))
     older = list(calls(seed=12, day=DAY - timedelta(days=1), conferences=5))
     node.load(day + older)
     node.load(calls(seed=13, day=DAY + timedelta(days=1), conferences=5))
     node.max_limit = max_limit
-    at(node, collector, MIDNIGHT)
+    collector.at(MIDNIGHT)
     collector.env["DATA_CSV_ESCAPE_FORMULAS"] = "false"
     outcome = collector()
     assert (outcome.code, outcome.stdout) == (0, "")
@@ -100,42 +94,15 @@ def test_every_record_of_the_window_is_in_the_dated_file_and_the_aggregate_as_it
     assert len(node.requests) == len({request.target for request in node.requests}), "nothing asked twice"
 
 
-def test_a_name_that_a_spreadsheet_would_run_is_the_only_text_that_changes(
-    node: ManagementNode, collector: Collector
-) -> None:
-    names = ["=1+1", "@SUM(A1)", "\tx", "\rx", "+1+1", "-2+3", "+4722334455", "-12.5", "- ", "a=b", "'x", ""]
-    held = conference()
-    sent = [participant(held, display_name=name) for name in names]
-    node.add([held], sent)
-    at(node, collector, MIDNIGHT)
-    assert collector().code == 0
-    rows = by_id(collector.rows("pexHistoryPart.csv"))
-    found = {name: rows[one["id"]]["display_name"] for name, one in zip(names, sent, strict=True)}
-    assert {name for name, text in found.items() if text != name} <= set(names[:6]) | {"- "}
-    assert all(found[name] == "'" + name for name in names[:6])
-
-
-def test_a_run_with_nothing_to_collect_writes_its_pair_with_the_header_alone(
-    node: ManagementNode, collector: Collector
-) -> None:
-    at(node, collector, MIDNIGHT)
-    assert collector().code == 0
-    for kind in ("Conf", "Part"):
-        (dated,) = collector.dated(kind)
-        assert len(collector.table(dated)) == 1
-        assert {"id", "end_time"} <= set(collector.table(dated)[0])
-    assert "0 conferences, 0 participants, 0 waiting" in collector.log()
-
-
 # Windows
 
 
-def windows(collector: Collector) -> list[str]:
+def windows(collector: Site) -> list[str]:
     return re.findall(r"collecting (\S+ to \S+) UTC", collector.log())
 
 
 def test_the_first_window_is_a_day_and_the_next_starts_where_the_last_ended(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     for day in range(9):
         node.load(calls(seed=2, day=DAY + timedelta(days=day), conferences=8))
@@ -147,7 +114,7 @@ def test_the_first_window_is_a_day_and_the_next_starts_where_the_last_ended(
         datetime(2026, 12, 1, 18, 0, 0),  # and down for a week
     ]
     for run in runs:
-        at(node, collector, run)
+        collector.at(run)
         assert collector().code == 0
     assert windows(collector) == [
         "2026-11-23T00:00:00 to 2026-11-24T00:00:00",
@@ -169,27 +136,27 @@ def test_the_first_window_is_a_day_and_the_next_starts_where_the_last_ended(
 
 
 def test_a_record_that_appears_up_to_an_hour_late_is_collected_by_the_next_run(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     late = conference(end_time="2026-11-23T23:10:00", name="late")
     one = participant(late)
     node.load(calls(seed=3, day=DAY, conferences=10))
-    at(node, collector, MIDNIGHT)
+    collector.at(MIDNIGHT)
     assert collector().code == 0
     node.add([late], [one])
-    at(node, collector, MIDNIGHT + timedelta(hours=6))  # sooner than the node's whole list is read again
+    collector.at(MIDNIGHT + timedelta(hours=6))  # sooner than the node's whole list is read again
     assert collector().code == 0
     (row,) = collector.rows(collector.dated("Conf")[-1])
     assert row["id"] == late["id"]
     assert ids(collector, "Part").count(one["id"]) == 1
 
 
-def test_a_failed_runs_window_is_covered_by_the_next(node: ManagementNode, collector: Collector) -> None:
+def test_a_failed_runs_window_is_covered_by_the_next(node: ManagementNode, collector: Site) -> None:
     node.load(calls(seed=4, day=DAY, conferences=10))
     node.load(calls(seed=4, day=DAY + timedelta(days=1), conferences=10))
     node.load(calls(seed=4, day=DAY + timedelta(days=2), conferences=10))
     for day in range(3):
-        at(node, collector, MIDNIGHT + timedelta(days=day))
+        collector.at(MIDNIGHT + timedelta(days=day))
         if day == 1:
             node.faults.add(faults.status(403))
         assert collector().code == (day == 1)
@@ -205,10 +172,10 @@ def test_a_failed_runs_window_is_covered_by_the_next(node: ManagementNode, colle
     [("Europe/Oslo", "2026-11-24_01-00-20"), ("America/St_Johns", "2026-11-23_20-30-20")],
 )
 def test_names_and_log_tell_the_zones_time_and_windows_utc(
-    node: ManagementNode, collector: Collector, zone: str, stem: str
+    node: ManagementNode, collector: Site, zone: str, stem: str
 ) -> None:
     collector.env["TZ"] = zone
-    at(node, collector, MIDNIGHT)
+    collector.at(MIDNIGHT)
     assert collector().code == 0
     assert [file.name for file in collector.dated("Conf")] == [f"{stem}_pexHistoryConf.csv"]
     day, _, time = stem.partition("_")
@@ -218,12 +185,10 @@ def test_names_and_log_tell_the_zones_time_and_windows_utc(
     assert "INFO collecting 2026-11-23T00:00:00 to 2026-11-24T00:00:00 UTC from" in lines[1]
 
 
-def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(
-    node: ManagementNode, collector: Collector
-) -> None:
+def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(node: ManagementNode, collector: Site) -> None:
     taken = collector.data / "2026-11-24_00-00-20_pexHistoryPart.csv"
     taken.write_text("mine")
-    at(node, collector, MIDNIGHT)
+    collector.at(MIDNIGHT)
     assert collector().code == 0
     assert taken.read_text() == "mine"
     for kind in ("Conf", "Part"):
@@ -231,19 +196,19 @@ def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(
     assert not (collector.data / "2026-11-24_00-00-20_pexHistoryConf.csv").exists(), "a pair has one name"
 
 
-def test_names_sort_as_the_runs_do_where_the_clock_is_set_back_an_hour(
-    node: ManagementNode, collector: Collector
-) -> None:
+def test_names_sort_as_the_runs_do_where_the_clock_is_set_back_an_hour(node: ManagementNode, collector: Site) -> None:
     collector.env["TZ"] = "Europe/Oslo"  # 03:00 becomes 02:00 at 01:00 UTC
     for minute in (20, 40, 70, 90, 140):
-        at(node, collector, datetime(2026, 10, 25) + timedelta(minutes=minute))
-        assert collector().code == 0
+        moment = datetime(2026, 10, 25) + timedelta(minutes=minute)
+        node.add([conference(id=f"c{minute}", end_time=(moment - timedelta(minutes=5)).isoformat())])
+        collector.run(moment)
     times = ["02-20-00", "02-40-00", "02-40-01", "02-40-02", "03-20-00"]
-    assert [file.name[11:19] for file in collector.dated("Conf")] == times
+    assert [file.name[11:19] for file in collector.dated(CONF)] == times
+    assert collector.dated_ids() == collector.ids()
 
 
-def test_the_log_is_rotated_at_5_mb_and_four_older_ones_are_kept(collector: Collector, node: ManagementNode) -> None:
-    at(node, collector, MIDNIGHT)
+def test_the_log_is_rotated_at_5_mb_and_four_older_ones_are_kept(collector: Site, node: ManagementNode) -> None:
+    collector.at(MIDNIGHT)
     for number in range(5):
         name = "data_collector.log" + (f".{number}" if number else "")
         (collector.data / name).write_text(f"{number}" * 5_000_000)
@@ -253,11 +218,11 @@ def test_the_log_is_rotated_at_5_mb_and_four_older_ones_are_kept(collector: Coll
 
 
 def test_the_log_has_a_line_when_a_run_starts_and_one_when_it_ends_and_pages_at_debug(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     node.max_limit = 7
     node.load(calls(seed=5, day=DAY, conferences=10, participants=2))
-    at(node, collector, MIDNIGHT)
+    collector.at(MIDNIGHT)
     outcome = collector()
     has, begun, *_, done = collector.log().splitlines()
     oldest = min(held["end_time"] for held, _ in calls(seed=5, day=DAY, conferences=10, participants=2))
@@ -267,7 +232,7 @@ def test_the_log_has_a_line_when_a_run_starts_and_one_when_it_ends_and_pages_at_
     assert re.search(rf"INFO {counts}( \(\d+ late\))?, 0 waiting, \d+\.\d s$", done)
     assert outcome.stderr == collector.log(), "the same lines on the output"
     node.requests.clear()
-    at(node, collector, MIDNIGHT + timedelta(minutes=5))
+    collector.at(MIDNIGHT + timedelta(minutes=5))
     collector.env["DATA_LOG_LEVEL"] = "debug"
     assert collector().code == 0
     pages = [line for line in collector.log().splitlines() if " DEBUG " in line]
@@ -277,17 +242,15 @@ def test_the_log_has_a_line_when_a_run_starts_and_one_when_it_ends_and_pages_at_
 # By hand
 
 
-def test_a_range_by_hand_brings_that_window_and_leaves_the_schedules_own(
-    node: ManagementNode, collector: Collector
-) -> None:
+def test_a_range_by_hand_brings_that_window_and_leaves_the_schedules_own(node: ManagementNode, collector: Site) -> None:
     days = [DAY + timedelta(days=n) for n in range(-3, 2)]
     for day in days:
         node.load(calls(seed=6, day=day, conferences=6))
-    at(node, collector, MIDNIGHT)
+    collector.at(MIDNIGHT)
     collector.env["DATA_SINCE"] = "2026-11-23"
     assert collector().code == 0
     assert collector("--from", "2026-11-20", "--to", "2026-11-21T12:00").code == 0
-    at(node, collector, MIDNIGHT + timedelta(days=1))
+    collector.at(MIDNIGHT + timedelta(days=1))
     assert collector("collect").code == 0
     assert windows(collector) == [
         "2026-11-23T00:00:00 to 2026-11-24T00:00:00",
@@ -299,33 +262,18 @@ def test_a_range_by_hand_brings_that_window_and_leaves_the_schedules_own(
     assert ids(collector, "Conf") == sorted(one["id"] for one in wanted)
 
 
-def test_a_range_that_was_collected_already_brings_nothing_twice(node: ManagementNode, collector: Collector) -> None:
-    for day in range(3):
-        node.load(calls(seed=7, day=DAY + timedelta(days=day), conferences=6))
-        at(node, collector, MIDNIGHT + timedelta(days=day))
-        assert collector().code == 0
-    before = collector.files()
-    assert collector("collect", "--from", "2026-11-23", "--to", "2026-11-26").code == 0
-    for kind in ("Conf", "Part"):
-        name = f"pexHistory{kind}.csv"
-        rows, old = collector.rows(name), before[name]
-        by_id(list(rows))
-        assert (collector.data / name).read_bytes().startswith(old)
-    assert "0 conferences" in collector.log().splitlines()[-1]
-
-
-def test_the_node_s_whole_list_is_read_once_a_day(node: ManagementNode, collector: Collector) -> None:
+def test_the_node_s_whole_list_is_read_once_a_day(node: ManagementNode, collector: Site) -> None:
     node.load(calls(seed=6, day=DAY, conferences=6))
     read = []
     for hours in (0, 1, 2, 25, 26):
-        at(node, collector, MIDNIGHT + timedelta(hours=hours))
+        collector.at(MIDNIGHT + timedelta(hours=hours))
         read.append("the node's whole list" in collector().stderr)
     assert read[1:] == [False, False, True, False]
 
 
-def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNode, collector: Collector) -> None:
+def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNode, collector: Site) -> None:
     collector.env["TZ"] = "Europe/Oslo"
-    at(node, collector, MIDNIGHT)
+    collector.at(MIDNIGHT)
     assert collector("collect", "--from", "2026-11-20", "--to", "2026-11-20T12:00-05:00").code == 0
     assert collector("collect", "--to", "2026-11-18").code == 0, "the day before it"
     assert windows(collector) == [
@@ -347,54 +295,8 @@ def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNod
         ("collect", "--json"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(collector: Collector, arguments: tuple[str, ...]) -> None:
+def test_arguments_that_make_no_sense_are_refused(collector: Site, arguments: tuple[str, ...]) -> None:
     outcome = collector(*arguments)
     assert (outcome.code, outcome.stdout) == (2, "")
     assert "error" in outcome.stderr.lower()
     assert not (collector.data / ".collector").exists()
-
-
-# Fields
-
-
-def test_a_field_that_is_new_becomes_a_last_column_and_one_that_goes_stays_empty(
-    node: ManagementNode, collector: Collector
-) -> None:
-    node.load(calls(seed=8, day=DAY, conferences=5))
-    at(node, collector, MIDNIGHT)
-    assert collector().code == 0
-    old = collector.table("pexHistoryPart.csv")[0]
-    node.extra_fields = {"participant": {"bandwidth_class": "HD"}}
-    node.dropped_fields = {"participant": ["vendor"]}
-    node.shuffled_fields = True
-    node.load(calls(seed=8, day=DAY + timedelta(days=1), conferences=5))
-    at(node, collector, MIDNIGHT + timedelta(days=1))
-    assert collector().code == 0
-    assert collector.table("pexHistoryPart.csv")[0] == [*old, "bandwidth_class"]
-    first, *_, last = collector.dated("Part")
-    new = {row["id"] for row in collector.rows(last)}
-    assert new
-    sent = {
-        one["id"]: one
-        for day in range(2)
-        for _, present in calls(seed=8, day=DAY + timedelta(days=day), conferences=5)
-        for one in present
-    }
-    for row in collector.rows("pexHistoryPart.csv"):
-        assert row["bandwidth_class"] == ("HD" if row["id"] in new else "")
-        assert row["role"] == sent[row["id"]]["role"]
-        assert row["id"] not in new or row["vendor"] == ""
-    assert collector.table(first)[0] == old
-
-
-def test_bom_and_streams_come_when_they_are_asked_for(node: ManagementNode, collector: Collector) -> None:
-    day = list(calls(seed=9, day=DAY, conferences=8))
-    node.load(day)
-    at(node, collector, MIDNIGHT)
-    collector.env |= {"DATA_CSV_BOM": "true", "DATA_MEDIA_STREAMS": "true"}
-    assert collector().code == 0
-    assert all(content.startswith(b"\xef\xbb\xbf") for content in collector.files().values())
-    streams = [stream for _, present in day for one in present for stream in one["media_streams"]]
-    rows = collector.rows("pexHistoryStream.csv")
-    assert sorted(row["id"] for row in rows) == sorted(str(stream["id"]) for stream in streams)
-    assert {row["participant_id"] for row in rows} <= set(ids(collector, "Part"))

@@ -9,11 +9,9 @@ import errno
 import json
 import os
 import random
-import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -28,8 +26,8 @@ from hypothesis import strategies as st
 
 from pexip_history.folder.rewriting import sync_folder
 
-from .conftest import COLLECTOR, Collector, environment_for
-from .forked_collector import MEMORY, ForkedCollector
+from .forked import MEMORY, ForkedCollector
+from .harness import PART, Site, environment_for
 from .management_node import ManagementNode, calls, conference, media_stream, participant
 from .management_node.faults import Answer, Fault
 from .management_node.server import Reply, Request
@@ -37,49 +35,39 @@ from .management_node.server import Reply, Request
 FIRST = datetime(2026, 11, 24, 0, 0, 20)
 DAY = timedelta(days=1)
 BOM = b"\xef\xbb\xbf"
-PART = "pexHistoryPart.csv"
 RISKY = ("=", "@", "\t", "\r", "+", "-")
 
 Record = dict[str, Any]
 Table = list[list[str]]
 
 
-class History:
+class History(Site):
     """A data folder and a day a run; the node answers with the records that are given."""
 
-    def __init__(self, node: ManagementNode, run: ForkedCollector, data: Path) -> None:
-        self.node, self.run, self.data = node, run, data
-        self.env = environment_for(node, data)
-        self.files = Collector(data, self.env)
-        self.days = 0
+    days = 0
 
     @property
     def now(self) -> datetime:
         return FIRST + self.days * DAY
 
-    def collect(self, *arguments: str, code: int = 0, **env: str) -> None:
+    def collect(self, *arguments: str, **env: str) -> None:
         """The day's run; `env` stays for those that follow."""
         self.env |= env
-        self.node.now = self.now
-        outcome = self.run(list(arguments), self.env, self.now)
-        assert outcome.code == code, outcome.output
+        self.run(self.now, *arguments, fork=True)
         self.days += 1
 
-    def sent(self, records: Sequence[Record | str], page: int = 1000, *, ascii: bool = True, **env: str) -> None:
-        """The day's run; the node has these participants. A text is a record in JSON as it stands."""
+    def answers(self, records: Sequence[Record | str], page: int = 1000, *, ascii: bool = True) -> None:
+        """The node has these participants. A text is a record in JSON as it stands."""
         self.node.faults.clear()
         self.node.faults.add(answered(records, page, ascii), on="participant", times=None)
+
+    def sent(self, records: Sequence[Record | str], page: int = 1000, *, ascii: bool = True, **env: str) -> None:
+        """The day's run brings these."""
+        self.answers(records, page, ascii=ascii)
         self.collect(**env)
 
-    def table(self, file: str | Path = PART) -> Table:
-        return self.files.table(file)
-
     def column(self, name: str, file: str | Path = PART) -> list[str]:
-        return [row[name] for row in self.files.rows(file)]
-
-    @property
-    def dated(self) -> list[Path]:
-        return self.files.dated("Part")
+        return [row[name] for row in self.rows(file)]
 
 
 def answered(records: Sequence[Record | str], page: int, ascii: bool) -> Fault:
@@ -99,20 +87,24 @@ def answered(records: Sequence[Record | str], page: int, ascii: bool) -> Fault:
 
 
 @pytest.fixture(scope="module")
-def programs() -> Iterator[tuple[ManagementNode, ForkedCollector]]:
-    with ManagementNode() as node, ForkedCollector() as run:
-        yield node, run
+def shared() -> Iterator[ManagementNode]:
+    with ManagementNode() as node:
+        yield node
+
+
+@contextmanager
+def begun(node: ManagementNode, forked: ForkedCollector) -> Iterator[History]:
+    """A new history; the node is as new."""
+    node.clear()
+    with tempfile.TemporaryDirectory(prefix="csv-", dir=MEMORY) as folder:
+        data = Path(folder) / "data"
+        yield History(data, environment_for(node, data), node, forked)
 
 
 @pytest.fixture
-def history(programs: tuple[ManagementNode, ForkedCollector]) -> Iterator[History]:
-    """A new history; the node is as new."""
-    node, run = programs
-    node.clear()
-    folder = Path(tempfile.mkdtemp(dir=MEMORY))
-    (folder / "data").mkdir()
-    yield History(node, run, folder / "data")
-    shutil.rmtree(folder)
+def history(shared: ManagementNode, forked: ForkedCollector) -> Iterator[History]:
+    with begun(shared, forked) as history:
+        yield history
 
 
 def record(number: int | str, **fields: Any) -> Record:
@@ -140,7 +132,7 @@ def test_a_file_is_rfc_4180_in_utf_8_to_the_byte(history: History) -> None:
         "2026-11-23T21:00:00,id-d,True,{},7, 山田 👩‍💻\t\r\n"
     ).encode()
     quoted = wanted.replace(b",[],", b',"[]",').replace(b",{},", b',"{}",')  # as good, and as some pages are made
-    for file in (history.dated[0], history.data / PART):
+    for file in (history.dated(PART)[0], history.data / PART):
         assert file.read_bytes() in (wanted, quoted)
 
 
@@ -192,9 +184,9 @@ def test_columns_are_the_nodes_in_the_nodes_order_and_every_file_has_the_header(
     lists = {"bucketed_call_quality", "historic_call_quality"}  # only one object's answer has these
     for kind, sent in (("Conf", held), ("Part", one)):
         header = sorted(sent.keys() - lists)
-        for file in (*history.files.dated(kind), history.data / f"pexHistory{kind}.csv"):
+        for file in (*history.dated(kind), history.data / f"pexHistory{kind}.csv"):
             assert history.table(file)[0] == header, file.name
-        first, second = history.files.dated(kind)
+        first, second = history.dated(kind)
         assert (len(history.table(first)), len(history.table(second))) == (2, 1)
         assert second.read_bytes() == (",".join(header) + "\r\n").encode(), "the header alone"
 
@@ -206,15 +198,15 @@ def test_three_changes_of_the_fields_leave_every_value_under_its_name(history: H
     history.sent([record(4, alpha="a4", beta='b,"4"', mike="m4")])  # another dropped, the first back, a new one
     header = ["end_time", "id", "alpha", "zulu", "mike", "beta"]
     end = "2026-11-23T21:00:00"
-    assert history.table() == [
+    assert history.table(PART) == [
         header,
         [end, "id-1", "a1", "z1", "", ""],
         [end, "id-2", "a2", "z2", "m2", ""],
         [end, "id-3", "", "z3", "m3", ""],
         [end, "id-4", "a4", "", "m4", 'b,"4"'],
     ]
-    assert [history.table(file)[0] for file in history.dated] == [header[:4], header[:5], header[:5], header]
-    log = history.files.log()
+    assert [history.table(file)[0] for file in history.dated(PART)] == [header[:4], header[:5], header[:5], header]
+    log = history.log()
     assert f"{PART} got the new columns mike" in log
     assert f"{PART} got the new columns beta" in log
 
@@ -229,7 +221,7 @@ def test_rows_are_written_by_name_whatever_their_order_and_whatever_they_lack(hi
         rng.shuffle(whole)
         records.append(dict(whole))
     history.sent(records, page=7)
-    for row, sent in zip(history.files.rows(PART), records, strict=True):
+    for row, sent in zip(history.rows(PART), records, strict=True):
         assert {name: text for name, text in row.items() if text} == sent
 
 
@@ -237,10 +229,10 @@ def test_a_field_that_is_new_midway_through_a_run_is_a_column_of_all_its_rows(hi
     old = [record(number, name='a\r\n"b", c') for number in range(6)]
     new = [record(number, alpha=[number], name="d") for number in range(6, 9)]
     history.sent([*old, *new], page=4)
-    header, *rows = history.table(history.dated[0])
+    header, *rows = history.table(history.dated(PART)[0])
     assert header == ["end_time", "id", "name", "alpha"]
     assert [row[2:] for row in rows] == [['a\r\n"b", c', ""]] * 6 + [["d", f"[{n}]"] for n in range(6, 9)]
-    assert history.table() == [header, *rows]
+    assert history.table(PART) == [header, *rows]
 
 
 def test_rows_go_under_their_names_also_where_the_user_moved_columns_and_saved_other_bytes(history: History) -> None:
@@ -259,21 +251,19 @@ def test_rows_go_under_their_names_also_where_the_user_moved_columns_and_saved_o
 
 def test_rows_that_waited_go_under_their_names_where_the_user_moved_columns_meanwhile(history: History) -> None:
     history.sent([record(1, alpha="a1", zulu="z1")])
-    history.node.faults.clear()
-    history.node.faults.add(answered([record(2, alpha="a2", zulu="z2")], 1000, True), on="participant", times=None)
-    history.node.now = history.now
-    assert history.run([], history.env, history.now, "EACCES", PART).code == 1
+    history.answers([record(2, alpha="a2", zulu="z2")])
+    history.run(history.now, fault="EACCES", at=PART, code=1)
     (history.data / PART).write_bytes(b"zulu,mine,id,end_time,alpha\r\n")
     history.node.faults.clear()
     history.days += 1
     history.sent([])
-    assert history.table()[1:] == [["z2", "", "id-2", "2026-11-23T21:00:00", "a2"]]
+    assert history.table(PART)[1:] == [["z2", "", "id-2", "2026-11-23T21:00:00", "a2"]]
 
 
 def test_a_field_name_is_quoted_as_any_text_is(history: History) -> None:
     names = ["a,b", 'say "x"', "line\nend", "=1", " spaced ", "æøå"]
     history.sent([record(1, **dict.fromkeys(names, "v"))])
-    assert history.table()[0] == ["end_time", "id", *("'=1" if name == "=1" else name for name in names)]
+    assert history.table(PART)[0] == ["end_time", "id", *("'=1" if name == "=1" else name for name in names)]
 
 
 # Formulas
@@ -335,7 +325,7 @@ def test_without_the_guard_every_text_is_as_it_was_sent(history: History) -> Non
 def test_with_the_byte_order_mark_every_file_begins_with_one_and_one_only(history: History) -> None:
     for _ in range(2):
         history.sent([record(history.days, name="é")], DATA_CSV_BOM="true")
-    for name, content in history.files.files().items():
+    for name, content in history.files().items():
         assert content.startswith(BOM), name
         assert content.count(BOM) == 1, name
     assert history.column("name") == ["é", "é"]
@@ -345,16 +335,16 @@ def test_the_byte_order_mark_switched_on_later_comes_to_the_aggregates_and_stays
     history: History,
 ) -> None:
     history.sent([record(1, name="é\n")])
-    before = history.files.files()
+    before = history.files()
     history.sent([record(2, name="ø")], DATA_CSV_BOM="true")
     for name in ("pexHistoryConf.csv", PART):
         assert (history.data / name).read_bytes().startswith(BOM + before[name])
-        assert f"{name} got a byte order mark (DATA_CSV_BOM)" in history.files.log()
+        assert f"{name} got a byte order mark (DATA_CSV_BOM)" in history.log()
     history.sent([record(3, name="å")], DATA_CSV_BOM="false")
     assert (history.data / PART).read_bytes().count(BOM) == 1
     assert history.column("name") == ["é\n", "ø", "å"]
-    assert [file.read_bytes().startswith(BOM) for file in history.dated] == [False, True, False]
-    assert history.files.log().count("byte order mark") == 2, "each aggregate once"
+    assert [file.read_bytes().startswith(BOM) for file in history.dated(PART)] == [False, True, False]
+    assert history.log().count("byte order mark") == 2, "each aggregate once"
 
 
 def streams_of(present: Sequence[Record]) -> list[tuple[str, str]]:
@@ -379,9 +369,9 @@ def test_each_stream_is_one_row_also_with_limits_and_a_node_that_does_not_order(
     for _ in range(4):
         history.collect()
     assert stream_rows(history) == streams_of(present)
-    dated = history.files.dated("Stream")
+    dated = history.dated("Stream")
     assert [row for file in dated for row in history.table(file)[1:]] == history.table("pexHistoryStream.csv")[1:]
-    for part, stream in zip(history.dated, dated, strict=True):
+    for part, stream in zip(history.dated(PART), dated, strict=True):
         assert {row[0] for row in history.table(stream)[1:]} <= set(history.column("id", part))
 
 
@@ -391,7 +381,7 @@ def test_streams_switched_on_later_begin_with_the_participants_collected_then_an
     days = [list(calls(seed=22, day=date(2026, 11, 23) + n * DAY, conferences=6)) for n in range(3)]
     history.node.load(days[0])
     history.collect(DATA_MEDIA_STREAMS="false")
-    before = {one for file in history.dated for one in history.column("id", file)}
+    before = {one for file in history.dated(PART) for one in history.column("id", file)}
     for day in days[1:]:
         history.node.load(day)
         history.collect(DATA_MEDIA_STREAMS="true")
@@ -400,8 +390,8 @@ def test_streams_switched_on_later_begin_with_the_participants_collected_then_an
     assert streams_of(present)
     assert stream_rows(history) == streams_of(present)
     assert not before & {participant for participant, _ in stream_rows(history)}
-    assert len(history.files.dated("Stream")) == 2
-    assert "pexHistoryStream.csv begins; streams of participants collected before are not in it" in history.files.log()
+    assert len(history.dated("Stream")) == 2
+    assert "pexHistoryStream.csv begins; streams of participants collected before are not in it" in history.log()
 
 
 def test_a_day_without_a_stream_has_the_header_alone(history: History) -> None:
@@ -411,7 +401,7 @@ def test_a_day_without_a_stream_has_the_header_alone(history: History) -> None:
     history.node.add([held], [])
     history.sent([held | {"media_streams": [stream]}])
     history.sent([])
-    first, second, third = (history.table(file) for file in history.files.dated("Stream"))
+    first, second, third = (history.table(file) for file in history.dated("Stream"))
     assert first == [["participant_id"]]
     assert second[0] == third[0] == ["participant_id", *stream]
     assert (len(second), len(third)) == (2, 1)
@@ -429,7 +419,7 @@ def test_dated_files_go_after_the_days_that_were_asked_for_and_nothing_else_does
     for _ in range(5):
         history.sent([record(history.days)], DATA_KEEP_DAYS="2")
     kept = [f"2026-11-{day}_00-00-20_{PART}" for day in (26, 27, 28)]  # two days old is not older than two days
-    assert [file.name for file in history.dated] == kept
+    assert [file.name for file in history.dated(PART)] == kept
     assert {file.name for file in history.data.iterdir()} > set(others)
     assert history.column("id") == [f"id-{number}" for number in range(5)]
 
@@ -437,12 +427,12 @@ def test_dated_files_go_after_the_days_that_were_asked_for_and_nothing_else_does
 def test_a_dated_file_that_cannot_be_removed_costs_a_warning_and_not_the_run(history: History) -> None:
     for _ in range(2):
         history.sent([record(history.days)])
-    history.dated[0].unlink()
+    history.dated(PART)[0].unlink()
     (history.data / f"2026-11-24_00-00-20_{PART}").mkdir()
     history.days = 9
     history.sent([record(9)], DATA_KEEP_DAYS="3")
-    assert f"2026-11-24_00-00-20_{PART} cannot be removed" in history.files.log()
-    assert [file.name[:10] for file in history.files.dated("Conf")] == ["2026-12-03"]
+    assert f"2026-11-24_00-00-20_{PART} cannot be removed" in history.log()
+    assert [file.name[:10] for file in history.dated("Conf")] == ["2026-12-03"]
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(None, 0o640), ("077", 0o600), ("0022", 0o644)])
@@ -505,24 +495,20 @@ def sorted_by_name(table: Table) -> Table:
 
 
 @pytest.fixture(scope="module")
-def changing(programs: tuple[ManagementNode, ForkedCollector]) -> Iterator[History]:
+def changing(forked: ForkedCollector) -> Iterator[History]:
     """Four days of hostile calls; before each of the last three the node's fields change."""
-    node, run = programs
-    node.clear()
-    folder = Path(tempfile.mkdtemp(dir=MEMORY))
-    history = History(node, run, folder)
     changes: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
         ({}, {}),
         ({"participant": {"breakout": 'a "b",\r\n', "zone": 1}, "conference": {"mode": None}}, {}),
         ({"participant": {"zone": [1]}}, {"participant": ["vendor", "call_tag"], "conference": ["tag"]}),
         ({"participant": {"aaa": "=1"}, "conference": {"aaa": {"b": 1}}}, {}),
     ]
-    for number, (extra, dropped) in enumerate(changes):
-        node.extra_fields, node.dropped_fields, node.shuffled_fields = extra, dropped, number > 1
-        node.load(calls(seed=number, day=date(2026, 11, 23) + number * DAY, conferences=25))
-        history.collect(DATA_CSV_BOM=str(number > 0).lower(), DATA_MEDIA_STREAMS="true")
-    yield history
-    shutil.rmtree(folder)
+    with ManagementNode() as node, begun(node, forked) as history:
+        for number, (extra, dropped) in enumerate(changes):
+            node.extra_fields, node.dropped_fields, node.shuffled_fields = extra, dropped, number > 1
+            node.load(calls(seed=number, day=date(2026, 11, 23) + number * DAY, conferences=25))
+            history.collect(DATA_CSV_BOM=str(number > 0).lower(), DATA_MEDIA_STREAMS="true")
+        yield history
 
 
 @pytest.mark.parametrize("kind", ["Conf", "Part", "Stream"])
@@ -534,7 +520,7 @@ def test_a_reader_gets_the_same_from_the_aggregate_and_from_all_dated_files_by_n
     wanted = changing.table(aggregate)
     assert len(wanted) > 90
     assert read([aggregate]) == wanted
-    assert sorted_by_name(read(changing.files.dated(kind))) == sorted_by_name(wanted)
+    assert sorted_by_name(read(changing.dated(kind))) == sorted_by_name(wanted)
 
 
 def test_times_are_times_to_every_reader(changing: History) -> None:
@@ -578,31 +564,29 @@ days = st.lists(  # each day: its records' fields, the node's page size, whether
 )
 @given(days=days, guarded=st.booleans())
 def test_whatever_the_node_sends_is_what_every_reader_gets_back(
-    programs: tuple[ManagementNode, ForkedCollector], days: list[Any], guarded: bool
+    shared: ManagementNode, forked: ForkedCollector, days: list[Any], guarded: bool
 ) -> None:
     numbers = count()
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        history = History(*programs, Path(folder))
-        history.node.clear()
+    with begun(shared, forked) as history:
         sent = []
         for rows, page, ascii in days:
             end = (history.now - timedelta(hours=3)).isoformat()
             records = [{**row, "end_time": end, "id": f"id-{next(numbers)}"} for row in rows]
             history.sent(records, page, ascii=ascii or halved(records), DATA_CSV_ESCAPE_FORMULAS=str(guarded).lower())
             sent.append(records)
-        for file, records in zip(history.dated, sent, strict=True):
-            rows = history.files.rows(file)
+        for file, records in zip(history.dated(PART), sent, strict=True):
+            rows = history.rows(file)
             assert len(rows) == len(records)
             for row, one in zip(rows, records, strict=True):
                 assert row.keys() >= one.keys()
                 for name, cell in row.items():
                     assert came_back(cell, whole(one.get(name)), guarded), (name, cell, one.get(name))
-        header, *rows = history.table()
-        of_the_days = [row for file in history.dated for row in history.files.rows(file)]
+        header, *rows = history.table(PART)
+        of_the_days = [row for file in history.dated(PART) for row in history.rows(file)]
         assert rows == [[row.get(name, "") for name in header] for row in of_the_days]
         for read in READERS:
             assert read([history.data / PART]) == [header, *rows]
-            assert sorted_by_name(read(history.dated)) == sorted_by_name([header, *rows])
+            assert sorted_by_name(read(history.dated(PART))) == sorted_by_name([header, *rows])
 
 
 def halved(value: object) -> bool:
@@ -633,29 +617,11 @@ def came_back(cell: str, value: Any, guarded: bool) -> bool:
 
 # Widening
 
-MEASURED = """
-import resource, subprocess, sys
-code = subprocess.run(sys.argv[1:], stderr=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(code)
-"""
-"""A process between: a child starts with the high-water mark of the one that it was forked from."""
-
-
-def peak_memory(collector: Collector) -> int:
-    """A run's most memory, in MB."""
-    command = [sys.executable, "-c", MEASURED, sys.executable, str(COLLECTOR)]
-    done = subprocess.run(command, env=collector.env, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout) // 1024
-
 
 @pytest.mark.slow
-def test_widening_a_large_aggregate_takes_no_memory_to_speak_of(node: ManagementNode, collector: Collector) -> None:
-    node.now = FIRST
+def test_widening_a_large_aggregate_takes_no_memory_to_speak_of(node: ManagementNode, collector: Site) -> None:
     node.add([conference(end_time="2026-11-23T20:00:00")])
-    collector.at(FIRST)
-    small = peak_memory(collector)
+    small = collector.run(FIRST, fork=True).peak
     path = collector.data / "pexHistoryConf.csv"
     header, row = path.read_bytes().splitlines(keepends=True)
     size = 40_000_000
@@ -663,11 +629,9 @@ def test_widening_a_large_aggregate_takes_no_memory_to_speak_of(node: Management
         for _ in range(100):
             file.write(row * (size // len(row) // 100))
     rows = (path.stat().st_size - len(header)) // len(row)
-    node.now = FIRST + DAY
     node.extra_fields = {"conference": {"added": "x"}}
     node.add([conference(end_time="2026-11-24T20:00:00")])
-    collector.at(FIRST + DAY)
-    assert peak_memory(collector) < small + 15
+    assert collector.run(FIRST + DAY, fork=True).peak < small + 15_000_000
     with path.open("rb") as file:
         assert file.readline() == header.replace(b"\r\n", b",added\r\n")
         assert file.readline() == row.replace(b"\r\n", b",\r\n").replace(b'"[]"', b"[]")
@@ -685,36 +649,3 @@ def test_what_a_killed_run_left_beside_an_aggregate_goes(history: History) -> No
     history.sent([record(2)])
     assert not draft.exists()
     assert history.column("id") == ["id-1", "id-2"]
-
-
-@pytest.mark.slow
-def test_widening_is_whole_or_not_at_all_wherever_it_is_killed(history: History) -> None:
-    history.node.faults.add(
-        answered([record(n, t="é,\n") for n in range(300)], 1000, True), on="participant", times=None
-    )
-    history.collect()
-    late = "2026-11-24T23:30:00"  # in the overlap: asked for again after the crash
-    kept = history.data.parent / "kept"
-    shutil.copytree(history.data, kept)
-    old = (history.data / PART).read_bytes()
-    history.node.faults.clear()
-    history.node.faults.add(
-        answered([record("new", end_time=late, t="x", u="y")], 1000, True), on="participant", times=None
-    )
-    steps = history.run([], history.env, history.now).steps
-    wanted = (history.data / PART).read_bytes()
-    widened = wanted[: wanted.index(late.encode())]
-    assert wanted.count(b"\r\n") == 302
-    touching = [n for n, step in enumerate(steps, 1) if PART in step]
-    assert len(touching) > 5
-    seen = set()
-    for step in touching:
-        shutil.rmtree(history.data)
-        shutil.copytree(kept, history.data)
-        assert history.run([], history.env, history.now, "kill", step).code < 0
-        content = (history.data / PART).read_bytes()
-        assert content == old or content.startswith(widened), steps[step - 1]
-        seen.add(content == old)
-        assert history.run([], history.env, history.now).code == 0
-        assert (history.data / PART).read_bytes() == wanted, steps[step - 1]
-    assert seen == {True, False}

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -21,46 +22,32 @@ import pytest
 from pexip_history.archive import manifest
 from pexip_history.archive.journal import open_journal
 
-from .conftest import environment_for
-from .forked_collector import MEMORY, NEEDS_PERMISSION, PROGRAM, Fault, ForkedCollector, Outcome
+from .forked import MEMORY, PROGRAM, Fault, ForkedCollector, Outcome
+from .harness import CONF, PART, Site, environment_for
 from .management_node import ManagementNode, conference, media_stream, participant
 from .management_node.calls import stamp
 from .power_cut import Disk, Recording, image_of, lay_out, record
+from .striking import FAULTS, Struck
 
 NOW = datetime(2026, 11, 24)
 ALIAS, NAME, ADDRESS = "sip:mia.berg@example.com", "Mia Berg-Lie", "203.0.113.77"
 TAG, IDP = "crm-778899", "idp-mia-5551"
 NEEDLES = (ALIAS, NAME, ADDRESS, TAG, IDP)
-PART = "pexHistoryPart.csv"
 ASIDE = f"{PART}.set-aside-2026-11-20_00-00-00"
 PERSON = {"remote_alias": ALIAS, "display_name": NAME, "remote_address": ADDRESS, "call_tag": TAG, "idp_uuid": IDP}
 
 
-@dataclass
-class Folder:
-    """A data folder, and commands on it at moments of a frozen clock."""
+class Folder(Site):
+    """A data folder, and commands on it at moments of a frozen clock, which have to end with `code`."""
 
-    node: ManagementNode
-    run: ForkedCollector
-    data: Path
-    env: dict[str, str] = field(default_factory=dict)
-
-    def __call__(
-        self,
-        *arguments: str,
-        fault: Fault | None = None,
-        at: int | str = 0,
-        moment: datetime = NOW,
-        code: int | None = 0,
-    ) -> Outcome:
-        env = environment_for(self.node, self.data) | self.env
-        outcome = self.run(list(arguments), env, moment, fault, at)
+    def __call__(self, *arguments: str, moment: datetime = NOW, code: int | None = 0, **how: Any) -> Outcome:
+        outcome = super().__call__(*arguments, moment=moment, **how)
         assert "Traceback" not in outcome.output, outcome.output
         assert code is None or outcome.code == code, outcome.output
         return outcome
 
-    def erase(self, fault: Fault | None = None, at: int | str = 0, code: int | None = 0) -> Outcome:
-        return self("erase", "--alias", ALIAS, "--yes", fault=fault, at=at, code=code)
+    def erase(self, **how: Any) -> Outcome:
+        return self("erase", "--alias", ALIAS, "--yes", **how)
 
     def files(self) -> dict[str, bytes]:
         """Every file of rows, by its path in the folder."""
@@ -69,10 +56,6 @@ class Folder:
             if path.is_file() and ("csv" in path.name or path.suffix in (".parquet", ".jsonl", ".new")):
                 found[str(path.relative_to(self.data))] = path.read_bytes()
         return found
-
-    def rows(self, name: str) -> list[dict[str, str]]:
-        with (self.data / name).open(encoding="utf-8-sig", newline="") as lines:
-            return list(csv.DictReader(lines))
 
     def holding(self) -> set[str]:
         """The files in which anything of the person is found, byte by byte."""
@@ -90,8 +73,8 @@ class Folder:
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[tuple[ManagementNode, ForkedCollector]]:
-    with ManagementNode(now=datetime(2030, 1, 1)) as node, ForkedCollector() as run:
+def calls() -> Iterator[ManagementNode]:
+    with ManagementNode(now=datetime(2030, 1, 1)) as node:
         for hour in range(1, 40, 3):
             end = NOW - timedelta(hours=hour)
             held = conference(
@@ -103,15 +86,15 @@ def site() -> Iterator[tuple[ManagementNode, ForkedCollector]]:
             other = participant(held, id=f"p{hour:02}-1", display_name="Mia Berg", **times)
             called = participant(held, id=f"p{hour:02}-2", local_alias=ALIAS.upper(), display_name="Ola", **times)
             node.add([held], [hers, other, called])
-        yield node, run
+        yield node
 
 
 @pytest.fixture
-def bare(site: tuple[ManagementNode, ForkedCollector]) -> Iterator[Folder]:
+def bare(calls: ManagementNode, forked: ForkedCollector) -> Iterator[Folder]:
     with tempfile.TemporaryDirectory(prefix="erasing-", dir=MEMORY) as name:
         data = Path(name) / "data"
-        data.mkdir()
-        yield Folder(*site, data, {"DATA_MEDIA_STREAMS": "true", "TZ": "UTC"})
+        env = environment_for(calls, data) | {"DATA_MEDIA_STREAMS": "true", "TZ": "UTC"}
+        yield Folder(data, env, calls, forked)
 
 
 @pytest.fixture
@@ -122,7 +105,7 @@ def folder(bare: Folder) -> Folder:
 def filled(folder: Folder) -> Folder:
     """Everything that a folder can hold: a spreadsheet has the aggregate open in the last run, so that rows wait."""
     folder(moment=NOW - timedelta(hours=12))
-    header, *rows = table(folder.data / PART)
+    header, *rows = folder.table(PART)
     write(folder.data / ASIDE, [header, *rows], "utf-8", ";")
     write(folder.data / f"{ASIDE}-1", [header, *rows], "utf-16", "\t")
     write(folder.data / f"{PART}.unfinished-2026-11-20_00-00-00", [header, next(r for r in rows if NAME in r)[:40]])
@@ -138,18 +121,9 @@ def filled(folder: Folder) -> Folder:
     return folder
 
 
-def table(path: Path) -> list[list[str]]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        return list(csv.reader(lines))
-
-
 def write(path: Path, rows: list[list[str]], encoding: str = "utf-8", delimiter: str = ",") -> None:
     with path.open("w", encoding=encoding, newline="") as file:
         csv.writer(file, delimiter=delimiter).writerows(rows)
-
-
-def ids(folder: Folder, name: str = PART) -> list[str]:
-    return [row["id"] for row in folder.rows(name)]
 
 
 def test_nothing_is_changed_without_yes_and_the_counts_are_those_of_each_file(folder: Folder) -> None:
@@ -195,11 +169,11 @@ def test_everything_of_the_person_goes_from_every_file_and_nothing_else(folder: 
         if id.endswith("-2"):
             assert (row["display_name"], row["local_alias"]) == ("Ola", "")
         assert row["conference_name"] == "Weekly"
-    assert sorted(ids(folder)) == sorted(id for path in dated(folder) for id in ids(folder, path))
+    assert sorted(folder.ids(PART)) == sorted(folder.dated_ids(PART))
 
 
-def dated(folder: Folder, kind: str = "Part") -> list[str]:
-    return sorted(path.name for path in folder.data.glob(f"????-??-??_??-??-??_pexHistory{kind}.csv"))
+def dated(folder: Folder) -> list[str]:
+    return [path.name for path in folder.dated(PART)]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +266,7 @@ def test_what_cannot_be_reached_is_named(folder: Folder) -> None:
 
 def test_an_aggregate_that_is_open_elsewhere_waits_and_the_next_command_finishes_it(folder: Folder) -> None:
     folder()
-    outcome = folder.erase("EACCES", PART, code=1)
+    outcome = folder.erase(fault="EACCES", at=PART, code=1)
     assert "close the program that has" in outcome.output
     assert "not finished" in outcome.output
     assert folder.holding() == {PART}
@@ -306,11 +280,11 @@ def test_an_aggregate_that_is_open_elsewhere_waits_and_the_next_command_finishes
 
 
 def test_rows_that_wait_are_emptied_where_they_wait(folder: Folder) -> None:
-    outcome = folder.erase("EACCES", PART, code=1)
+    outcome = folder.erase(fault="EACCES", at=PART, code=1)
     assert folder.holding() == {PART}, outcome.output
     folder(moment=NOW + timedelta(hours=1))
     assert folder.holding() == set()
-    assert len(ids(folder)) == len(set(ids(folder))) == 39
+    assert len(folder.ids(PART)) == len(set(folder.ids(PART))) == 39
 
 
 def test_two_erasures_of_which_the_first_waits_are_both_finished(folder: Folder) -> None:
@@ -340,8 +314,9 @@ def test_one_that_is_stopped_before_it_decided_changes_nothing_and_says_so(folde
         "Journal.add = lambda *row: os.kill(os.getpid(), signal.SIGTERM)\n"
         f"sys.exit(collector.main(['erase', '--alias', {ALIAS!r}, '--yes'], dict(os.environ)))\n"
     )
-    env = environment_for(folder.node, folder.data)
-    done = subprocess.run([sys.executable, str(program)], env=env, capture_output=True, encoding="utf-8", timeout=60)
+    done = subprocess.run(
+        [sys.executable, str(program)], env=folder.env, capture_output=True, encoding="utf-8", timeout=60
+    )
     assert (done.returncode, "nothing was changed" in done.stderr) == (1, True), done.stderr
     assert folder.files() == before
     assert not (folder.data / ".collector" / "rewriting.sqlite").exists()
@@ -365,18 +340,16 @@ def test_nobody_can_be_erased_by_accident(folder: Folder) -> None:
 # Cut short
 
 
-@pytest.fixture
-def kept(folder: Folder) -> Iterator[tuple[Folder, Path, dict[str, bytes], list[str]]]:
-    """The folder as it is before, and what an undisturbed erasure makes of it, in how many steps."""
-    copy = folder.data.parent / "kept"
-    shutil.copytree(folder.data, copy)
-    steps = folder.erase("EACCES", len("beyond") * 10**6).steps
-    return folder, copy, folder.files(), steps
-
-
-def reset(folder: Folder, copy: Path) -> None:
-    shutil.rmtree(folder.data)
-    shutil.copytree(copy, folder.data)
+def assert_books_are_right(folder: Folder, what: str = "") -> None:
+    """The ledger's and the manifest's."""
+    with closing(sqlite3.connect(folder.ledger)) as ledger:
+        for resource, name in (("participant", PART), ("conference", CONF)):
+            size, rows = ledger.execute("SELECT bytes, rows FROM resource WHERE name = ?", (resource,)).fetchone()
+            assert (size, rows) == ((folder.data / name).stat().st_size, len(folder.ids(name))), what
+    latest = manifest.latest(folder.data)
+    for name in dated(folder):
+        if name in latest:
+            assert latest[name].sha256 == manifest.measure(folder.data / name).sha256, f"{what}: {name}"
 
 
 def assert_whole(folder: Folder, before: dict[str, bytes], after: dict[str, bytes], what: str) -> None:
@@ -399,57 +372,18 @@ def assert_gone_on_with(folder: Folder, after: dict[str, bytes], what: str, comm
         if name != "manifest.jsonl" and not name.endswith(".parquet"):
             assert found[name] == content, f"{what}: {name}"
     assert not (folder.data / ".collector" / "rewriting.sqlite").exists(), what
-    latest = manifest.latest(folder.data)
-    for name in dated(folder):
-        if name in latest:
-            assert latest[name].sha256 == manifest.measure(folder.data / name).sha256, f"{what}: {name}"
-    with sqlite3.connect(folder.data / ".collector" / "ledger.sqlite") as ledger:
-        for resource, name in (("participant", PART), ("conference", "pexHistoryConf.csv")):
-            size, rows = ledger.execute("SELECT bytes, rows FROM resource WHERE name = ?", (resource,)).fetchone()
-            assert size == (folder.data / name).stat().st_size, what
-            assert rows == len(ids(folder, name)), what
-    ledger.close()
+    assert_books_are_right(folder, what)
 
 
-def strike_at_each(
-    kept: tuple[Folder, Path, dict[str, bytes], list[str]], fault: Fault, kinds: set[str] | None
-) -> None:
-    folder, copy, after, steps = kept
-    reset(folder, copy)
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_strikes_at_any_step_leaves_each_file_whole_and_is_gone_on_with(folder: Folder, fault: Fault) -> None:
     before = folder.files()
-    assert len(steps) > 40
-    for at, step in enumerate(steps, 1):
-        if kinds and step.split()[0] not in kinds:
-            continue
-        reset(folder, copy)
-        what = f"{fault} at step {at}: {step}"
-        struck = folder.erase(fault, at, code=None)
-        assert struck.code == (-9 if fault == "kill" else struck.code), what
-        if fault != "kill":
-            assert struck.code in (0, 1), f"{what}\n{struck.output}"
+    struck = Struck(folder, folder.erase)
+    after = folder.files()
+    for number, (_, what) in enumerate(struck.strikes(fault)):
         assert_whole(folder, before, after, what)
-        assert_gone_on_with(folder, after, what, [] if at % 2 else ["erase", "--alias", ALIAS, "--yes"])
-
-
-@pytest.mark.slow
-def test_a_kill_at_any_step_leaves_each_file_whole_and_is_gone_on_with(
-    kept: tuple[Folder, Path, dict[str, bytes], list[str]],
-) -> None:
-    strike_at_each(kept, "kill", None)
-
-
-@pytest.mark.slow
-def test_a_disk_that_is_full_from_any_step_on_leaves_each_file_whole(
-    kept: tuple[Folder, Path, dict[str, bytes], list[str]],
-) -> None:
-    strike_at_each(kept, "ENOSPC", {"half", "create", "sql", "fsync"})
-
-
-@pytest.mark.slow
-def test_a_step_that_is_not_permitted_leaves_each_file_whole(
-    kept: tuple[Folder, Path, dict[str, bytes], list[str]],
-) -> None:
-    strike_at_each(kept, "EACCES", set(NEEDS_PERMISSION))
+        assert_gone_on_with(folder, after, what, [] if number % 2 else ["erase", "--alias", ALIAS, "--yes"])
 
 
 @pytest.mark.slow
@@ -458,13 +392,12 @@ def test_a_step_that_is_not_permitted_leaves_each_file_whole(
 def test_a_power_cut_leaves_each_file_whole_and_is_gone_on_with(folder: Folder, again: list[str]) -> None:
     shutil.rmtree(folder.data / "parquet")
     before = image_of(folder.data)
-    env = environment_for(folder.node, folder.data) | folder.env
-    ops = record(PROGRAM, folder.data, env, NOW, ["erase", "--alias", ALIAS, "--yes"])
+    ops = record(PROGRAM, folder.data, folder.env, NOW, ["erase", "--alias", ALIAS, "--yes"])
     disk, after = Disk(before), folder.files()
     for op in ops:
         disk.do(op)
     assert disk.after_cut({}) == image_of(folder.data)
-    recording = Recording("erase", env, NOW, before, ops, ({}, {}), set())
+    recording = Recording("erase", folder.env, NOW, before, ops, ({}, {}), set())
     cuts = list(recording.folders(None, set()))
     assert len(cuts) > 40
     for how, image in cuts:

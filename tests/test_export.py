@@ -26,7 +26,8 @@ from pexip_history.export import workbook
 from pexip_history.export.exporting import export
 from pexip_history.export.wanted import Misused, Wanted, uncovered
 from pexip_history.folder.people import ALIAS, Person
-from tests.conftest import ROOT, Outcome
+from tests.forked import Outcome
+from tests.harness import ROOT
 from tests.management_node.calls import Call, calls, conference, media_stream, participant
 from tests.report_reader import OSLO
 from tests.test_parquet import value as sent

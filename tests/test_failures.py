@@ -10,12 +10,7 @@ import base64
 import os
 import re
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from email.utils import format_datetime
@@ -24,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, Collector, Outcome, environment_for
+from tests.forked import ForkedCollector, Outcome
+from tests.harness import PART, Site, environment_for
 from tests.management_node import ManagementNode, calls, certificates, faults
 from tests.management_node.faults import Answer
 from tests.management_node.server import Reply, Request
@@ -40,12 +36,16 @@ class Scene:
     """A node with a day of calls in pages of 20, a folder with one good run, and a second run to come."""
 
     node: ManagementNode
-    collector: Collector
+    collector: Site
     before: dict[str, bytes]
 
-    def fails(self, *arguments: str) -> str:
+    def collect(self, *arguments: str, **constants: float) -> Outcome:
+        """Waiting takes no time in it."""
+        return self.collector("collect", *arguments, hurry=True, constants=constants)
+
+    def fails(self, **constants: float) -> str:
         """The second run fails as promised; what its one line of error says after the level."""
-        outcome = self.collector("collect", *arguments)
+        outcome = self.collect(**constants)
         assert outcome.code == 1
         assert self.collector.files() == self.before, "data files untouched"
         left = {path.name for path in (self.collector.data / ".collector").iterdir()}
@@ -58,13 +58,12 @@ class Scene:
 
     def recovers(self, until: str | None = None) -> str:
         """The second run gets everything nevertheless; what it logged."""
-        outcome = self.collector("collect")
+        outcome = self.collect()
         assert outcome.code == 0, outcome.output
         assert not self.node.faults.waiting, "the fault did happen"
-        assert sorted(row["id"] for row in self.collector.rows("pexHistoryPart.csv")) == sorted(
-            participants(until or UNTIL)
-        )
+        assert sorted(self.collector.ids(PART)) == sorted(participants(until or UNTIL))
         self.is_decent(outcome)
+        self.slept = outcome.slept
         return outcome.stderr
 
     def is_decent(self, outcome: Outcome) -> None:
@@ -75,7 +74,7 @@ class Scene:
         assert_secret_nowhere(self.collector, outcome)
 
 
-def assert_secret_nowhere(collector: Collector, outcome: Outcome) -> None:
+def assert_secret_nowhere(collector: Site, outcome: Outcome) -> None:
     secret = collector.env["DEFAULT_MGR_SECRET"].encode()
     forms = (secret, base64.b64encode(b"admin:" + secret))
     texts = [outcome.output.encode(errors="surrogateescape")]
@@ -97,50 +96,33 @@ PARTICIPANTS = participants(UNTIL)
 
 
 @pytest.fixture(scope="module")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder after a good run over the day."""
-    folder = tmp_path_factory.mktemp("first") / "data"
-    folder.mkdir()
-    with ManagementNode(max_limit=20, now=MORNING) as node:
+def loaded() -> Iterator[ManagementNode]:
+    """Loading takes its time, and no test changes what the node knows."""
+    with ManagementNode(max_limit=20) as node:
         for day in CALLS:
             node.load(day)
-        collector = Collector(folder, environment_for(node, folder))
-        collector.at(MORNING)
-        assert collector().code == 0
-    return folder
-
-
-def loaded_node() -> ManagementNode:
-    node = ManagementNode(max_limit=20, now=LATER).start()
-    for day in CALLS:
-        node.load(day)
-    return node
-
-
-def scene_of(node: ManagementNode, folder: Path, first_run: Path) -> Scene:
-    data = folder / "data"
-    shutil.copytree(first_run, data)
-    collector = Collector(data, environment_for(node, data))
-    collector.at(LATER)
-    return Scene(node, collector, collector.files())
+        yield node
 
 
 @pytest.fixture(scope="module")
-def shared_node() -> Iterator[ManagementNode]:
-    """Loading takes its time, and no test changes what the node knows."""
-    node = loaded_node()
-    yield node
-    node.stop()
+def first_run(loaded: ManagementNode, forked: ForkedCollector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder after a good run over the day."""
+    data = tmp_path_factory.mktemp("first") / "data"
+    Site(data, environment_for(loaded, data), loaded, forked).run(MORNING)
+    return data
 
 
 @pytest.fixture
-def scene(shared_node: ManagementNode, tmp_path: Path, first_run: Path) -> Iterator[Scene]:
-    certificate, secret = shared_node.certificate, shared_node.secret
-    yield scene_of(shared_node, tmp_path, first_run)
-    shared_node.faults.clear()
-    shared_node.server.forget_requests()
+def scene(loaded: ManagementNode, tmp_path: Path, first_run: Path, forked: ForkedCollector) -> Iterator[Scene]:
+    certificate, secret = loaded.certificate, loaded.secret
+    shutil.copytree(first_run, tmp_path / "data")
+    collector = Site(tmp_path / "data", environment_for(loaded, tmp_path / "data"), loaded, forked)
+    collector.at(LATER)
+    loaded.server.forget_requests()
+    yield Scene(loaded, collector, collector.files())
+    loaded.faults.clear()
     assert certificate
-    shared_node.certificate, shared_node.secret, shared_node.hidden = certificate, secret, set()
+    loaded.certificate, loaded.secret, loaded.hidden = certificate, secret, set()
 
 
 # What no second attempt fixes: one request, one line
@@ -186,7 +168,7 @@ def test_not_even_at_debug_the_password_is_told(scene: Scene, wrong: str) -> Non
         scene.node.certificate = certificates.expired()
     else:
         scene.node.faults.add(faults.html(404))
-    outcome = scene.collector("collect")
+    outcome = scene.collect()
     assert outcome.code == 1
     assert_secret_nowhere(scene.collector, outcome)
     assert "Traceback" not in outcome.output, "what is expected to go wrong has no stack to show"
@@ -334,7 +316,7 @@ def test_verification_that_is_off_warns_once_on_each_run(scene: Scene) -> None:
     assert "DEFAULT_MGR_TLS_VERIFY=false" in warning
 
 
-# What may be over in a moment: tried again, a few times. Slow, so they are played together.
+# What may be over in a moment: tried again, a few times.
 
 
 def bytes_of(body: bytes, **headers: str) -> faults.Fault:
@@ -374,80 +356,47 @@ PASSING: dict[str, tuple[faults.Fault, str]] = {
 }
 
 
-@dataclass
-class Played:
-    scene: Scene
-    outcome: Outcome
-    seconds: float
+@pytest.mark.parametrize("name", PASSING)
+def test_a_passing_fault_is_tried_again_until_it_is_over(scene: Scene, name: str) -> None:
+    scene.node.faults.add(PASSING[name][0], on="participant", nth=2)
+    (again,) = (line for line in scene.recovers().splitlines() if "trying again" in line)
+    assert PASSING[name][1] in again
 
 
-@pytest.fixture(scope="module", autouse=True)
-def played(tmp_path_factory: pytest.TempPathFactory, first_run: Path) -> Iterator[Callable[[str, bool], Played]]:
-    """Runs against a node with a passing fault, once or forever, running while the other tests do."""
-    with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(40))
-
-        def play(scene: Scene, fault: faults.Fault, for_ever: bool) -> Played:
-            scene.node.faults.add(fault, on="participant", nth=2, times=None if for_ever else 1)
-            started = time.monotonic()
-            outcome = scene.collector("collect", timeout=120)
-            return Played(scene, outcome, time.monotonic() - started)
-
-        running: dict[tuple[str, bool], Future[Played]] = {}
-        for name, for_ever in [(name, True) for name in STAYING] + [(name, False) for name in PASSING]:
-            node = loaded_node()
-            stack.callback(node.stop)
-            scene = scene_of(node, tmp_path_factory.mktemp("passing"), first_run)
-            running[name, for_ever] = pool.submit(play, scene, PASSING[name][0], for_ever)
-        yield lambda name, for_ever: running[name, for_ever].result()
+@pytest.mark.parametrize("name", ["503", "429 for a second", "reset", "cut in chunks", "HTML instead of JSON"])
+def test_a_fault_that_does_not_pass_ends_the_run_after_a_few_tries(scene: Scene, name: str) -> None:
+    scene.node.faults.add(PASSING[name][0], on="participant", nth=2, times=None)
+    error = scene.fails()
+    assert PASSING[name][1] in error
+    assert "trying again" not in error
+    targets = [request.target for request in scene.node.requests]
+    tries = targets.count(targets[-1])
+    assert 3 <= tries <= 6
+    assert scene.collector.log().count("trying again") == tries - 1, "it does what it says"
 
 
 def test_a_node_that_refuses_the_connection_is_given_up_and_said(scene: Scene) -> None:
     scene.collector.env["DEFAULT_MGR_ADDRESS"] = "127.0.0.1:9"
-    message = quickly(scene)
-    assert message.startswith("127.0.0.1:9: the connection was refused; check DEFAULT_MGR_ADDRESS")
-
-
-def quickly(scene: Scene, **constants: float) -> str:
-    """The error of a run whose patience is short: constants of collector.py set otherwise."""
-    settings = {"PATIENCE": 1.0, "ATTEMPTS": 2, **constants}
-    program = (
-        "import collector, os, sys; from pexip_history.node import connection, api as node;"
-        f" [vars(room).update({settings!r}) for room in (connection, node)];"
-        " sys.exit(collector.main(sys.argv[1:], dict(os.environ)))"
-    )
-    env = {**scene.collector.env, "PYTHONPATH": f"{scene.collector.env['PYTHONPATH']}{os.pathsep}{ROOT}"}
-    done = subprocess.run(
-        [sys.executable, "-c", program, "collect"], env=env, capture_output=True, encoding="utf-8", timeout=60
-    )
-    outcome = Outcome(done.returncode, done.stdout, done.stderr)
-    assert outcome.code == 1
-    assert scene.collector.files() == scene.before
-    assert "Traceback" not in outcome.output
-    assert_secret_nowhere(scene.collector, outcome)
-    (error,) = (line for line in outcome.stderr.splitlines() if " ERROR " in line)
-    return error.partition(" ERROR ")[2]
+    assert scene.fails().startswith("127.0.0.1:9: the connection was refused; check DEFAULT_MGR_ADDRESS")
 
 
 def test_a_node_that_does_not_answer_is_given_up_and_said(scene: Scene) -> None:
     with ManagementNode(certificate=scene.node.certificate) as silent:
         silent.faults.add(faults.hang(30), times=None)
         scene.collector.env["DEFAULT_MGR_ADDRESS"] = silent.address
-        message = quickly(scene, READ_TIMEOUT=0.3)
+        message = scene.fails(READ_TIMEOUT=0.3, ATTEMPTS=2)
         assert message.startswith(f"{silent.address}: no answer within 0 s")
         assert len(silent.requests) == 2
 
 
 def test_retry_after_is_waited_for_and_not_longer_than_makes_sense(scene: Scene) -> None:
     scene.node.faults.add(faults.status(429, retry_after=3), on="participant")
-    started = time.monotonic()
     scene.recovers()
-    assert time.monotonic() - started >= 3
+    assert 3 <= scene.slept < 4
     scene.before = scene.collector.files()
     scene.node.requests.clear()
     scene.node.faults.add(faults.status(429, retry_after=3600), times=None)
-    message = scene.fails()
-    assert "3600 s" in message, "it says how long the node wants it to wait"
+    assert "3600 s" in scene.fails(), "it says how long the node wants it to wait"
     assert len(scene.node.requests) == 1
 
 
@@ -468,12 +417,11 @@ def test_a_total_that_never_holds_still_costs_no_row_and_not_the_window(scene: S
         return faults.counted(next(wobble) % 2)(request, answer)
 
     scene.node.faults.add(fault, on="participant", times=None)
-    outcome = scene.collector("collect")
+    outcome = scene.collect()
     scene.is_decent(outcome)
     scene.node.faults.clear()
-    assert scene.collector("collect").code == 0
-    rows = scene.collector.rows("pexHistoryPart.csv")
-    assert sorted(row["id"] for row in rows) == sorted(PARTICIPANTS)
+    assert scene.collect().code == 0
+    assert sorted(scene.collector.ids(PART)) == sorted(PARTICIPANTS)
 
 
 def test_pages_that_bring_the_same_records_for_ever_end_as_a_failure(scene: Scene) -> None:
@@ -530,7 +478,7 @@ def test_odd_values_are_written_and_no_traceback(scene: Scene) -> None:
             edit(one)
 
     scene.node.faults.add(faults.edited(odd), times=2)
-    outcome = scene.collector("collect")
+    outcome = scene.collect()
     assert outcome.code == 0, outcome.output
     scene.is_decent(outcome)
     assert scene.collector.table("pexHistoryConf.csv")[0][-1] == 'a, "new"\nfield'
@@ -547,10 +495,9 @@ def test_a_record_without_an_id_is_left_out_with_a_warning_and_counted(scene: Sc
     own_address = f"/{PARTICIPANTS[-1]}/"
     scene.node.faults.add(faults.status(404), when=lambda request: request.path.endswith(own_address), times=None)
     scene.node.faults.add(faults.edited(without_id), on="participant", times=None)
-    outcome = scene.collector("collect")
+    outcome = scene.collect()
     assert outcome.code == 0, outcome.output
-    rows = [row["id"] for row in scene.collector.rows("pexHistoryPart.csv")]
-    assert sorted(rows) == sorted(set(PARTICIPANTS) - {PARTICIPANTS[-1]})
+    assert sorted(scene.collector.ids(PART)) == sorted(set(PARTICIPANTS) - {PARTICIPANTS[-1]})
     (warning,) = (line for line in outcome.stderr.splitlines() if "a record without an id" in line)
     assert "'No One'" in warning
     assert ", 1 left out, " in outcome.stderr.splitlines()[-1]
@@ -559,7 +506,7 @@ def test_a_record_without_an_id_is_left_out_with_a_warning_and_counted(scene: Sc
 
 def test_a_user_name_that_is_no_utf_8_is_no_traceback(scene: Scene) -> None:
     scene.collector.env["DEFAULT_MGR_USERNAME"] = os.fsdecode(b"k\xe5re")
-    outcome = scene.collector("collect")
+    outcome = scene.collect()
     assert outcome.code in (0, 1, 2)
     assert "Traceback" not in outcome.output
 
@@ -573,41 +520,3 @@ def test_a_data_folder_that_is_a_file_is_said(scene: Scene, tmp_path: Path) -> N
     (line,) = outcome.stderr.splitlines()
     assert str(file) in line
     assert "DATA_DIR" in line
-
-
-# What passes and what stays: the runs that were started first
-
-
-@pytest.mark.parametrize("name", PASSING)
-def test_a_passing_fault_is_tried_again_until_it_is_over(played: Callable[[str, bool], Played], name: str) -> None:
-    run = played(name, False)
-    assert run.outcome.code == 0, run.outcome.output
-    assert not run.scene.node.faults.waiting
-    rows = run.scene.collector.rows("pexHistoryPart.csv")
-    assert sorted(row["id"] for row in rows) == sorted(PARTICIPANTS)
-    run.scene.is_decent(run.outcome)
-    (again,) = (line for line in run.outcome.stderr.splitlines() if "trying again" in line)
-    assert PASSING[name][1] in again
-
-
-STAYING = ["503", "429 for a second", "reset", "cut in chunks", "HTML instead of JSON"]
-
-
-@pytest.mark.parametrize("name", STAYING)
-def test_a_fault_that_does_not_pass_ends_the_run_after_a_few_tries(
-    played: Callable[[str, bool], Played], name: str
-) -> None:
-    run = played(name, True)
-    scene, lines = run.scene, run.outcome.stderr.splitlines()
-    assert run.outcome.code == 1
-    assert scene.collector.files() == scene.before
-    (error,) = (line for line in lines if " ERROR " in line)
-    assert PASSING[name][1] in error
-    assert "trying again" not in error
-    assert error in scene.collector.log().splitlines()
-    targets = [request.target for request in scene.node.requests]
-    tries = targets.count(targets[-1])
-    assert 3 <= tries <= 6
-    assert sum("trying again" in line for line in lines) == tries - 1, "it does what it says"
-    assert run.seconds < 60
-    scene.is_decent(run.outcome)

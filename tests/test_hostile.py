@@ -1,6 +1,6 @@
 """What an attacker answers, and what odd days bring: bounded, said in one clean line, and nothing is lost.
 
-The attacks are under way together, each in a process of its own whose peak of memory is told.
+Each is a process of its own whose peak of memory is told.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import gzip
 import json
-import os
 import re
 import signal
 import socket
@@ -16,8 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
@@ -31,9 +29,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pexip_history.folder.cells import cells
 from pexip_history.node.answers import PageReader
-from tests.conftest import ROOT, Collector
-from tests.forked_collector import MEMORY
-from tests.management_node import ManagementNode, certificates, conference, faults, participant
+from tests.forked import MEMORY, Outcome
+from tests.harness import Site, environment_for
+from tests.management_node import ManagementNode, OAuth2, certificates, conference, faults
 from tests.raw_node import RawNode, Send, Talk, asked, conferences, listing, normal, reply, zipped
 
 pytestmark = pytest.mark.slow
@@ -45,36 +43,6 @@ NOON = datetime(2026, 11, 24, 12, 0, 30)
 
 SMALL_BOMB = zipped([bytes(MB)] * 60)
 """60 MB in 60 KB."""
-# Each order is a fork of one process, so that a run takes a few hundredths of a second to start.
-FORKS = """
-import json, os, signal, sys, traceback
-sys.path.insert(0, sys.argv[1])
-import collector, msgspec, requests, tenacity, urllib3, pexip_history.operate.report_page
-from pexip_history.node import connection
-from pexip_history.node import api as node
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-for line in sys.stdin:
-    arguments, env, constants, result = json.loads(line)
-    if os.fork():
-        continue
-    said = os.open(result + ".said", os.O_RDWR | os.O_CREAT)
-    os.dup2(said, 1), os.dup2(said, 2)
-    for room in (connection, node):
-        vars(room).update(constants)
-    code = 70
-    try:
-        code = collector.main(arguments, env)
-    except SystemExit as exit:
-        code = exit.code
-    except BaseException:
-        traceback.print_exc()
-    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    sys.stdout.flush()
-    with open(result + ".new", "w") as file:
-        json.dump([code, int(peak) * 1024], file)
-    os.rename(result + ".new", result)
-    os._exit(0)
-"""
 
 
 @dataclass(frozen=True)
@@ -86,16 +54,6 @@ class Attack:
     code: int = 1
     env: tuple[tuple[str, str], ...] = ()
     greet: Callable[[socket.socket], object] | None = None
-
-
-@dataclass
-class Ended:
-    code: int
-    peak: int
-    output: str
-    seconds: float
-    requests: int
-    data: Path
 
 
 def always(body: bytes, *headers: str, status: str = "200 OK") -> Talk:
@@ -354,79 +312,42 @@ ATTACKS = {
     for name, attack in attacks.items()
 }  # fmt: skip
 SHRUNK: dict[str, dict[str, float]] = {
-    "drip": {"LONGEST_ANSWER": 1.0},
-    "chain": {"LONGEST_RUN": 1.5, "LONGEST_WAIT": 1.0, "PACE": 10**6},
+    "drip": {"LONGEST_ANSWER": 0.5},
+    "chain": {"LONGEST_RUN": 0.7, "LONGEST_WAIT": 0.5, "PACE": 10**6},
 }
-Play = Callable[[str, str], Ended]
 
 
-@pytest.fixture(scope="module")
-def played() -> Iterator[Play]:
-    """What became of every attack; they run three at a time."""
-    with (
-        tempfile.TemporaryDirectory(prefix="hostile-", dir=MEMORY) as folder,
-        subprocess.Popen(
-            [sys.executable, "-c", FORKS, str(ROOT)],
-            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
-            stdin=subprocess.PIPE,
-            encoding="utf-8",
-        ) as forks,
-        ThreadPoolExecutor(3) as pool,
-    ):
-        assert forks.stdin
-        stdin = forks.stdin
-
-        def play(number: int, kind: str, attack: Attack) -> Ended:
-            data, result = Path(folder, f"data{number}"), Path(folder, f"result{number}")
-            data.mkdir()
-            with RawNode(attack.talk, greet=attack.greet) as node:
-                ca_file = Path(folder, f"ca{number}.pem")
-                ca_file.write_bytes(node.certificate.ca)
-                env = {
-                    "DEFAULT_MGR_ADDRESS": node.address,
-                    "DEFAULT_MGR_SECRET": "sesame",
-                    "DEFAULT_MGR_CA_FILE": str(ca_file),
-                    "DATA_DIR": str(data),
-                }
-                constants = {"PATIENCE": 0.3, "ATTEMPTS": 2, **SHRUNK.get(kind, {})}
-                arguments = ["collect", "--from", "2020-01-01", "--to", "2020-01-02"]
-                began = time.monotonic()
-                stdin.write(json.dumps([arguments, env | dict(attack.env), constants, str(result)]) + "\n")
-                stdin.flush()
-                while not result.exists():
-                    assert time.monotonic() - began < 60, "it goes on"
-                    time.sleep(0.02)
-                code, peak = json.loads(result.read_text())
-                said = Path(f"{result}.said").read_text(encoding="utf-8")
-                return Ended(code, peak, said, time.monotonic() - began, len(node.targets), data)
-
-        running: dict[tuple[str, str], Future[Ended]] = {
-            (kind, name): pool.submit(play, number, kind, attack)
-            for number, ((kind, name), attack) in enumerate(ATTACKS.items())
-        }
-        yield lambda kind, name: running[kind, name].result()
-        stdin.close()
+def play(site: Site, kind: str, name: str) -> Outcome:
+    """What becomes of an attack."""
+    attack = ATTACKS[kind, name]
+    with RawNode(attack.talk, greet=attack.greet) as node:
+        site.env = environment_for(node, site.data) | dict(attack.env)
+        constants = {"PATIENCE": 0.3, "ATTEMPTS": 2, **SHRUNK.get(kind, {})}
+        return site("collect", "--from", "2020-01-01", "--to", "2020-01-02", constants=constants)
 
 
 @pytest.mark.parametrize(("kind", "name"), ATTACKS)
 def test_whatever_a_node_answers_memory_and_time_are_bounded_and_one_line_says_it(
-    played: Play, kind: str, name: str
+    site: Site, kind: str, name: str
 ) -> None:
-    attack, ended = ATTACKS[kind, name], played(kind, name)
+    attack, ended = ATTACKS[kind, name], play(site, kind, name)
     assert ended.code == attack.code, ended.output[-2000:]
     assert ended.peak < MOST_MEMORY, f"{ended.peak / MB:.0f} MB"
-    assert ended.seconds < 30
     assert attack.says in ended.output
     assert "Traceback" not in ended.output
     assert "unexpected" not in ended.output
     assert ended.output.count(" ERROR ") == attack.code
-    log = (ended.data / "data_collector.log").read_text(encoding="utf-8")
-    for said in (ended.output, log):
+    for said in (ended.output, site.log()):
         assert len(said) < 10_000
         assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ \S", line) for line in said.splitlines())
         assert is_clean(said)
     if attack.code:
-        assert list(ended.data.glob("*.csv")) == [], "a run that fails changes no data file"
+        assert site.files() == {}, "a run that fails changes no data file"
+    for command in ("status", "health") if name.startswith("next") else ():
+        said = site(command).stdout  # no screen shows more of a node's words than can be read
+        assert is_clean(said)
+        assert len(said) < 10_000
+        assert not any(line.startswith("healthy") for line in said.splitlines())
 
 
 def is_clean(said: str) -> bool:
@@ -435,23 +356,6 @@ def is_clean(said: str) -> bool:
 
 
 # What reaches the screens of those who look after it
-
-
-@pytest.mark.parametrize("name", ["next", "next of 1 MB"])
-def test_no_screen_shows_more_of_a_nodes_words_than_can_be_read_nor_as_control_characters(
-    played: Play, name: str
-) -> None:
-    ended = played("text", name)
-    for words in (["status"], ["health"]):
-        said = subprocess.run(
-            [sys.executable, str(ROOT / "collector.py"), *words],
-            env={"PATH": os.environ["PATH"], "DATA_DIR": str(ended.data), "LANG": "C.UTF-8"},
-            capture_output=True,
-            encoding="utf-8",
-        ).stdout
-        assert is_clean(said)
-        assert len(said) < 10_000
-        assert not any(line.startswith("healthy") for line in said.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -467,9 +371,9 @@ def test_no_screen_shows_more_of_a_nodes_words_than_can_be_read_nor_as_control_c
         b"{}",
     ],
 )
-def test_check_shows_what_a_node_says_in_one_line_for_each_thing(collector: Collector, body: bytes) -> None:
+def test_check_shows_what_a_node_says_in_one_line_for_each_thing(site: Site, body: bytes) -> None:
     with RawNode(always(body)) as node:
-        outcome = check(collector, node)
+        outcome = check(site, node)
     lines = outcome.stdout.splitlines()
     assert [line.split(":")[0][5:] for line in lines][:4] == ["settings", "name", "TLS", "credentials"]
     assert {line[:5].strip() for line in lines} <= {"ok", "FAIL", "info", "warn"}
@@ -478,24 +382,21 @@ def test_check_shows_what_a_node_says_in_one_line_for_each_thing(collector: Coll
     assert outcome.stderr == ""
 
 
-def check(collector: Collector, node: RawNode) -> Any:
-    ca_file = collector.data.parent / "raw.pem"
-    ca_file.write_bytes(node.certificate.ca)
-    collector.env |= {"DEFAULT_MGR_ADDRESS": node.address, "DEFAULT_MGR_CA_FILE": str(ca_file)}
-    return collector("check")
+def check(site: Site, node: RawNode) -> Outcome:
+    return site("check", env=environment_for(node, site.data) | {"DATA_CRON_TIME": None})
 
 
-def test_check_of_a_node_whose_whole_list_is_too_large_for_one_answer_still_tells_of_it(collector: Collector) -> None:
+def test_check_of_a_node_whose_whole_list_is_too_large_for_one_answer_still_tells_of_it(site: Site) -> None:
     def talk(target: str, send: Send) -> None:
         all_of_them = asked(target)[1].get("limit") == "0"
         send(reply(listing(conferences(8000 if all_of_them else 1, name="x" * 900), 8000)))
 
     with RawNode(talk) as node:
-        outcome = check(collector, node)
+        outcome = check(site, node)
     assert "ok   history: 8000 conferences, ended 2020-01-01T12:00:00" in outcome.stdout
 
 
-def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: ManagementNode, collector: Collector) -> None:
+def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: ManagementNode, collector: Site) -> None:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NASTY.replace("\x00", ""))])
     key = ec.generate_private_key(ec.SECP256R1())
     made = (
@@ -524,7 +425,7 @@ def ended(*, at: datetime, number: int = 3) -> list[dict[str, Any]]:
 
 
 def test_records_that_end_in_9999_behind_a_limit_are_left_out_and_stop_nothing(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     node.now = NOON
     node.add(ended(at=NOON - timedelta(hours=1)))
@@ -555,7 +456,7 @@ def test_records_that_end_in_9999_behind_a_limit_are_left_out_and_stop_nothing(
 
 
 def test_rows_of_9999_in_the_files_do_not_stop_a_ledger_that_is_made_of_them(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     node.now = NOON
     node.add(ended(at=NOON - timedelta(hours=1)))
@@ -574,7 +475,7 @@ def test_rows_of_9999_in_the_files_do_not_stop_a_ledger_that_is_made_of_them(
     assert {one["id"] for one in new} <= {row["id"] for row in collector.rows(aggregate)}
 
 
-def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(node: ManagementNode, collector: Collector) -> None:
+def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(node: ManagementNode, collector: Site) -> None:
     node.now = NOON
     node.add(ended(at=NOON - timedelta(hours=1)))
     wide = ["id", "end_time", *(f"f{n}" for n in range(2000))]
@@ -585,13 +486,13 @@ def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(node: Manage
     assert len(collector.rows("pexHistoryConf.csv")) == 3
 
 
-def collector_fields(node: ManagementNode, collector: Collector) -> list[str]:
+def collector_fields(node: ManagementNode, collector: Site) -> list[str]:
     """The node's fields, but for those that every file has."""
     return [name for name in ended(at=NOON, number=1)[0] if name not in ("id", "end_time")]
 
 
 def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones_and_nothing_is_lost(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     node.now = NOON
     held = [conference(end_time="2026-11-24T11:00:00", name="x" * 30_000, participants=[]) for _ in range(300)]
@@ -603,26 +504,17 @@ def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones_and_nothing_is_lo
     assert {request.query.get("limit") for request in node.requests} >= {"1000", "250", "25"}
 
 
-def test_a_sign_in_of_oauth2_is_bounded_as_every_answer_is(collector: Collector) -> None:
-    from tests.management_node import OAuth2
-
-    key = collector.data.parent / "key.pem"
+def test_a_sign_in_of_oauth2_is_bounded_as_every_answer_is(site: Site) -> None:
+    key = site.data.parent / "key.pem"
     key.write_bytes(OAuth2().add("client"))
-    key.chmod(0o600)
     with RawNode(always(SMALL_BOMB, "Content-Encoding: gzip")) as node:
-        ca_file = collector.data.parent / "raw.pem"
-        ca_file.write_bytes(node.certificate.ca)
-        del collector.env["DEFAULT_MGR_SECRET"]
-        collector.env |= {"DEFAULT_MGR_ADDRESS": node.address, "DEFAULT_MGR_CA_FILE": str(ca_file)}
-        collector.env |= {"DEFAULT_MGR_CLIENT_ID": "client", "DEFAULT_MGR_CLIENT_KEY_FILE": str(key)}
-        outcome = collector()
+        client = {"DEFAULT_MGR_CLIENT_ID": "client", "DEFAULT_MGR_CLIENT_KEY_FILE": str(key)}
+        outcome = site(env=environment_for(node, site.data) | client | {"DEFAULT_MGR_SECRET": None}, hurry=True)
     assert node.targets == ["/oauth/token/"]
     assert "answered more than 65,536 bytes at once" in outcome.stderr
 
 
-def test_no_cookie_of_the_node_is_sent_back_and_no_tls_key_is_written(
-    node: ManagementNode, collector: Collector
-) -> None:
+def test_no_cookie_of_the_node_is_sent_back_and_no_tls_key_is_written(node: ManagementNode, collector: Site) -> None:
     keys = collector.data.parent / "keys.log"
     collector.env["SSLKEYLOGFILE"] = str(keys)
     node.faults.add(faults.status(503, headers={"Set-Cookie": "a=b"}), times=1)
@@ -635,7 +527,7 @@ def test_no_cookie_of_the_node_is_sent_back_and_no_tls_key_is_written(
 # Odd days
 
 
-def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(node: ManagementNode, collector: Collector) -> None:
+def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(node: ManagementNode, collector: Site) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as elsewhere:
         if Path(elsewhere).stat().st_dev == collector.data.stat().st_dev:
             pytest.skip("no second volume here")
@@ -671,7 +563,7 @@ time.sleep(60)
 
 
 def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_that_commits(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     assert collector().code == 0
     ledger = collector.data / ".collector" / "ledger.sqlite"
@@ -705,7 +597,7 @@ def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_tha
         ["--from", "2999-12-31"],
     ],
 )
-def test_a_time_that_no_call_can_have_is_refused_with_the_way_to_say_it(collector: Collector, words: list[str]) -> None:
+def test_a_time_that_no_call_can_have_is_refused_with_the_way_to_say_it(collector: Site, words: list[str]) -> None:
     outcome = collector("collect", *words)
     assert outcome.code == 2
     assert "Traceback" not in outcome.output
@@ -713,28 +605,11 @@ def test_a_time_that_no_call_can_have_is_refused_with_the_way_to_say_it(collecto
     assert list(collector.data.glob("*.csv")) == []
 
 
-def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(
-    node: ManagementNode, collector: Collector
-) -> None:
+def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(node: ManagementNode, collector: Site) -> None:
     node.faults.add(faults.status(404), when=lambda request: "schema" in request.path, times=None)
     outcome = collector()
     assert outcome.code == 0, outcome.output
     assert not {"id", "end_time"} - set(collector.table("pexHistoryConf.csv")[0])
-
-
-def test_in_the_hour_that_comes_twice_names_follow_the_runs(node: ManagementNode, collector: Collector) -> None:
-    collector.env["TZ"] = "Europe/Oslo"
-    order = []
-    for minutes in (30, 70, 90, 130):  # from 02:00 in summer time; 02:00 comes again after an hour
-        node.now = datetime(2026, 10, 25, 0, 0, 5) + timedelta(minutes=minutes)
-        node.add(ended(at=node.now - timedelta(minutes=5), number=1))
-        collector.at(node.now)
-        assert collector().code == 0
-        order.append({file.name for file in collector.dated("Conf")})
-    names = [(now - before).pop() for before, now in zip([set(), *order], order, strict=False)]
-    assert names == sorted(names)
-    rows = [row for name in names for row in collector.rows(name)]
-    assert rows == collector.rows("pexHistoryConf.csv")
 
 
 def test_streams_that_only_a_later_page_has_keep_every_digit() -> None:
@@ -744,37 +619,21 @@ def test_streams_that_only_a_later_page_has_keep_every_digit() -> None:
         assert cells(columns["media_streams"], escape=True) == [cell]
 
 
-def test_records_unlike_each_other_keep_every_digit(collector: Collector) -> None:
+def test_records_unlike_each_other_keep_every_digit(site: Site) -> None:
     numbers = [b"1.50", b"1e5", b"10000000000000000000000000000000001", b"-0.0", b"true", b"null", b'["1.50", 1.50]']
     records = [holding("name", number, n) for n, number in enumerate(numbers)]
     records[0] = records[0].replace(b"}", b', "more": 2.50}')
-    with RawNode(
-        lambda target, send: send(
-            reply(listing(b",".join(records), len(records))) if asked(target)[0] == "conference" else normal(target)
-        )
-    ) as node:
-        ca_file = collector.data.parent / "raw.pem"
-        ca_file.write_bytes(node.certificate.ca)
-        collector.env |= {"DEFAULT_MGR_ADDRESS": node.address, "DEFAULT_MGR_CA_FILE": str(ca_file)}
-        assert collector("--from", "2020-01-01", "--to", "2020-01-02").code == 0
+    body = reply(listing(b",".join(records), len(records)))
+    with RawNode(lambda target, send: send(body if asked(target)[0] == "conference" else normal(target))) as node:
+        assert site("--from", "2020-01-01", "--to", "2020-01-02", env=environment_for(node, site.data)).code == 0
     wanted = [number.decode() for number in numbers[:4]] + ["True", "", '["1.50",1.50]']
-    rows = collector.rows("pexHistoryConf.csv")
+    rows = site.rows("pexHistoryConf.csv")
     assert [row["name"] for row in rows] == wanted
     assert rows[0]["more"] == "2.50"
 
 
-def test_a_run_that_starts_as_health_looks_waits_for_it(node: ManagementNode, collector: Collector) -> None:
-    assert collector().code == 0
-    with (collector.data / ".collector" / "lock").open() as looking:
-        fcntl.flock(looking, fcntl.LOCK_SH)
-        with collector.start() as run:
-            time.sleep(0.6)
-            fcntl.flock(looking, fcntl.LOCK_UN)
-            assert run.wait() == 0
-
-
 def test_a_log_file_that_cannot_be_written_keeps_no_row_from_being_collected(
-    node: ManagementNode, collector: Collector
+    node: ManagementNode, collector: Site
 ) -> None:
     (collector.data / "data_collector.log").mkdir()
     node.now = NOON
@@ -786,7 +645,7 @@ def test_a_log_file_that_cannot_be_written_keeps_no_row_from_being_collected(
     assert len(collector.rows("pexHistoryConf.csv")) == 3
 
 
-def test_times_with_a_zone_are_read_as_the_moments_that_they_are(node: ManagementNode, collector: Collector) -> None:
+def test_times_with_a_zone_are_read_as_the_moments_that_they_are(node: ManagementNode, collector: Site) -> None:
     node.now = NOON
     held = ended(at=NOON - timedelta(hours=1), number=1)
     node.add(held)
@@ -803,28 +662,3 @@ def test_times_with_a_zone_are_read_as_the_moments_that_they_are(node: Managemen
     (row,) = collector.rows("pexHistoryConf.csv")
     assert row["end_time"] == f"{held[0]['end_time']}Z", "as it was sent"
     assert json.loads(collector("status", "--json").stdout)["files"][0]["collected_to"] == "2026-11-24T12:00:00"
-
-
-def test_a_participant_who_was_transferred_is_not_called_gone(node: ManagementNode, collector: Collector) -> None:
-    node.now = NOON
-    first, then = ended(at=NOON - timedelta(hours=1), number=2)
-    moved = participant(then)
-    first["participants"] = [moved["resource_uri"]]
-    then["participants"] = [moved["resource_uri"]]
-    node.add([first, then], [moved])
-    outcomes = []
-    for hours in (0, 1, 25):
-        node.now = NOON + timedelta(hours=hours)
-        collector.at(node.now)
-        outcomes.append(collector())
-    assert [outcome.code for outcome in outcomes] == [0] * 3
-    assert not any("gone" in outcome.output for outcome in outcomes)
-    assert [row["id"] for row in collector.rows("pexHistoryPart.csv")] == [moved["id"]]
-
-
-def test_help_says_of_each_command_what_it_does_and_gives_an_example(collector: Collector) -> None:
-    text = collector("--help").stdout
-    for command in ("collect", "check", "status", "report", "health", "crontab"):
-        assert re.search(rf"^ +{command} +\w+ \w+", text, re.MULTILINE)
-    assert "collector.py collect --from 2026-11-01" in text
-    assert "--from T" in collector("collect", "--help").stdout

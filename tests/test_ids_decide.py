@@ -1,412 +1,492 @@
-"""Each record once, whatever clocks, marks, lost ledgers and the user's hands do."""
+"""Each record once, whatever the node's order, ids, answers and memory are."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 import pytest
 
-from .deployment import CONF, DAY, HOUR, KINDS, MIDNIGHT, MINUTE, PART, Deployment
-from .forked_collector import Fault
+from pexip_history.node import api
+
+from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, STREAM, Site
 from .management_node import faults
+from .management_node.calls import ROOT, Record, stamp
 from .management_node.server import Request
 
-# Clocks
+# The pace
+
+
+def test_a_run_takes_less_than_half_of_what_the_node_allows_its_clients(site: Site) -> None:
+    """1,000 requests in 60 s are for all of them together; here 40 for 450."""
+    assert (api.PACE, api.PERIOD) == (450, 60)
+    for number in range(60):
+        site.hold(f"c{number:03}", MIDNIGHT - number * MINUTE - MINUTE)
+    site.node.page = 1
+    slept = site.run(MIDNIGHT, hurry=True, constants={"PACE": 40}).slept
+    assert len(site.asked) > 100
+    assert slept == 60 * ((len(site.asked) - 1) // 40)
+    site.check()
+
+
+def test_a_429_without_retry_after_is_waited_out_for_minutes(site: Site) -> None:
+    """Others use the allowance up, again and again."""
+    site.hourly(10)
+    site.node.faults.add(faults.status(429), times=10)
+    assert site.run(MIDNIGHT, hurry=True).slept > 120
+    assert not site.node.faults.waiting
+    site.check()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tells_time", [True, False], ids=["with a Date", "without a Date"])
-@pytest.mark.parametrize("hours", [3, -3, 10 * 365 * 24])
-def test_a_clock_that_was_wrong_for_one_run_loses_nothing(place: Deployment, hours: int, tells_time: bool) -> None:
-    place.node.tells_time = tells_time
-    place.hourly(14)
-    place.runs(MIDNIGHT, MIDNIGHT + 5 * HOUR)
-    right = 0 if tells_time else None  # without the node's clock a run cannot know which of its times is wrong
-    place.run(MIDNIGHT + 6 * HOUR, ahead=hours * HOUR, code=right if hours > 0 else None)
-    place.runs(MIDNIGHT + 7 * HOUR, MIDNIGHT + 9 * HOUR, code=right)
-    place.runs(MIDNIGHT + 10 * HOUR, MIDNIGHT + 40 * HOUR, 5 * HOUR)
-    place.check()
+@pytest.mark.parametrize("status", [429, 503])
+def test_what_cannot_be_asked_by_conference_waits_and_all_else_is_kept(site: Site, status: int) -> None:
+    site.hourly(10, MIDNIGHT - 12 * HOUR)
+    late = [site.hold(f"late{n}", MIDNIGHT - HOUR, 40 * HOUR, (50 + n) * HOUR) for n in range(5)][-1].people
+    site.node.appear = "ended"
+    site.run(MIDNIGHT - 2 * HOUR)
+    site.node.faults.add(faults.status(status), when=lambda request: "conference" in request.query, times=None)
+    said = site.run(MIDNIGHT, hurry=True).output
+    assert len(site.ids()) == 15
+    assert late <= set(site.ids(PART)) or "wait" in said
+    site.node.faults.clear()
+    site.run(MIDNIGHT + HOUR)
+    site.run(MIDNIGHT + 26 * HOUR)
+    site.check()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pause", [timedelta(days=20), timedelta(days=45), timedelta(days=400)])
-def test_a_long_pause_forgets_no_id_that_the_node_still_has(place: Deployment, pause: timedelta) -> None:
-    """The ledger forgets 30 days after the node last listed a conference: not after it was last asked."""
-    place.hourly(10, MIDNIGHT, MINUTE, 30 * HOUR)
-    place.runs(MIDNIGHT, MIDNIGHT + 12 * HOUR, 3 * HOUR)
-    place.run(MIDNIGHT + pause)
-    place.run(MIDNIGHT + pause + HOUR, "--from", "2026-11-20")
-    place.run(MIDNIGHT + pause + 30 * HOUR)
-    place.run(MIDNIGHT + pause + 31 * HOUR, "--from", "2026-11-20")
-    place.check()
+# Participants that are missing, late or gone
 
 
-def test_a_clock_that_was_ahead_for_one_run_holds_up_no_later_run(place: Deployment) -> None:
-    ids = place.hourly(14)
-    place.runs(MIDNIGHT, MIDNIGHT + 5 * HOUR)
-    place.run(MIDNIGHT + 6 * HOUR, ahead=3 * HOUR)
-    for hour in range(7, 10):
-        place.run(MIDNIGHT + hour * HOUR)
-        assert sorted(place.ids()) == ids[:hour]
+@pytest.mark.parametrize("by", ["id", "name", "ignored", "empty", 400, 404])
+def test_early_leavers_come_whatever_conference_is_taken_for(site: Site, by: Any) -> None:
+    site.run()
+    site.node.by_conference = by
+    site.node.wait(5 * DAY)
+    for number in range(25):
+        held = site.hold(f"c{number:02}", site.node.now - (number + 1) * MINUTE)
+        for who in range(2):  # they are shown when the conference ended
+            end = site.node.now - 7 * DAY - who * HOUR + number * MINUTE
+            site.node.participant(held, f"{held.id}-{who}", end, site.node.now - MINUTE)
+    site.node.wait(2 * HOUR)
+    site.daily(2)
+    site.once([f"c{number:02}-{who}" for number in range(25) for who in range(2)], PART)
+    assert site.lost() == (0, 0)
 
 
-def test_what_ended_while_a_mark_lay_in_the_future_comes_with_the_next_run(place: Deployment) -> None:
-    place.node.tells_time = False
-    place.hourly(14)
-    place.runs(MIDNIGHT, MIDNIGHT + 5 * HOUR)
-    place.run(MIDNIGHT + 6 * HOUR, ahead=4 * HOUR)
-    place.run(MIDNIGHT + 9 * HOUR + 10 * MINUTE)
-    assert sorted(place.ids()) == sorted(place.held)[:9]
+def early_leaver(site: Site) -> str:
+    """Who is asked for at an own address, which nests the conference; the conference's URI."""
+    site.node.by_conference, site.node.nested = 404, True
+    site.run()
+    site.node.wait(3 * DAY)
+    held = site.hold("c1", site.node.now - HOUR, MINUTE)
+    site.node.participant(held, "early", MIDNIGHT - DAY, site.node.now - HOUR)
+    return str(held.record["resource_uri"])
 
 
-def test_records_that_end_while_the_clock_is_ahead_are_not_lost(place: Deployment) -> None:
-    """The clock is right again only after the moment that it claimed has passed, and the run between fails."""
-    place.hourly(14)
-    place.runs(MIDNIGHT, MIDNIGHT + 5 * HOUR)
-    place.run(MIDNIGHT + 6 * HOUR, ahead=3 * HOUR)
-    place.run(MIDNIGHT + 12 * HOUR)
-    place.run(MIDNIGHT + 15 * HOUR)
-    place.check()
+def test_a_participant_from_its_own_address_is_a_row_without_more_columns(site: Site) -> None:
+    uri = early_leaver(site)
+    site.daily(2)
+    site.once(["c1-0", "early"], PART)
+    assert not [name for name in site.table(PART)[0] if name.endswith(("eted_call_quality", "oric_call_quality"))]
+    assert {row["conference"] for row in site.rows(PART)} == {uri}
 
 
-@pytest.mark.parametrize("ahead", [timedelta(days=3650), timedelta(days=40), 20 * MINUTE])
-def test_no_dated_file_is_removed_while_the_clocks_differ(place: Deployment, ahead: timedelta) -> None:
-    """Each of them is five minutes younger than DATA_KEEP_DAYS says, by the node's clock."""
-    place.hourly(10)
-    place.run(MIDNIGHT + 5 * MINUTE, DATA_KEEP_DAYS="1")
-    place.run(MIDNIGHT + HOUR, DATA_KEEP_DAYS="1")
-    files = place.dated("Conf") + place.dated("Part")
-    place.run(MIDNIGHT + DAY, ahead=ahead, DATA_KEEP_DAYS="1")
-    assert [file.name for file in files if not file.exists()] == []
-    place.check()
-    place.run(MIDNIGHT + DAY + 2 * HOUR, DATA_KEEP_DAYS="1")
-    assert not any(file.exists() for file in files), "with the clock right again, what is too old goes"
-    assert sorted(place.ids()) == sorted(place.held)
+def test_a_participant_from_its_own_address_is_known_after_a_lost_ledger(site: Site) -> None:
+    early_leaver(site)
+    site.run()
+    site.lose_ledger()
+    site.daily(3)
+    site.once(["c1-0", "early"], PART)
 
 
-def test_a_dated_file_that_waited_longer_than_files_are_kept_is_there_until_the_next_run(place: Deployment) -> None:
-    place.hourly(10)
-    place.run(MIDNIGHT + 5 * HOUR, fault="EACCES", at=CONF, code=1)
-    place.run(MIDNIGHT + 3 * DAY, DATA_KEEP_DAYS="1")
-    assert f"{MIDNIGHT + 5 * HOUR:%Y-%m-%d_%H-%M-%S}" in place.dated("Conf")[0].name
-    place.check()
-    place.run(MIDNIGHT + 3 * DAY + HOUR, DATA_KEEP_DAYS="1")
-    assert f"{MIDNIGHT + 5 * HOUR:%Y-%m-%d_%H-%M-%S}" not in place.dated("Conf")[0].name
+def test_a_participant_that_is_gone_counts_as_lost_is_said_once_and_is_lost_no_more_when_it_comes(site: Site) -> None:
+    """Gone: the node answers 404 at its own address."""
+    held = site.hold("c1", MIDNIGHT - HOUR, MINUTE)
+    site.node.participant(held, "late", MIDNIGHT - 2 * HOUR, MIDNIGHT + 3 * DAY)
+    assert "1 participants of conference c1 are gone" in site.run().output
+    assert "gone" not in site.daily(2)
+    assert site.lost() == (1, 0)
+    assert "1 participants (1 late)" in site.daily(1)
+    site.daily(1)
+    assert site.lost() == (0, 0)
+    site.once(["c1-0", "late"], PART)
 
 
-@pytest.mark.parametrize("ahead", [timedelta(days=3650), -20 * 365 * DAY, 7 * HOUR])
-def test_a_first_run_with_a_wrong_clock_loses_nothing(place: Deployment, ahead: timedelta) -> None:
-    """As on a machine without a battery for its clock, until the time server was reached."""
-    place.hourly(60, MIDNIGHT - DAY)
-    place.run(MIDNIGHT, ahead=ahead)
-    place.run(MIDNIGHT + HOUR)
-    place.run(MIDNIGHT + 40 * HOUR)
-    place.check()
-
-
-def test_a_first_run_that_fails_while_the_clock_is_ahead_leaves_no_gap(place: Deployment) -> None:
-    place.hourly(60, MIDNIGHT - DAY)
-    place.node.faults.add(faults.status(401))
-    place.run(MIDNIGHT, ahead=40 * DAY, code=1)
-    place.run(MIDNIGHT + HOUR)
-    place.run(MIDNIGHT + 40 * HOUR)
-    place.check()
-
-
-@pytest.mark.slow
-def test_a_date_that_something_on_the_way_writes_wrong_loses_nothing(place: Deployment) -> None:
-    place.hourly(30)
-    for hour in range(40):
-        place.node.date_error = {4: 5 * 3600, 9: -5 * 3600}.get(hour, 0)
-        place.run(MIDNIGHT + hour * HOUR, code=None if place.node.date_error else 0)
-    place.run(MIDNIGHT + 72 * HOUR)
-    place.check()
-
-
-# A ledger that is lost
-
-
-def test_a_ledger_lost_after_a_window_by_hand_leaves_no_gap(place: Deployment) -> None:
-    """The newest end time in the files is not how far collection came."""
-    place.hourly(44)
-    place.run(MIDNIGHT + 20 * HOUR)
-    place.run(MIDNIGHT + 40 * HOUR, "--from", "2026-11-25T06:00", "--to", "2026-11-25T16:00")
-    place.lose_ledger()
-    place.run(MIDNIGHT + 45 * HOUR)
-    place.check()
-
-
-def test_a_ledger_lost_after_a_window_by_hand_leaves_no_gap_where_only_the_aggregates_were_kept(
-    place: Deployment,
-) -> None:
-    place.hourly(44)
-    place.run(MIDNIGHT + 20 * HOUR)
-    place.run(MIDNIGHT + 40 * HOUR, "--from", "2026-11-25T06:00", "--to", "2026-11-25T16:00")
-    before = {name: place.dated_ids(name) for name in KINDS}
-    for file in [*place.data.glob("2*.csv"), *(place.data / ".collector").iterdir()]:
-        file.unlink()
-    place.run(MIDNIGHT + 45 * HOUR)
-    for name, owed in place.owed().items():
-        assert sorted(place.ids(name)) == sorted(owed)
-        assert sorted(place.dated_ids(name) + before[name]) == sorted(owed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["moved", "saved with semicolons"])
-@pytest.mark.parametrize("name", KINDS)
-def test_a_lost_ledger_is_rebuilt_from_the_dated_files_too(place: Deployment, name: str, how: str) -> None:
-    place.hourly(20)
-    place.runs(MIDNIGHT, MIDNIGHT + 10 * HOUR)
-    place.take_away(name, how)
-    place.run(MIDNIGHT + 12 * HOUR)
-    place.lose_ledger()
-    place.run(MIDNIGHT + 25 * HOUR)
-    place.check()
-
-
-def test_a_ledger_lost_after_an_aggregate_with_newer_rows_was_moved_doubles_none_of_them(place: Deployment) -> None:
-    """What was taken by hand ended later than what came after it."""
-    place.hourly(20)
-    place.run(MIDNIGHT)
-    place.run(MIDNIGHT + 17 * HOUR, "--from", "2026-11-24T06:00", "--to", "2026-11-24T16:00")
-    for name in KINDS:
-        place.take_away(name, "moved")
-    place.run(MIDNIGHT + 18 * HOUR)
-    place.lose_ledger()
-    place.run(MIDNIGHT + 25 * HOUR)
-    place.check()
-
-
-def test_a_ledger_lost_while_rows_wait_loses_none_of_them(place: Deployment) -> None:
-    place.hourly(20)
-    place.runs(MIDNIGHT, MIDNIGHT + 5 * HOUR)
-    for hour in (7, 9):
-        place.run(MIDNIGHT + hour * HOUR, fault="EACCES", at=CONF, code=1)
-    place.lose_ledger()
-    place.run(MIDNIGHT + 25 * HOUR)
-    place.check()
-
-
-def test_a_ledger_lost_while_a_limit_holds_records_back_loses_none_of_them(place: Deployment) -> None:
-    place.hourly(20)
-    limits = {"DEFAULT_CONF_LIMIT": "4", "DEFAULT_PART_LIMIT": "3"}
-    place.run(MIDNIGHT + 21 * HOUR, **limits)
-    place.run(MIDNIGHT + 22 * HOUR, "--from", "2026-11-24T12:00", **limits)
-    place.lose_ledger()
-    place.run(MIDNIGHT + 25 * HOUR)
-    place.check()
-
-
-@pytest.mark.slow
-def test_a_ledger_lost_while_participants_are_expected_loses_none_of_them(place: Deployment) -> None:
-    place.hourly(10)
-    late = place.hold("late", MIDNIGHT + 2 * HOUR, 10 * HOUR, 20 * HOUR)
-    place.node.hidden = set(late)
-    place.runs(MIDNIGHT, MIDNIGHT + 11 * HOUR)
-    place.lose_ledger()
-    place.run(MIDNIGHT + 12 * HOUR)
-    place.node.hidden = set()
-    place.runs(MIDNIGHT + 13 * HOUR, MIDNIGHT + 40 * HOUR)
-    place.check()
-
-
-# Windows by hand
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fault", "at"),
-    [("EACCES", CONF), ("EBUSY", CONF), ("ENOSPC", f"write {CONF}"), ("EACCES", PART)],
-    ids=["EACCES", "EBUSY", "ENOSPC", "EACCES of participants"],
-)
-@pytest.mark.parametrize("still", [True, False], ids=["still locked", "free again"])
-def test_a_window_by_hand_while_rows_wait_doubles_none_of_them(
-    place: Deployment, fault: Fault, at: str, still: bool
-) -> None:
-    place.hourly(14)
-    place.runs(MIDNIGHT, MIDNIGHT + 4 * HOUR)
-    for hour in range(5, 10):
-        steps = place.run(MIDNIGHT + hour * HOUR, fault=fault, at=at, code=1).steps
-        assert any(at.rpartition(" ")[2] in step for step in steps)
-    waits: dict[str, Any] = {"fault": fault, "at": at, "code": None} if still else {}
-    place.run(MIDNIGHT + 10 * HOUR, "--from", "2026-11-24", "--to", "2026-11-24T09:00", **waits)
-    place.run(MIDNIGHT + 15 * HOUR)
-    place.check()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["moved", "saved with semicolons"])
-@pytest.mark.parametrize("name", KINDS)
-def test_a_window_by_hand_after_an_aggregate_was_taken_away_doubles_nothing(
-    place: Deployment, name: str, how: str
-) -> None:
-    place.hourly(20)
-    place.runs(MIDNIGHT, MIDNIGHT + 10 * HOUR)
-    place.take_away(name, how)
-    place.run(MIDNIGHT + 12 * HOUR, "--from", "2026-11-24")
-    place.run(MIDNIGHT + 12 * HOUR + MINUTE, "--from", "2026-11-23")
-    place.run(MIDNIGHT + 25 * HOUR)
-    place.check()
-
-
-def test_a_window_by_hand_that_ends_in_the_future_leaves_no_gap(place: Deployment) -> None:
-    place.hourly(20)
-    place.runs(MIDNIGHT, MIDNIGHT + 3 * HOUR)
-    place.run(MIDNIGHT + 5 * HOUR, "--from", "2026-11-24", "--to", "2026-11-30")
-    place.runs(MIDNIGHT + 8 * HOUR, MIDNIGHT + 22 * HOUR, 7 * HOUR)
-    place.run(MIDNIGHT + 23 * HOUR)
-    place.check()
-
-
-def test_a_window_by_hand_before_data_since_brings_what_was_asked_for_and_no_more(place: Deployment) -> None:
-    place.want_since(MIDNIGHT - DAY)
-    old = place.hourly(96, MIDNIGHT - 5 * DAY, HOUR, 2 * HOUR, prefix="old")
-    place.hourly(20)
-    place.runs(MIDNIGHT, MIDNIGHT + 5 * HOUR)
-    place.run(MIDNIGHT + 6 * HOUR, "--from", "2026-11-20", "--to", "2026-11-21")
-    asked = {id for id in old if "2026-11-20" <= place.held[id]["end_time"] < "2026-11-21"}
-    place.taken_by_hand |= asked
-    place.runs(MIDNIGHT + 7 * HOUR, MIDNIGHT + 60 * HOUR, 5 * HOUR)
-    # Participants of the next day's first conferences left within the window.
-    within = {id for id, one in place.present.items() if "2026-11-20" <= one["end_time"] < "2026-11-21"}
-    assert len(asked) == 24
-    place.check(perhaps=within)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("limits", [(0, 200), (50, 0), (30, 45)])
-def test_a_long_history_taken_in_portions_while_the_schedule_fires(place: Deployment, limits: tuple[int, int]) -> None:
-    """No run may need a request for each conference that waits."""
-    for number in range(400):
-        place.hold(f"c{number:03}", MIDNIGHT - 200 * DAY + number * 12 * HOUR, MINUTE, 3 * HOUR)
-    env = {"DEFAULT_CONF_LIMIT": str(limits[0]), "DEFAULT_PART_LIMIT": str(limits[1])}
-    place.run(MIDNIGHT, **env)
+def test_a_participant_that_never_comes_costs_a_request_a_day_for_a_week(site: Site) -> None:
+    held = site.hold("c1", MIDNIGHT - HOUR, MINUTE)
+    site.node.participant(held, "ghost", MIDNIGHT - 2 * HOUR, datetime.max)
     asked = []
-    for hour in range(1, 60):
-        by_hand = place.run(MIDNIGHT + hour * HOUR, "--from", "2000-01-01", **env)
-        asked.append(len(place.asked))
-        place.run(MIDNIGHT + hour * HOUR + 30 * MINUTE, **env)
-        asked.append(len(place.asked))
-        if ", 0 waiting" in by_hand.output:
-            break
-    place.check()
-    assert max(asked) <= 60, asked
-
-
-# A run that reconciles and is cut short
+    for hour in range(0, 10 * 24, 12):
+        site.run(MIDNIGHT + hour * HOUR)
+        asked += [hour for request in site.asked if "ghost" in request.target]
+    assert asked == [day * 24 for day in range(7)]
+    assert site.lost() == (1, 0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["kill", "ENOSPC"])
-def test_a_run_that_reconciles_may_end_at_any_step(place: Deployment, fault: Fault) -> None:
-    """Each day, when it is due, there is a conference that no window finds, and a run that does not live."""
-    place.run(MIDNIGHT)
-    for day, step in enumerate(range(2, 90, 8), 1):
-        now = MIDNIGHT + day * 26 * HOUR
-        place.hold(f"c{day:02}", now - HOUR, MINUTE, 3 * HOUR)
-        place.hold(f"late{day:02}", now - 30 * HOUR, MINUTE, 30 * HOUR)
-        place.run(now, fault=fault, at=step, code=None)
-        place.run(now + HOUR)
-    place.run(now + 30 * HOUR)
-    place.check()
-
-
-# Where collection began
-
-
-def test_the_first_run_brings_all_that_the_node_has_and_the_last_day_first(place: Deployment) -> None:
-    ids = place.hourly(120, MIDNIGHT - 4 * DAY, MINUTE, 30 * HOUR)
-    place.run(MIDNIGHT)
-    day, older = ([row["id"] for row in place.rows(file)] for file in place.dated("Conf"))
-    assert (sorted(day), sorted(older)) == (ids[72:96], ids[:72])
-    assert place.ids() == day + older
-    place.runs(MIDNIGHT + HOUR, MIDNIGHT + 80 * HOUR, 5 * HOUR)
-    place.check()
-
-
-def test_a_first_run_that_fails_in_what_is_older_has_brought_the_last_day(place: Deployment) -> None:
-    ids = place.hourly(96, MIDNIGHT - 4 * DAY, MINUTE, 30 * HOUR)
-
-    def older(request: Request) -> bool:
-        query = request.query
-        return "end_time__lt" in query and "end_time__gte" not in query and query["limit"] != "1"
-
-    place.node.faults.add(faults.status(401), when=older, times=None)
-    said = place.run(MIDNIGHT).output
-    assert "The run's own window is collected; the rest waits for the next run" in said
-    assert sorted(place.ids()) == ids[72:96]
-    place.node.faults.clear()
-    place.run(MIDNIGHT + HOUR)
-    place.check()
-
-
-def test_a_run_does_not_count_what_a_reading_took_that_failed_afterwards(place: Deployment) -> None:
-    place.hourly(96, MIDNIGHT - 4 * DAY, MINUTE, 30 * HOUR)
-
-    def older_participants(request: Request) -> bool:
-        query = request.query
-        return "/participant/" in request.target and "end_time__lt" in query and "end_time__gte" not in query
-
-    place.node.faults.add(faults.status(401), when=older_participants, times=None)
-    assert " 24 conferences, " in place.run(MIDNIGHT).output
-    assert len(place.ids()) == 24
-    place.node.faults.clear()
-    place.run(MIDNIGHT + HOUR)
-    place.check()
-
-
-def test_nothing_that_ended_before_data_since_comes(place: Deployment) -> None:
-    place.want_since(MIDNIGHT - 2 * DAY)
-    place.hourly(120, MIDNIGHT - 4 * DAY, MINUTE, 30 * HOUR)
-    place.run(MIDNIGHT)
-    place.runs(MIDNIGHT + HOUR, MIDNIGHT + 80 * HOUR, 5 * HOUR)
-    place.check()
-
-
-def test_an_earlier_data_since_makes_what_is_older_come_with_the_next_run(place: Deployment) -> None:
-    place.hourly(96, MIDNIGHT - 4 * DAY, MINUTE, 30 * HOUR)
-    place.want_since(MIDNIGHT - DAY)
-    place.run(MIDNIGHT)
-    place.check()
-    place.want_since(MIDNIGHT - 3 * DAY)
-    place.run(MIDNIGHT + HOUR)
-    place.check()
-    place.since = place.env.pop("DATA_SINCE") and None
-    place.run(MIDNIGHT + 25 * HOUR)
-    place.check()
-
-
-def test_a_lost_ledger_does_not_make_what_is_older_than_data_since_come(place: Deployment) -> None:
-    place.want_since(MIDNIGHT - DAY)
-    place.hourly(120, MIDNIGHT - 4 * DAY, MINUTE, 30 * HOUR)
-    place.run(MIDNIGHT)
-    place.lose_ledger()
-    place.runs(MIDNIGHT + HOUR, MIDNIGHT + 60 * HOUR, 5 * HOUR)
-    place.check()
-
-
-def test_reconciling_takes_what_windows_missed_since_data_since_and_nothing_older(place: Deployment) -> None:
-    place.want_since(MIDNIGHT - DAY)
-    place.hourly(72, MIDNIGHT - 3 * DAY, prefix="old")
-    place.hourly(10)
-    place.hold("missed", MIDNIGHT - 20 * HOUR, MINUTE, 2 * HOUR, shown=False)
-    place.hold("older", MIDNIGHT - 25 * HOUR, MINUTE, shown=False)
-    place.runs(MIDNIGHT, MIDNIGHT + 30 * HOUR, 3 * HOUR)
-    place.node.hidden = set()
-    place.runs(MIDNIGHT + 33 * HOUR, MIDNIGHT + 70 * HOUR, 3 * HOUR)
-    assert "missed" in place.ids()
-    place.check()
+@pytest.mark.parametrize("answer", [200, 400, 404])
+@pytest.mark.parametrize("nth", [None, 3, 4], ids=["between runs", "before page 3", "before page 4"])
+def test_a_conference_that_is_gone_holds_up_nothing(site: Site, answer: Any, nth: int | None) -> None:
+    site.node.gone = answer
+    site.hourly(8, MIDNIGHT)
+    gone = site.hold("gone", MIDNIGHT + 4 * HOUR + MINUTE, 20 * HOUR, 30 * HOUR)
+    site.node.hidden = gone.people
+    site.runs(MIDNIGHT, MIDNIGHT + (4 if nth else 5) * HOUR)
+    if nth:
+        site.node.faults.add(faults.before(lambda request: site.node.delete("gone", *gone.people)), nth=nth)
+        site.run(MIDNIGHT + 5 * HOUR)
+    else:
+        site.node.delete("gone", *gone.people)
+    site.runs(MIDNIGHT + 6 * HOUR, MIDNIGHT + 35 * HOUR, 4 * HOUR)
+    assert "gone" in site.ids()
+    site.check(never=gone.people)
+    (said,) = [line for line in site.log().splitlines() if "WARNING" in line and "gone" in line]
+    assert "2 participants" in said
 
 
 @pytest.mark.slow
-def test_a_node_that_keeps_few_conferences_loses_only_what_it_forgot(place: Deployment) -> None:
-    """Five an hour come and it keeps 18; runs come each hour, but for an outage of six."""
-    place.node.keep = 18
-    for hour in range(20):
-        for n in range(5):
-            place.hold(f"c{hour:02}{n}", MIDNIGHT + hour * HOUR + n * MINUTE, MINUTE, 9 * HOUR)
-        if hour not in range(8, 14):
-            place.run(MIDNIGHT + hour * HOUR + 30 * MINUTE)
-    gone = {id for id in place.held if "c080" <= id < "c112"}  # at 14:30 it had the newest 18
-    place.check(never=gone | {f"{id}-{n}" for id in gone for n in (0, 1)})
+@pytest.mark.parametrize("both", [False, True], ids=["shown once", "shown with both"])
+def test_a_participant_that_was_transferred_is_there_once_and_not_called_gone(site: Site, both: bool) -> None:
+    """The first conference ended with him; the one that he came from lists him when it ends, hours later."""
+    site.hold("b", MIDNIGHT + HOUR, MINUTE)
+    moved = site.node.known["participant"]["b-0"]
+    site.node.list_too(site.hold("a", MIDNIGHT + 10 * HOUR, MINUTE), moved)
+    if both:
+
+        def with_the_moved(document: Record) -> None:
+            document["meta"]["total_count"] += 1
+            document["objects"].append(site.node.listed(moved))
+
+        asked = lambda request: request.query.get("conference") == "a"  # noqa: E731
+        site.node.faults.add(faults.edited(with_the_moved), when=asked, times=None)
+    site.runs(MIDNIGHT, MIDNIGHT + 13 * HOUR)
+    site.node.delete("a", "b", "a-0", "b-0")
+    site.hold("later", MIDNIGHT + 13 * HOUR, MINUTE)
+    site.runs(MIDNIGHT + 14 * HOUR, MIDNIGHT + 42 * HOUR, 4 * HOUR)
+    site.check()
+    assert "gone" not in site.log()
+
+
+@pytest.mark.slow
+def test_a_participant_whose_second_conference_runs_on_is_taken_when_that_ends(site: Site) -> None:
+    """Listed by both; shown only when the second one ends, by which time the node forgot the first."""
+    site.hold("b", MIDNIGHT + 30 * HOUR, 25 * HOUR)
+    site.node.list_too(site.hold("a", MIDNIGHT + 2 * HOUR, MINUTE), site.node.known["participant"]["b-0"])
+    site.node.appear = "ended"
+    site.runs(MIDNIGHT, MIDNIGHT + 5 * HOUR)
+    site.node.delete("a", "a-0")
+    site.runs(MIDNIGHT + 6 * HOUR, MIDNIGHT + 60 * HOUR, 3 * HOUR)
+    site.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("listed_by", ["0", "z"])
+def test_a_participant_that_two_conferences_list_is_asked_for_and_named_once(site: Site, listed_by: str) -> None:
+    """They end at once, hours after he went from one to the other, and the node shows him with the first alone."""
+    site.hold("b", MIDNIGHT + HOUR, 5 * HOUR)
+    site.node.list_too(site.hold(listed_by, MIDNIGHT + HOUR + MINUTE, MINUTE), site.node.known["participant"]["b-0"])
+    site.node.appear = "ended"
+    site.runs(MIDNIGHT - HOUR, MIDNIGHT + 4 * HOUR)
+    site.check()
+    for id in ("lone", "other"):
+        site.hold(id, MIDNIGHT + 5 * HOUR).record["participants"] = [f"{ROOT}participant/never/"]
+    assert "gone" not in site.log()
+    site.runs(MIDNIGHT + 6 * HOUR, MIDNIGHT + 8 * HOUR)
+    assert sum("never" in request.path for request in site.node.requests) == 1
+    site.node.delete("lone")
+    site.runs(MIDNIGHT + 9 * HOUR, MIDNIGHT + 80 * HOUR, 8 * HOUR)
+    assert site.log().count("1 participants of conference") == site.log().count("are gone") == 1
+    site.check()
+
+
+def test_a_participant_whom_two_conferences_list_is_not_lost_when_one_is_forgotten(site: Site) -> None:
+    first = site.hold("c1", MIDNIGHT - 5 * HOUR, MINUTE)
+    second = site.hold("c2", MIDNIGHT - HOUR, MINUTE)
+    site.node.list_too(second, site.node.participant(first, "moved", MIDNIGHT - 6 * HOUR))
+    site.run()
+    site.node.forget(1)
+    site.daily(1)
+    before = len(site.node.requests)
+    site.daily(3)
+    again = site.node.requests[before:]
+    assert not [request for request in again if "moved" in request.target or "c2" in request.target]
+    site.once(["c1-0", "c2-0", "moved"], PART)
+    assert site.lost() == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("hours", "appear"), [(2, "left"), (5, "ended"), (40, "left"), (40, "ended")])
+def test_a_conference_that_is_first_shown_hours_after_its_end_is_collected(site: Site, hours: int, appear: Any) -> None:
+    site.node.appear = appear
+    site.hourly(30, MIDNIGHT)
+    shown = MIDNIGHT + (3 + hours) * HOUR
+    late = site.hold("late", MIDNIGHT + 3 * HOUR, MINUTE, 10 * HOUR, shown=shown)
+    site.runs(MIDNIGHT, shown - HOUR, HOUR if hours < 10 else 6 * HOUR)
+    site.runs(shown, shown + 28 * HOUR, 4 * HOUR)
+    assert late.people <= set(site.ids(PART))
+    site.runs(shown + 29 * HOUR, shown + 60 * HOUR, 8 * HOUR)
+    site.check()
+
+
+@pytest.mark.slow
+def test_participants_that_are_shown_when_the_conference_ends_come_under_every_misfortune(site: Site) -> None:
+    """Days after they left; with limits, a lost ledger and an aggregate moved away on the way."""
+    site.node.appear = "ended"
+    for n in range(20):
+        site.hold(f"c{n:02}", MIDNIGHT + n * 3 * HOUR, *(early * 9 * HOUR for early in range(n % 4)))
+    for hour in range(0, 100, 4):
+        site.run(MIDNIGHT + hour * HOUR, DEFAULT_CONF_LIMIT="2", DEFAULT_PART_LIMIT="3")
+        if hour == 20:
+            site.lose_ledger()
+        if hour == 40:
+            site.take_away(PART)
+    site.check()
+
+
+# Rows that move, nodes without order
+
+
+@pytest.mark.parametrize("order", ["obeyed", "refused"])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4, 5])
+def test_rows_that_move_while_they_are_read_are_not_lost(site: Site, nth: int, order: Any) -> None:
+    """The node forgets its oldest between pages, so that those behind move up."""
+    site.node.page, site.node.order = 3, order
+    ids = site.hourly(12, MIDNIGHT)
+    gone: list[str] = []
+    site.node.faults.add(faults.before(lambda request: gone.extend(site.node.forget(2))), nth=nth)
+    site.run(MIDNIGHT + 24 * HOUR)
+    assert gone == ids[:2]
+    site.check(never={one for id in gone for one in (id, f"{id}-0")})
+
+
+def unordered(site: Site, how: str) -> None:
+    site.node.arrangement = lambda one: one.record["duration"]
+    site.node.order = how
+
+
+UNORDERED = pytest.mark.parametrize("how", ["refused", "ignored"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "limit"), [("refused", 4), ("ignored", 5), ("refused", 6), ("ignored", 9)])
+def test_late_participants_under_a_limit_push_none_of_the_window_out(site: Site, how: str, limit: int) -> None:
+    unordered(site, how)
+    site.run(MIDNIGHT)
+    site.hold("long", MIDNIGHT + HOUR, 30 * HOUR, 31 * HOUR, 32 * HOUR, 33 * HOUR)
+    for n in range(5):
+        site.hold(f"c{n}", MIDNIGHT + HOUR + n * MINUTE, MINUTE)
+    said = site.runs(MIDNIGHT + 2 * HOUR, MIDNIGHT + 8 * HOUR, DEFAULT_PART_LIMIT=str(limit)).output
+    assert ", 0 waiting" in said
+    site.check()
+
+
+@pytest.mark.slow
+@UNORDERED
+def test_what_a_limit_leaves_is_said_and_asked_for_where_the_clock_is_behind(site: Site, how: str) -> None:
+    """Then the window is read twice, the second time to the node's own present."""
+    unordered(site, how)
+    site.run(MIDNIGHT)
+    for n in range(10):
+        site.hold(f"c{n:02}", MIDNIGHT + HOUR + n * MINUTE, MINUTE, duration=n * 7 % 10)
+    for hour, left in ((6, 7), (7, 4), (8, 1), (9, 0)):
+        said = site.run(MIDNIGHT + hour * HOUR, ahead=-20 * MINUTE, DEFAULT_CONF_LIMIT="3").output
+        assert (", 0 waiting" in said) == (left == 0), said
+        assert len(site.ids()) == 10 - left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "page"), [("refused", 7), ("ignored", 10), ("refused", 1000), ("ignored", 1000)])
+@pytest.mark.parametrize("misplaced", [0, 3])
+def test_disorder_after_a_limit_was_reached_loses_nothing(site: Site, how: str, page: int, misplaced: int) -> None:
+    """All come oldest first but for one, which comes last."""
+    unordered(site, how)
+    site.node.page = page
+    for n in range(31):
+        site.hold(f"c{n:02}", MIDNIGHT + n * 30 * MINUTE, MINUTE, duration=99 if n == misplaced else n)
+    limits = {"DEFAULT_CONF_LIMIT": "10", "DEFAULT_PART_LIMIT": "10"}
+    site.runs(MIDNIGHT + 16 * HOUR, MIDNIGHT + 23 * HOUR, **limits)
+    site.check()
+
+
+@pytest.mark.slow
+@UNORDERED
+@pytest.mark.parametrize(
+    ("gone", "place", "page"),
+    [("c02", 100, 10), ("c02", 100, 4), ("c30", 0, 10)],
+    ids=["one in the middle moved up unseen", "in small pages", "a record came twice"],
+)
+def test_one_forgotten_and_one_new_between_two_pages_lose_nothing_else(
+    site: Site, how: str, gone: str, place: int, page: int
+) -> None:
+    """The count is as it was."""
+    unordered(site, how)
+    site.node.page = page
+    site.run(MIDNIGHT)
+    for n in range(31):
+        site.hold(f"c{n:02}", MIDNIGHT + (n + 1) * 10 * MINUTE, MINUTE, duration=n + 1)
+
+    def shift(request: Request) -> None:
+        site.node.delete(gone, f"{gone}-0")
+        site.hold("new", MIDNIGHT + 6 * HOUR, MINUTE, duration=place)
+
+    # Before the second page: the small request was the first. One more where an order was refused.
+    site.node.faults.add(faults.before(shift), on="conference", nth=4 if how == "refused" else 3)
+    site.run(MIDNIGHT + 7 * HOUR)
+    assert ("c02" if gone == "c02" else "new") in site.ids()
+    site.runs(MIDNIGHT + 8 * HOUR, MIDNIGHT + 36 * HOUR, 7 * HOUR)
+    site.check(never={f"{gone}-0"} | ({gone} - {"c02"}))
+
+
+@pytest.mark.slow
+def test_ties_in_another_order_under_another_limit_cost_no_second_reading(site: Site) -> None:
+    site.node.ties, site.node.page = "by limit", 10
+    site.run(MIDNIGHT)
+    for n in range(35):
+        site.hold(f"c{n:02}", MIDNIGHT + HOUR + (n // 2) * MINUTE, MINUTE, MINUTE)
+    for hour in (3, 4, 5):
+        assert "WARNING" not in site.run(MIDNIGHT + hour * HOUR).output
+        # Conferences in 4 pages, participants in 7; twice is enough, and the reconciling.
+        assert len(site.asked) <= 2 * (4 + 7) + 8, [request.target for request in site.asked]
+    assert len(site.asked) <= 8, "nothing new"
+    site.check()
+
+
+@pytest.mark.slow
+def test_a_node_that_forgets_steadily_is_not_read_six_times(site: Site) -> None:
+    """Each request finds the oldest gone and a new one there."""
+    site.node.page = 10
+    site.run(MIDNIGHT)
+    for n in range(35):
+        site.hold(f"c{n:03}", MIDNIGHT + HOUR + n * MINUTE, MINUTE)
+    number, gone = 35, set()
+
+    def move(request: Request) -> None:
+        nonlocal number
+        for id in site.node.forget(1):
+            gone.update({id, f"{id}-0"})
+        site.hold(f"c{number:03}", MIDNIGHT + HOUR + number * MINUTE, MINUTE)
+        number += 1
+
+    site.node.faults.add(faults.before(move), times=None)
+    for hour in range(6, 12):
+        site.run(MIDNIGHT + hour * HOUR)
+        begun = Counter(request.target for request in site.asked if "offset" not in request.query)
+        assert max(begun.values()) <= 3, "no query is read more than three times"
+        assert len(site.asked) <= 60, [request.target for request in site.asked]
+    site.node.faults.clear()
+    site.run(MIDNIGHT + 12 * HOUR)
+    site.run(MIDNIGHT + 40 * HOUR)
+    site.check(never=gone)
+
+
+@pytest.mark.slow
+@UNORDERED
+def test_a_day_in_any_order_in_small_pages_under_limits(site: Site, how: str) -> None:
+    unordered(site, how)
+    site.node.page = 3
+    for n in range(24):
+        site.hold(f"c{n:02}", MIDNIGHT + n * 10 * MINUTE, MINUTE, 30 * HOUR, duration=n * 17 % 24)
+    limits = {"DEFAULT_CONF_LIMIT": "3", "DEFAULT_PART_LIMIT": "7"}
+    site.runs(MIDNIGHT + 5 * HOUR, MIDNIGHT + 20 * HOUR, **limits)
+    site.check()
+
+
+# Ids
+
+
+def corrected(site: Site, id: str, end: datetime) -> None:
+    """The node now says that the record ended then."""
+    site.node.known["participant" if id.endswith("-0") else "conference"][id].record["end_time"] = stamp(end)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", ["c00", "c00-0"])
+def test_an_end_that_is_corrected_during_a_run_doubles_nothing(site: Site, id: str) -> None:
+    site.node.page = 4
+    for n in range(10):
+        site.hold(f"c{n:02}", MIDNIGHT + n * 10 * MINUTE, MINUTE)
+    resource = "conference" if id == "c00" else "participant"
+    move = faults.before(lambda request: corrected(site, id, MIDNIGHT + 2 * HOUR))
+    site.node.faults.add(move, on=resource, nth=3 if id == "c00" else 2)  # before the second page
+    for hour in (3, 4, 40):
+        site.run(MIDNIGHT + hour * HOUR)
+    assert not site.node.faults.waiting
+    site.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", ["c002", "c002-0"])
+@pytest.mark.parametrize("to", [10 * HOUR + MINUTE, MINUTE])
+def test_an_end_that_is_corrected_between_runs_doubles_nothing(site: Site, id: str, to: timedelta) -> None:
+    site.hourly(12, MIDNIGHT, prefix="c")
+    site.runs(MIDNIGHT, MIDNIGHT + 9 * HOUR)
+    corrected(site, id, MIDNIGHT + to)
+    site.run(MIDNIGHT + 10 * HOUR, "--from", "2026-11-24", "--to", "2026-11-24T02:00")
+    site.runs(MIDNIGHT + 11 * HOUR, MIDNIGHT + 40 * HOUR, 6 * HOUR)
+    site.check()
+
+
+STRANGE_IDS = ["-one", "+two", "=three", "@four", "-5", "'six", 'se"ven', "ei,ght", "'-nine", "ten ten", "ø", "11",
+               "A", "a"]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit", "lost"), [("0", True), ("3", False), ("3", True)])
+def test_ids_are_written_as_they_are_whatever_they_begin_with(site: Site, limit: str, lost: bool) -> None:
+    for n, id in enumerate(STRANGE_IDS):
+        site.hold(id, MIDNIGHT + n * 10 * MINUTE, MINUTE, 30 * HOUR)
+    limits = {"DEFAULT_CONF_LIMIT": limit, "DEFAULT_PART_LIMIT": limit}
+    for hour in range(3, 16):
+        site.run(MIDNIGHT + hour * HOUR, **limits)
+        if lost and hour == 6:
+            site.lose_ledger()
+    site.run(MIDNIGHT + 16 * HOUR, "--from", "2026-11-24")
+    site.runs(MIDNIGHT + 40 * HOUR, MIDNIGHT + 41 * HOUR)
+    site.check()
+
+
+def test_a_participant_may_have_the_id_of_a_conference(site: Site) -> None:
+    site.hourly(4, MIDNIGHT, prefix="c")
+    held = site.hold("one", MIDNIGHT + HOUR)
+    for id, early in (("one", MINUTE), ("c002", 20 * HOUR)):
+        site.node.participant(held, id, MIDNIGHT + HOUR - early)
+    site.run(MIDNIGHT + 2 * HOUR)
+    site.lose_ledger()
+    site.run(MIDNIGHT + 5 * HOUR)
+    site.run(MIDNIGHT + 40 * HOUR)
+    site.check()
+
+
+def test_streams_name_their_participant_as_it_is(site: Site) -> None:
+    one = site.node.participant(site.hold("-c", MIDNIGHT), "-p", MIDNIGHT)
+    one.record["media_streams"] = [{"id": 1, "stream_type": "audio"}]
+    site.run(MIDNIGHT + HOUR, DATA_MEDIA_STREAMS="true")
+    assert [row["participant_id"] for row in site.rows(STREAM)] == ["-p"]
+    site.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["each other run", "each other page"])
+def test_an_id_is_the_same_as_a_number_and_as_text(site: Site, when: Literal["each other run"]) -> None:
+    for n in range(20):
+        end = MIDNIGHT + n * 10 * MINUTE
+        site.node.participant(site.hold(str(n + 1), end), str(10**17 + n), end)
+    site.node.page, turn = 6, 0
+
+    def numbers(document: Record) -> None:
+        nonlocal turn
+        turn += 1
+        if (len(site.dated(CONF)) if when == "each other run" else turn) % 2:
+            for one in document.get("objects", ()):
+                one["id"] = int(one["id"])
+
+    site.node.faults.add(faults.edited(numbers), times=None)
+    for hour in range(2, 9):
+        site.run(MIDNIGHT + hour * HOUR)
+        if hour == 5:
+            site.lose_ledger()
+    site.run(MIDNIGHT + 9 * HOUR, "--from", "2026-11-24")
+    site.run(MIDNIGHT + 40 * HOUR)
+    site.check()

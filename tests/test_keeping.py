@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import duckdb
 import pytest
 
-from pexip_history.archive import manifest
 from pexip_history.archive.keeping import leaving_out_before
 from pexip_history.errors import CollectorError
 from pexip_history.settings.columns import KNOWN, NEEDED, omitted
 from pexip_history.values import parse_time
 
-from .forked_collector import NEEDS_PERMISSION, Fault
+from .forked import Fault
+from .harness import CONF, PART
 from .management_node import conference, media_stream, participant
 from .management_node.calls import stamp
-from .test_erasing import ASIDE, NOW, PART, Folder, bare, dated, folder, ids, reset, site, table, write
+from .striking import FAULTS, Struck
+from .test_erasing import ASIDE, NOW, Folder, assert_books_are_right, bare, calls, dated, folder, write
 
-__all__ = ["bare", "folder", "site"]
-CONF = "pexHistoryConf.csv"
+__all__ = ["bare", "calls", "folder"]
 DAYS = {"DATA_KEEP_HISTORY_DAYS": "1"}
 OLDEST = stamp(NOW - timedelta(days=1)) or ""
 LATER = NOW + timedelta(minutes=1)
@@ -65,36 +63,24 @@ def test_rows_that_are_too_old_go_from_every_file_and_the_others_stay(folder: Fo
     assert_books_are_right(folder)
 
 
-def assert_books_are_right(folder: Folder, what: str = "") -> None:
-    with sqlite3.connect(folder.data / ".collector" / "ledger.sqlite") as ledger:
-        for resource, name in (("participant", PART), ("conference", CONF)):
-            size, rows = ledger.execute("SELECT bytes, rows FROM resource WHERE name = ?", (resource,)).fetchone()
-            assert (size, rows) == ((folder.data / name).stat().st_size, len(ids(folder, name))), what
-    ledger.close()
-    latest = manifest.latest(folder.data)
-    for name in dated(folder):
-        if name in latest:
-            assert latest[name].sha256 == manifest.measure(folder.data / name).sha256, f"{what}: {name}"
-
-
 def test_once_a_day_is_enough(folder: Folder) -> None:
     folder.env |= DAYS
     folder()
-    before = ids(folder)
+    before = folder.ids(PART)
     assert "removed" not in folder(moment=NOW + timedelta(hours=12)).output
-    assert ids(folder) == before
+    assert folder.ids(PART) == before
     assert "removed" in folder(moment=NOW + timedelta(hours=24)).output
-    assert len(ids(folder)) < len(before)
+    assert len(folder.ids(PART)) < len(before)
 
 
 def test_what_was_removed_is_not_asked_for_again_also_after_a_lost_ledger(folder: Folder) -> None:
     folder.env |= DAYS
     folder()
-    before = sorted(ids(folder))
+    before = sorted(folder.ids(PART))
     for _ in range(2):
         folder(moment=NOW + timedelta(hours=1))
         folder(moment=NOW + timedelta(hours=2))
-        assert sorted(ids(folder)) == before
+        assert sorted(folder.ids(PART)) == before
         shutil.rmtree(folder.data / ".collector")
 
 
@@ -103,7 +89,7 @@ def test_a_first_run_asks_for_nothing_that_would_be_removed(bare: Folder) -> Non
     bare()
     bare(moment=NOW + timedelta(minutes=5))
     assert min(times(bare, PART)) >= OLDEST
-    assert len(ids(bare)) == 3 * 8
+    assert len(bare.ids(PART)) == 3 * 8
 
 
 def test_status_says_the_oldest_row_and_what_bounds_it(folder: Folder) -> None:
@@ -149,7 +135,7 @@ def test_a_file_that_is_open_elsewhere_stays_as_it_is_and_is_tried_a_day_later(f
 
 def test_a_row_without_a_readable_time_stays_and_is_counted(folder: Folder) -> None:
     folder()
-    header, *rows = table(folder.data / PART)
+    header, *rows = folder.table(PART)
     place = header.index("end_time")
     rows[0][place], rows[1][place], rows[1][header.index("start_time")] = "23.11.2026 08:00", "", ""
     rows[2][place] = "2026-11-22T13:00:00+02:00"
@@ -158,8 +144,8 @@ def test_a_row_without_a_readable_time_stays_and_is_counted(folder: Folder) -> N
     folder.env |= DAYS
     said = folder(moment=LATER).output
     assert "2 rows have no end_time that can be read" in said
-    assert set(odd[:2]) <= set(ids(folder))
-    assert odd[2] not in ids(folder)
+    assert set(odd[:2]) <= set(folder.ids(PART))
+    assert odd[2] not in folder.ids(PART)
 
 
 @pytest.mark.parametrize(
@@ -186,56 +172,25 @@ def test_a_file_without_times_is_named() -> None:
         leaving_out_before("x", ("end_time",), parse_time(OLDEST))(["id"])  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def old(folder: Folder) -> tuple[Folder, Path, dict[str, list[str]], list[str]]:
-    """A folder with rows that are too old, what becomes of its rows, and the steps of the run that removes them."""
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_strikes_at_any_step_leaves_each_file_whole(folder: Folder, fault: Fault) -> None:
     folder()
     folder.env |= DAYS
-    copy = folder.data.parent / "kept"
-    shutil.copytree(folder.data, copy)
-    steps = folder(moment=LATER, fault="EACCES", at=10**9).steps
-    return folder, copy, rows_of(folder), steps
-
-
-def strike(old: tuple[Folder, Path, dict[str, list[str]], list[str]], fault: Fault, kinds: set[str] | None) -> None:
-    folder, copy, after, steps = old
-    reset(folder, copy)
     before = rows_of(folder)
-    begin = next(number for number, step in enumerate(steps) if "rewriting.sqlite" in step)
-    assert len(steps) - begin > 40
-    for at, step in enumerate(steps[begin:], begin + 1):
-        if kinds and step.split()[0] not in kinds:
-            continue
-        reset(folder, copy)
-        what = f"{fault} at step {at}: {step}"
-        struck = folder(moment=LATER, fault=fault, at=at, code=None)
-        assert struck.code in ((-9,) if fault == "kill" else (0, 1)), f"{what}\n{struck.output}"
+    struck = Struck(folder, lambda **how: folder(moment=LATER, **how))
+    after = rows_of(folder)
+    later = LATER + timedelta(days=fault != "kill")
+    limit = stamp(later - timedelta(days=1)) or ""
+    for _, what in struck.strikes(fault, "rewriting.sqlite"):
         for name, rows in rows_of(folder).items():
             assert rows in (before.get(name, []), after.get(name, [])), f"{what}: {name}"
-        folder(moment=LATER + timedelta(days=1 if fault != "kill" else 0))
+        folder(moment=later)
         found = rows_of(folder)
         for name, rows in after.items():
-            limit = stamp(LATER - timedelta(days=fault == "kill")) or ""
             assert found[name] == [time for time in rows if time >= limit], f"{what}: {name}"
         assert not [name for name in folder.files() if name.endswith(".new")], what
         assert_books_are_right(folder, what)
-
-
-@pytest.mark.slow
-def test_a_kill_at_any_step_leaves_each_file_whole(old: tuple[Folder, Path, dict[str, list[str]], list[str]]) -> None:
-    strike(old, "kill", None)
-
-
-@pytest.mark.slow
-def test_a_full_disk_leaves_each_file_whole(old: tuple[Folder, Path, dict[str, list[str]], list[str]]) -> None:
-    strike(old, "ENOSPC", {"half", "create", "sql", "fsync"})
-
-
-@pytest.mark.slow
-def test_what_is_not_permitted_leaves_each_file_whole(
-    old: tuple[Folder, Path, dict[str, list[str]], list[str]],
-) -> None:
-    strike(old, "EACCES", set(NEEDS_PERMISSION))
 
 
 # Columns that stay empty
@@ -264,7 +219,7 @@ def test_rows_that_wait_follow_a_column_that_is_left_out_later(folder: Folder) -
     assert rows
     assert {row["display_name"] for row in rows} == {""}
     assert {row["display_name"] for row in folder.rows(PART) if row["id"] in {row["id"] for row in rows}} == {""}
-    assert len(ids(folder)) == len(set(ids(folder))) == 39
+    assert len(folder.ids(PART)) == len(set(folder.ids(PART))) == 39
 
 
 @pytest.mark.parametrize(

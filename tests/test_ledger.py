@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -67,6 +69,17 @@ def test_a_run_that_never_finished_is_told_as_killed_by_the_next(ledger: Ledger)
     ledger.begin_run(NOW, by_hand=False)
     ledger.begin_run(NOW + HOUR, by_hand=True)
     assert [(run["outcome"], run["by_hand"]) for run in ledger.runs(2)] == [("running", 1), ("killed", 0)]
+
+
+def test_a_run_that_starts_as_health_looks_waits_for_it(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (archive.folder / "lock").open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        waited: list[float] = []
+        monkeypatch.setattr(
+            time, "sleep", lambda seconds: (waited.append(seconds), fcntl.flock(looking, fcntl.LOCK_UN))
+        )
+        with archive.lock():
+            assert len(waited) == 1
 
 
 # What is forgotten

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -156,38 +155,6 @@ def test_order_by_works_until_the_node_forbids_it(node: ManagementNode, client: 
     assert answer.json() == {"error": "The 'end_time' field does not allow ordering."}
 
 
-def test_order_by_may_be_taken_and_not_obeyed_and_ties_come_as_they_like(node: ManagementNode, client: Client) -> None:
-    end = "2026-11-23T09:00:00"
-    node.add(conference(id=str(n), end_time=end, duration=n * 3 % 5) for n in range(5))
-    node.ties = "by limit"
-    assert client.ids("conference/", order_by="end_time") == list("01234")
-    assert client.get("conference/", order_by="end_time", limit=1).json()["objects"][0]["id"] == "4"
-    node.obeys, node.arrangement = False, ("duration",)
-    assert client.ids("conference/", order_by="end_time") == list("02413")
-    assert client.get("conference/", order_by="tag").status_code == 400
-
-
-@pytest.mark.parametrize("answer", [400, 404])
-def test_participants_of_a_conference_that_is_gone_may_be_refused(
-    node: ManagementNode, client: Client, answer: Any
-) -> None:
-    held = conference(id="a", end_time="2026-11-23T09:00:00")
-    node.add([held], [participant(held, id="p")])
-    node.gone = answer
-    assert client.ids("participant/", conference="a") == ["p"]
-    assert client.get("participant/", conference="b").status_code == answer
-    node.gone = "empty"
-    assert client.ids("participant/", conference="b") == []
-
-
-def test_it_allows_so_many_requests_in_so_many_seconds(node: ManagementNode, client: Client) -> None:
-    node.faults.add(faults.allowance(2, 0.3), times=None)
-    assert [client.get("conference/").status_code for _ in range(3)] == [200, 200, 429]
-    assert "Retry-After" not in client.get("conference/").headers
-    time.sleep(0.3)
-    assert client.get("conference/").status_code == 200
-
-
 def test_only_the_administrator_gets_in_and_the_log_shows_with_what(node: ManagementNode, client: Client) -> None:
     client.session.auth = ("admin", "wrong")
     answer = client.get("conference/")
@@ -212,25 +179,12 @@ def test_records_appear_when_their_time_has_come(node: ManagementNode, client: C
     held = conference(end_time="2026-11-23T12:00:00")
     early = participant(held, end_time="2026-11-21T12:00:00")
     node.add([held], [early])
-    node.now, node.appear_after = datetime(2026, 11, 23, 12, 0, 5) - MICROSECOND, 5
+    node.now = datetime(2026, 11, 23, 12) - MICROSECOND
     assert (client.ids("conference/"), client.ids("participant/")) == ([], [early["id"]])
-    node.participants_appear = "ended"
-    assert client.ids("participant/") == []
     node.now += MICROSECOND
     assert (client.ids("conference/"), client.ids("participant/")) == ([held["id"]], [early["id"]])
     node.hidden = {early["id"]}
     assert client.ids("participant/") == []
-
-
-def test_the_oldest_conferences_go_with_their_participants(node: ManagementNode, client: Client) -> None:
-    day = list(calls(seed=3, day=DAY, conferences=20))
-    node.load(day)
-    oldest = [held["id"] for held, _ in sorted(day, key=lambda call: call[0]["end_time"])]
-    assert node.forget(3) == oldest[:3]
-    assert client.all("participant/", conference=oldest[0]) == []
-    node.keep = 5
-    assert sorted(client.ids("conference/")) == sorted(oldest[-5:])
-    assert {one["conference"].split("/")[-2] for one in client.all("participant/")} <= {*oldest[-5:]}
 
 
 def test_fields_come_and_go_with_releases_and_with_records(node: ManagementNode, client: Client) -> None:
@@ -266,13 +220,10 @@ def test_two_nodes_share_nothing(node: ManagementNode, client: Client) -> None:
         assert client.all("conference/") == []
 
 
-def test_connections_are_kept_and_answers_are_not_delayed(node: ManagementNode, client: Client) -> None:
-    client.get("conference/")
-    start = time.perf_counter()
-    for _ in range(20):
+def test_connections_are_kept(node: ManagementNode, client: Client) -> None:
+    for _ in range(3):
         client.get("conference/")
-    assert time.perf_counter() - start < 20 * 0.03
-    assert (node.connections, node.peak, len(node.requests)) == (1, 1, 21)
+    assert (node.connections, node.peak, len(node.requests)) == (1, 1, 3)
 
 
 def test_statuses_queue_up_and_then_it_answers_again(node: ManagementNode, client: Client) -> None:
@@ -338,24 +289,6 @@ def test_answers_lie_as_they_are_told(node: ManagementNode, client: Client) -> N
         client.get("conference/").json()
     answer_headers = client.get("conference/").headers
     assert answer_headers["Location"] == "https://127.0.0.1:1/elsewhere/"
-
-
-def test_rows_can_vanish_while_a_client_pages(node: ManagementNode, client: Client) -> None:
-    node.load(calls(seed=3, day=DAY, conferences=60))
-    node.faults.add(faults.before(lambda request: node.forget(5)), on="conference", nth=2)
-    pages = list(client.pages("conference/", order_by="end_time"))
-    assert [page["meta"]["total_count"] for page in pages] == [60, 55, 55]
-    assert sum(len(page["objects"]) for page in pages) == 55
-
-
-def test_requests_at_the_same_time_are_noticed(node: ManagementNode) -> None:
-    node.faults.add(faults.hang(0.2), times=2)
-    threads = [threading.Thread(target=lambda: Client(node).get("conference/")) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert node.peak == 2
 
 
 @pytest.mark.parametrize("make", [certificates.expired, certificates.wrong_name])

@@ -36,7 +36,7 @@ from pexip_history.operate import notify
 from pexip_history.operate.message import LONGEST_QUOTE, Message, due, plain, unrecorded
 from pexip_history.settings.environment import Settings, read_settings
 from pexip_history.settings.values import ping_url
-from tests.conftest import ROOT, Collector
+from tests.harness import ROOT, Site
 from tests.management_node import certificates
 
 OSLO = ZoneInfo("Europe/Oslo")
@@ -420,7 +420,7 @@ def test_wrong_settings_are_a_failure_that_lists_them(monitor: Server) -> None:
     notify.tell_wrong_settings("not an address", ["x"])
 
 
-def test_a_run_that_cannot_begin_is_a_failure_too(monitor: Server, collector: Collector) -> None:
+def test_a_run_that_cannot_begin_is_a_failure_too(monitor: Server, collector: Site) -> None:
     collector.env["DATA_PING_URL"] = url_of(monitor)
     for command in ("collect", "crontab", "status"):
         assert collector(command, env={"UMASK": "9"}).code == 2

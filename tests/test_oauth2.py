@@ -32,7 +32,8 @@ from pexip_history.node.credentials import Basic, token_url
 from pexip_history.node.credentials import OAuth2 as Credentials
 from pexip_history.node.refusals import BUSY_WAIT, Answer
 from pexip_history.settings.files import read_key
-from tests.conftest import Collector, environment_for
+from tests.forked import ForkedCollector
+from tests.harness import Site, environment_for
 from tests.management_node import ManagementNode, OAuth2, calls, faults
 from tests.management_node.server import Request
 
@@ -69,19 +70,18 @@ def pem(loaded: ManagementNode) -> Iterator[bytes]:
 
 
 @pytest.fixture
-def client(loaded: ManagementNode, pem: bytes, tmp_path: Path) -> Collector:
+def client(loaded: ManagementNode, pem: bytes, tmp_path: Path, forked: ForkedCollector) -> Site:
     """The collector, with a client's key in a file and no password, at the node's time."""
     data, key = tmp_path / "data", tmp_path / "client_key.pem"
-    data.mkdir()
     key.write_bytes(pem)
-    env = environment_for(loaded, data)
+    env = environment_for(loaded, data) | dict(zip(KEYS, (CLIENT, str(key)), strict=True))
     del env["DEFAULT_MGR_SECRET"]
-    collector = Collector(data, env | dict(zip(KEYS, (CLIENT, str(key)), strict=True)))
-    collector.at(MORNING)
-    return collector
+    client = Site(data, env, loaded, forked)
+    client.moment = MORNING
+    return client
 
 
-def collects_all(collector: Collector, node: ManagementNode, *arguments: str) -> str:
+def collects_all(collector: Site, node: ManagementNode, *arguments: str) -> str:
     outcome = collector("collect", *arguments)
     assert outcome.code == 0, outcome.output
     assert not node.faults.waiting, "the fault did happen"
@@ -91,7 +91,7 @@ def collects_all(collector: Collector, node: ManagementNode, *arguments: str) ->
     return outcome.output
 
 
-def fails(collector: Collector) -> str:
+def fails(collector: Site) -> str:
     """What the one line of error says."""
     outcome = collector("collect")
     assert outcome.code == 1, outcome.output
@@ -110,7 +110,7 @@ def statuses(node: ManagementNode) -> tuple[list[int | None], list[int | None]]:
 
 
 def test_a_run_gets_one_token_by_a_request_that_works_once_where_basic_is_off(
-    client: Collector, loaded: ManagementNode
+    client: Site, loaded: ManagementNode
 ) -> None:
     collects_all(client, loaded)
     tokens, others = statuses(loaded)
@@ -125,7 +125,7 @@ def test_a_run_gets_one_token_by_a_request_that_works_once_where_basic_is_off(
     assert (again.status_code, again.json()["error_description"]) == (400, "JWT ID is used before.")
 
 
-def test_a_token_is_renewed_before_it_ends(client: Collector, loaded: ManagementNode) -> None:
+def test_a_token_is_renewed_before_it_ends(client: Site, loaded: ManagementNode) -> None:
     loaded.oauth2.lifetime, loaded.max_limit = 1, 4
     slow = faults.before(lambda request: time.sleep(0.1))  # the token is looked at late
     loaded.faults.add(slow, on="participant", times=None, when=lambda request: "offset" in request.query)
@@ -136,9 +136,7 @@ def test_a_token_is_renewed_before_it_ends(client: Collector, loaded: Management
     assert len(loaded.oauth2.used) == len(tokens), "a jti for each"
 
 
-def test_a_token_that_ends_earlier_than_the_node_said_costs_one_more_try(
-    client: Collector, loaded: ManagementNode
-) -> None:
+def test_a_token_that_ends_earlier_than_the_node_said_costs_one_more_try(client: Site, loaded: ManagementNode) -> None:
     loaded.oauth2.lifetime, loaded.max_limit = 1, 4
     loaded.faults.add(faults.edited(lambda answer: answer.pop("expires_in")), times=None, when=for_a_token)
     loaded.faults.add(faults.hang(0.1), on="participant", times=None, when=lambda r: "offset" in r.query)
@@ -148,7 +146,7 @@ def test_a_token_that_ends_earlier_than_the_node_said_costs_one_more_try(
     assert all(status == 200 for before, status in pairwise(others) if before == 401)
 
 
-def test_a_token_that_is_never_taken_is_renewed_once_and_no_more(client: Collector, loaded: ManagementNode) -> None:
+def test_a_token_that_is_never_taken_is_renewed_once_and_no_more(client: Site, loaded: ManagementNode) -> None:
     loaded.faults.add(faults.status(401), times=None, when=lambda r: not for_a_token(r))
     message = fails(client)
     assert statuses(loaded) == ([200, 200], [401, 401])
@@ -156,9 +154,9 @@ def test_a_token_that_is_never_taken_is_renewed_once_and_no_more(client: Collect
 
 
 def test_a_clock_ten_minutes_off_costs_one_more_request_and_check_shows_the_way_in(
-    client: Collector, loaded: ManagementNode
+    client: Site, loaded: ManagementNode
 ) -> None:
-    client.at(MORNING + timedelta(minutes=10))
+    client.moment = MORNING + timedelta(minutes=10)
     said = client("check").stdout
     assert f"ok   credentials: OAuth2 client {CLIENT}, token valid for 3600 s; may read the history" in said
     assert statuses(loaded)[0] == [400, 200]
@@ -184,9 +182,7 @@ def test_a_clock_that_never_stands_is_followed_once(loaded: ManagementNode, pem:
     assert statuses(loaded)[0] == [400, 400]
 
 
-def test_a_clock_set_in_a_run_ends_no_token_early_or_late(
-    client: Collector, loaded: ManagementNode, pem: bytes
-) -> None:
+def test_a_clock_set_in_a_run_ends_no_token_early_or_late(client: Site, loaded: ManagementNode, pem: bytes) -> None:
     with clock_at(MORNING + timedelta(days=300)) as set_clock:
         way_in = Credentials(loaded.address, CLIENT, pem, None, post_to(loaded))
         loaded.now = MORNING.replace(tzinfo=UTC) + timedelta(days=300)
@@ -196,7 +192,7 @@ def test_a_clock_set_in_a_run_ends_no_token_early_or_late(
         assert way_in.describe() == f"OAuth2 client {CLIENT}, token valid for 3600 s"
 
 
-def test_key_and_token_are_in_no_file_no_log_and_no_process_list(client: Collector, loaded: ManagementNode) -> None:
+def test_key_and_token_are_in_no_file_no_log_and_no_process_list(client: Site, loaded: ManagementNode) -> None:
     loaded.faults.add(faults.hang(0.5), on="participant", nth=2)
     process = client.start("collect", env={"DATA_LOG_LEVEL": "DEBUG"})
     while len(loaded.requests) < 4:
@@ -217,16 +213,14 @@ def test_key_and_token_are_in_no_file_no_log_and_no_process_list(client: Collect
     assert key_file.name.encode() in shown[1], "and the environment was"
 
 
-def test_with_a_password_no_token_is_asked_for_and_no_request_is_added(
-    client: Collector, loaded: ManagementNode
-) -> None:
+def test_with_a_password_no_token_is_asked_for_and_no_request_is_added(client: Site, loaded: ManagementNode) -> None:
     loaded.basic = True
     collects_all(client, loaded)
     with_token = [r.target for r in loaded.requests]
     loaded.server.forget_requests()
     for file in client.data.rglob("*"):
         file.is_file() and file.unlink()
-    client.env = environment_for(loaded, client.data) | {"PYTHONPATH": client.env["PYTHONPATH"]}
+    client.env = environment_for(loaded, client.data)
     collects_all(client, loaded)
     assert ["/oauth/token/", *(r.target for r in loaded.requests)] == with_token
 
@@ -234,7 +228,7 @@ def test_with_a_password_no_token_is_asked_for_and_no_request_is_added(
 # Refusals
 
 
-def test_basic_turned_off_while_a_password_is_set_is_said(client: Collector, loaded: ManagementNode) -> None:
+def test_basic_turned_off_while_a_password_is_set_is_said(client: Site, loaded: ManagementNode) -> None:
     for name in KEYS:
         del client.env[name]
     client.env["DEFAULT_MGR_SECRET"] = loaded.secret
@@ -244,9 +238,7 @@ def test_basic_turned_off_while_a_password_is_set_is_said(client: Collector, loa
     assert statuses(loaded) == ([], [401])
 
 
-def test_another_name_for_the_node_is_refused_until_the_audience_is_set(
-    client: Collector, loaded: ManagementNode
-) -> None:
+def test_another_name_for_the_node_is_refused_until_the_audience_is_set(client: Site, loaded: ManagementNode) -> None:
     loaded.oauth2.audience = "https://mgr.internal/oauth/token/"
     message = fails(client)
     assert "answered 400 (invalid_client: Invalid claim: 'aud'): DEFAULT_MGR_TOKEN_AUDIENCE: the node knows" in message
@@ -287,7 +279,7 @@ def test_a_claim_that_is_not_named_is_the_audience_where_the_clocks_agree(loaded
     assert "(invalid_client: invalid_claim): DEFAULT_MGR_TOKEN_AUDIENCE: the node knows" in str(refusal(loaded, pem))
 
 
-def test_a_client_revoked_during_a_run_ends_it_with_its_name(client: Collector, loaded: ManagementNode) -> None:
+def test_a_client_revoked_during_a_run_ends_it_with_its_name(client: Site, loaded: ManagementNode) -> None:
     loaded.faults.add(faults.before(lambda request: loaded.oauth2.revoke(CLIENT)), on="participant", nth=2)
     message = fails(client)
     assert f"(1) DEFAULT_MGR_CLIENT_ID: is client {CLIENT} among Users & Devices > OAuth2 Clients, or" in message
@@ -370,13 +362,13 @@ def test_a_token_lives_as_long_as_the_node_says_and_an_hour_where_it_says_nothin
         assert way_in.describe() == f"OAuth2 client {CLIENT}, token valid for {seconds} s"
 
 
-def test_a_request_for_a_token_follows_no_redirect(client: Collector, loaded: ManagementNode) -> None:
+def test_a_request_for_a_token_follows_no_redirect(client: Site, loaded: ManagementNode) -> None:
     loaded.faults.add(faults.redirect(f"{loaded.url}/elsewhere/", 307), when=for_a_token)
     assert f"a redirect to {loaded.url}/elsewhere/: it is not followed" in fails(client)
     assert [request.path for request in loaded.requests] == ["/oauth/token/"]
 
 
-def test_a_passing_fault_of_the_token_is_repeated_with_another_jti(client: Collector, loaded: ManagementNode) -> None:
+def test_a_passing_fault_of_the_token_is_repeated_with_another_jti(client: Site, loaded: ManagementNode) -> None:
     loaded.faults.add(faults.status(503), when=for_a_token)
     collects_all(client, loaded)
     assert statuses(loaded)[0] == [503, 200]

@@ -25,7 +25,7 @@ from pexip_history.export.parquet import COLUMNS, make_missing
 from pexip_history.folder.cells import cells, guard
 from pexip_history.history.schema import TYPES
 from pexip_history.operate import parquet_files
-from tests.conftest import ROOT, Collector
+from tests.harness import ROOT, Site
 from tests.management_node import ManagementNode
 from tests.management_node.calls import Call, calls
 
@@ -318,7 +318,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(tmp_path: Path, mad
     assert [path.name for path in (tmp_path / ".collector").iterdir()] == ["lock"]
 
 
-def test_a_run_with_data_parquet_makes_its_files(collector: Collector, node: ManagementNode) -> None:
+def test_a_run_with_data_parquet_makes_its_files(collector: Site, node: ManagementNode) -> None:
     node.load(calls(seed=5, day=date(2026, 11, 22), conferences=5))
     done = collector("collect", env={"DATA_PARQUET": "true"})
     assert done.code == 0, done.output

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from pexip_history.ledger.schema import JOURNAL_MAGIC
-from tests.conftest import Collector, Outcome, environment_for
+from tests.forked import ForkedCollector, Outcome
+from tests.harness import Site, environment_for
 from tests.management_node import ManagementNode, calls
 
 DAY = date(2026, 11, 23)
@@ -49,28 +50,19 @@ def node() -> Iterator[ManagementNode]:
 
 
 @pytest.fixture(scope="module")
-def first_run(node: ManagementNode, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("first") / "data"
-    folder.mkdir()
-    collector = Collector(folder, environment_for(node, folder))
-    collector.at(FIRST)
-    assert collector().code == 0
-    return folder
+def first_run(node: ManagementNode, forked: ForkedCollector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("first") / "data"
+    Site(data, environment_for(node, data), node, forked).run(FIRST)
+    return data
 
 
 @pytest.fixture
-def collector(node: ManagementNode, first_run: Path, tmp_path: Path) -> Collector:
-    """A folder with one good run, and a clock at the second; little memory."""
+def collector(node: ManagementNode, forked: ForkedCollector, first_run: Path, tmp_path: Path) -> Site:
+    """A folder with one good run, and a clock at the second."""
     data = tmp_path / "data"
     shutil.copytree(first_run, data)
-    made = Collector(
-        data,
-        environment_for(node, data) | {"DATA_CRON_TIME": "5 0 * * *"},
-    )
+    made = Site(data, environment_for(node, data) | {"DATA_CRON_TIME": "5 0 * * *"}, node, forked)
     made.at(SECOND)
-    start = tmp_path / "clock" / "sitecustomize.py"
-    limit = f"import resource\nresource.setrlimit(resource.RLIMIT_DATA, ({MOST_MEMORY},) * 2)\n"
-    start.write_text(limit + start.read_text())
     return made
 
 
@@ -78,16 +70,16 @@ def ended(before: str) -> set[str]:
     return {one["id"] for day in CALLS for _, present in day for one in present if one["end_time"] < before}
 
 
-def says(collector: Collector, *arguments: str) -> Outcome:
-    """What a command says, within a bounded time; it neither crashes nor is killed."""
-    outcome = collector(*arguments, timeout=45)
+def says(collector: Site, *arguments: str) -> Outcome:
+    """What a command says, within a bounded time and little memory; it neither crashes nor is killed."""
+    outcome = collector(*arguments, memory=MOST_MEMORY)
     assert outcome.code in (0, 1, 2, 75), outcome.output
     for word in ("Traceback", "MemoryError", "unexpected"):
         assert word not in outcome.output, outcome.output
     return outcome
 
 
-def ids(collector: Collector) -> set[str]:
+def ids(collector: Site) -> set[str]:
     """Whom the dated files of this folder have."""
     return {row["id"] for path in collector.dated("Part") if path.is_file() for row in collector.rows(path.name)}
 
@@ -114,19 +106,27 @@ def plant(path: Path, kind: str) -> None:
     KINDS[kind](path)
 
 
+def planted() -> Iterator[tuple[str, str]]:
+    """Each name with what hangs and with what leads elsewhere; the other kinds in turn."""
+    hangs, _, leads, *others = KINDS
+    for number, name in enumerate(NAMES):
+        yield name, (hangs, "a link to /dev/zero")[number % 2]
+        yield name, leads
+        if name != ".collector" or others[number % 2] != "a folder":
+            yield name, others[number % 2]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "kind"), list(planted()))
 def test_a_planted_name_stops_no_command_and_is_named(
-    collector: Collector, node: ManagementNode, tmp_path: Path, name: str, kind: str
+    collector: Site, node: ManagementNode, tmp_path: Path, name: str, kind: str
 ) -> None:
-    if name == ".collector" and kind == "a folder":
-        pytest.skip("it is one")
-    collector.env |= {"DATA_REPORT": "true", "DATA_PARQUET": "true"}
+    reports = kind.startswith("a link") or name in ("report.html", "parquet", "manifest.jsonl")
+    collector.env |= {"DATA_REPORT": "true", "DATA_PARQUET": "true"} if reports else {}
     (tmp_path / "elsewhere").write_text("theirs")
     path = collector.data / name
     plant(path, kind)
-    before = [says(collector, command) for command in COMMANDS]
+    before = [says(collector, command) for command in COMMANDS if command != "report" or reports]
     ran = says(collector, "collect")
     after = [says(collector, command) for command in ("status", "health")]
     assert (tmp_path / "elsewhere").read_text() == "theirs"
@@ -157,16 +157,20 @@ BOMBS: dict[str, Callable[[Path], object]] = {
 }
 
 
+LOST = ("a stray quote", "many cells")
+"""With a ledger that has to be made again too."""
+
+
 @pytest.mark.parametrize(
     ("bomb", "lost"),
     [
         pytest.param(bomb, lost, marks=() if bomb == "a stray quote" else pytest.mark.slow)
         for bomb in BOMBS
-        for lost in (False, True)
+        for lost in (False, True)[: 1 + (bomb in LOST)]
     ],
 )
 def test_what_is_no_row_of_ours_takes_no_memory_and_collecting_goes_on(
-    collector: Collector, node: ManagementNode, bomb: str, lost: bool
+    collector: Site, node: ManagementNode, bomb: str, lost: bool
 ) -> None:
     path = collector.data / AGGREGATE
     BOMBS[bomb](path)
@@ -191,7 +195,7 @@ ENDLESS = "WITH RECURSIVE n (id, what, name) AS (SELECT '1', 3, '../x' UNION ALL
 
 
 @pytest.mark.parametrize("name", ["ledger.sqlite", "rewriting.sqlite"])
-def test_a_forged_database_runs_nothing_of_its_own(collector: Collector, name: str) -> None:
+def test_a_forged_database_runs_nothing_of_its_own(collector: Site, name: str) -> None:
     path = collector.data / ".collector" / name
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as db:
@@ -205,7 +209,7 @@ def test_a_forged_database_runs_nothing_of_its_own(collector: Collector, name: s
 
 
 @pytest.mark.parametrize("name", ["ledger.sqlite", "rewriting.sqlite"])
-def test_a_forged_journal_of_a_database_deletes_no_other_file(collector: Collector, tmp_path: Path, name: str) -> None:
+def test_a_forged_journal_of_a_database_deletes_no_other_file(collector: Site, tmp_path: Path, name: str) -> None:
     """SQLite deletes the super-journal that a journal names, once nothing refers to it any more."""
     victim = tmp_path / "victim-mj01"
     victim.write_bytes(b"theirs")
@@ -225,7 +229,7 @@ def test_a_forged_journal_of_a_database_deletes_no_other_file(collector: Collect
 
 @pytest.mark.parametrize("target", [None, b"", b"a;b;c\r\n1;2;3\r\n"], ids=["not yet there", "empty", "not ours"])
 def test_an_aggregate_that_the_user_keeps_elsewhere_is_begun_there(
-    collector: Collector, tmp_path: Path, target: bytes | None
+    collector: Site, tmp_path: Path, target: bytes | None
 ) -> None:
     elsewhere, path = tmp_path / "calls.csv", collector.data / AGGREGATE
     if target is not None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from . import test_crash as crash
-from .forked_collector import MEMORY, ForkedCollector
-from .management_node import ManagementNode
+from .forked import MEMORY, ForkedCollector
 from .power_cut import Bench, Disk, Image, Op, Recording, make_recording, try_all
 
 pytestmark = pytest.mark.slow
@@ -20,41 +18,26 @@ pytestmark = pytest.mark.slow
 needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="needs strace; on Debian: apt-get install strace")
 
 
-@pytest.fixture(scope="module")
-def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Bench]]:
-    with ForkedCollector() as one, ForkedCollector() as other:
-        with tempfile.TemporaryDirectory(prefix="power-", dir=MEMORY) as folder:
-            yield [Bench(run, Path(folder) / name) for run, name in ((one, "one"), (other, "other"))]
-
-
 @pytest.fixture(scope="module", params=["a run that widens the aggregates", "the first run"])
-def recording(benches: list[Bench], request: pytest.FixtureRequest) -> Iterator[Recording]:
-    with ManagementNode(now=datetime(2030, 1, 1)) as node:
-        for day in (crash.FIRST, crash.SECOND):
-            node.load(crash.a_day(day - timedelta(days=1)))
-        with tempfile.TemporaryDirectory(prefix="power-", dir=MEMORY) as folder:
-            yield make_recording(request.param, node, benches[0].run, Path(folder))
+def tried(forked: ForkedCollector, request: pytest.FixtureRequest) -> Iterator[tuple[Recording, Bench]]:
+    with crash.days() as node, tempfile.TemporaryDirectory(prefix="power-", dir=MEMORY) as folder:
+        recording = make_recording(request.param, node, forked, Path(folder))
+        yield recording, Bench(forked, Path(folder) / "tried")
 
 
 @needs_strace
-def test_a_power_cut_costs_no_row(recording: Recording, benches: list[Bench]) -> None:
-    folders = list(recording.folders(None, set()))
-    assert len(folders) > 40
-    assert not try_all(recording, benches, folders, 1)
-
-
-@needs_strace
-def test_nothing_is_synced_that_no_row_depends_on(recording: Recording, benches: list[Bench]) -> None:
-    """So these cuts can fail: without any one of the syncs they do."""
+def test_a_power_cut_costs_no_row_and_nothing_is_synced_that_no_row_depends_on(tried: tuple[Recording, Bench]) -> None:
+    """These cuts can fail: without any one of the syncs they do."""
+    recording, bench = tried
     whole: set[bytes] = set()
-    list(recording.folders(None, whole))
+    folders = list(recording.folders(None, whole))
+    assert len(folders) > 40
+    assert not try_all(recording, bench, folders, 1)
     syncs: dict[str, set[int]] = {}
     for number, op in enumerate(recording.ops, 1):
         if op.kind == "sync" and op.path != "manifest.jsonl":  # whose lines loaders depend on, and no row
             syncs.setdefault(str(op), set()).add(number)
-    idle = [
-        name for name, at in syncs.items() if not try_all(recording, benches, recording.folders(None, whole, at), 1)
-    ]
+    idle = [name for name, at in syncs.items() if not try_all(recording, bench, recording.folders(None, whole, at), 1)]
     assert not idle
     assert len(syncs) > 6
 

@@ -20,7 +20,7 @@ from pexip_history.errors import SettingsError
 from pexip_history.operate import crontab as operate
 from pexip_history.operate import notify
 from pexip_history.settings.environment import NAMES, Settings, read_settings, unknown_variables
-from tests.conftest import COLLECTOR, ROOT, Collector
+from tests.harness import COLLECTOR, ROOT, Site
 from tests.management_node import ManagementNode, certificates
 
 LEAST = {"DEFAULT_MGR_ADDRESS": "mgr.example.com", "DEFAULT_MGR_SECRET": "sesame"}
@@ -72,10 +72,12 @@ WRONG = [
     ("DATA_LOG_LEVEL", "chatty", "none of DEBUG, INFO, WARNING, ERROR"),
     ("PUID", "kari", "is not a user or group ID"),
     ("PGID", "-5", "is not a user or group ID"),
+    *[("PUID", number, "is not a user or group ID") for number in ("4294967295", "4294967296", "00", "01", "-1", "+5")],
+    ("PGID", "4294967295", "is not a user or group ID"),
     ("DATA_DIR", "data", "is not an absolute path"),
     ("DATA_DIR", "/srv/calls/../other", "is not an absolute path"),
     ("UMASK", "999", "octal"),
-    ("UMASK", "777", "octal"),
+    *[("UMASK", mask, "octal") for mask in ("777", "277", "0700")],
     ("UMASK", "27", "octal"),
     ("TZ", "Middle/Earth", "give one such as Europe/Oslo"),
     ("TZ", "../../etc/passwd", "give one such as Europe/Oslo"),
@@ -271,7 +273,7 @@ def test_a_variable_that_is_nearly_one_of_ours_is_a_warning_with_the_nearest() -
     assert len(settings(DATA_KEEP_DAY="7").unknown) == 1
 
 
-def test_a_run_and_check_warn_of_it_and_go_on(node: ManagementNode, collector: Collector) -> None:
+def test_a_run_and_check_warn_of_it_and_go_on(node: ManagementNode, collector: Site) -> None:
     collector.env["DATA_KEEP_DAY"] = "7"
     warning = "DATA_KEEP_DAY: the collector has no setting of this name; did you mean DATA_KEEP_DAYS?"
     outcome = collector("collect")
@@ -381,7 +383,7 @@ PASSWORDS = [
 ]
 
 
-def sent_by(collector: Collector, node: ManagementNode) -> tuple[bytes, str]:
+def sent_by(collector: Site, node: ManagementNode) -> tuple[bytes, str]:
     """The user and password of the first request, as bytes, and what the collector said."""
     outcome = collector(env={"DATA_LOG_LEVEL": "DEBUG"})
     scheme, _, encoded = node.requests[0].headers["Authorization"].partition(" ")
@@ -391,7 +393,7 @@ def sent_by(collector: Collector, node: ManagementNode) -> tuple[bytes, str]:
 
 @pytest.mark.parametrize("password", PASSWORDS)
 def test_a_password_from_the_environment_reaches_the_node_byte_for_byte(
-    node: ManagementNode, collector: Collector, password: bytes
+    node: ManagementNode, collector: Site, password: bytes
 ) -> None:
     collector.env["DEFAULT_MGR_SECRET"] = os.fsdecode(password)
     sent, output = sent_by(collector, node)
@@ -401,7 +403,7 @@ def test_a_password_from_the_environment_reaches_the_node_byte_for_byte(
 
 @pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
 def test_a_password_from_a_file_reaches_the_node_without_the_last_line_break(
-    node: ManagementNode, collector: Collector, tmp_path: Path, ending: bytes
+    node: ManagementNode, collector: Site, tmp_path: Path, ending: bytes
 ) -> None:
     del collector.env["DEFAULT_MGR_SECRET"]
     file = tmp_path / "secret"
@@ -412,7 +414,7 @@ def test_a_password_from_a_file_reaches_the_node_without_the_last_line_break(
         assert sent_by(collector, node)[0] == b"admin:" + password
 
 
-def test_a_user_name_reaches_the_node_in_utf_8(node: ManagementNode, collector: Collector) -> None:
+def test_a_user_name_reaches_the_node_in_utf_8(node: ManagementNode, collector: Site) -> None:
     node.username = collector.env["DEFAULT_MGR_USERNAME"] = "kåre"
     assert sent_by(collector, node)[0] == "kåre:sesame, open".encode()
     assert collector("check").code == 0
@@ -523,7 +525,7 @@ def test_the_crontab_means_what_the_setting_means(given: str, capsys: pytest.Cap
         assert moments[0] == moments[1]
 
 
-def test_the_crontab_holds_no_password_and_is_one_line(collector: Collector) -> None:
+def test_the_crontab_holds_no_password_and_is_one_line(collector: Site) -> None:
     collector.env |= {"DATA_CRON_TIME": "5 0 * * *", "DEFAULT_MGR_SECRET": "sesame %$#"}
     outcome = collector("crontab")
     assert outcome.code == 0
@@ -532,7 +534,7 @@ def test_the_crontab_holds_no_password_and_is_one_line(collector: Collector) -> 
     assert "At 00:05 every day (UTC), next " in outcome.stderr
 
 
-def test_a_crontab_without_a_schedule_is_refused(collector: Collector) -> None:
+def test_a_crontab_without_a_schedule_is_refused(collector: Site) -> None:
     outcome = collector("crontab")
     assert (outcome.code, outcome.stdout) == (2, "")
     assert outcome.stderr.startswith("DATA_CRON_TIME: is missing; give five fields")

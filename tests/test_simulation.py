@@ -12,8 +12,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from .forked_collector import MEMORY, Fault, ForkedCollector
+from .forked import MEMORY, Fault, ForkedCollector
+from .harness import CONF, PART, environment_for
 from .management_node.calls import stamp
 from .management_node.server import Reply, Request
 from .scripted_node import DAY, HOUR, MINUTE, NEVER, ScriptedNode
-from .simulation import CONF, PART, World, is_ours
+from .simulation import World, is_ours
 
 EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "0"))
 SHRINK = "SIMULATION_SHRINK" in os.environ
@@ -69,8 +68,9 @@ class Weeks(RuleBasedStateMachine):
         super().__init__()
         self.node.renew()
         self.folder = Path(tempfile.mkdtemp(prefix="weeks-", dir=MEMORY))
-        self.world = World(self.folder / "data", self.node, self.forked)
-        self.data = self.world.data
+        self.data = self.folder / "data"
+        env = environment_for(self.node, self.data) | {"DATA_CRON_TIME": "5 0 * * *"}
+        self.world = World(self.data, env, self.node, self.forked)
         self.appear, self.numbers = "left", iter(range(1, 10**6))
         self.locked: tuple[Fault, str] | None = None
         self.spoilt = False
@@ -271,12 +271,13 @@ class Weeks(RuleBasedStateMachine):
         return reply
 
     def spoil(self, nth: int, act: Any) -> None:
-        self.node.at(nth, act)
+        self.node.faults.add(lambda request, answer: act(request) or answer(), nth=nth)
         self.spoilt = True
 
     def run(self, *arguments: str, ahead: timedelta = timedelta(0), fault: Any = None) -> None:
         self.world.turn(*arguments, ahead=ahead, fault=fault or self.locked, spoilt=self.spoilt)
-        self.node.acts, self.spoilt = {}, False
+        self.node.faults.clear()
+        self.spoilt = False
 
     # What the user does
 
@@ -392,12 +393,9 @@ class Weeks(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-@pytest.fixture(scope="module")
-def deployment() -> Iterator[None]:
-    with ExitStack() as stack:
-        Weeks.node = stack.enter_context(ScriptedNode())
-        Weeks.forked = stack.enter_context(ForkedCollector())
-        yield
+@pytest.fixture(autouse=True)
+def deployment(scripted: ScriptedNode, forked: ForkedCollector) -> None:
+    Weeks.node, Weeks.forked = scripted, forked
 
 
 def live(examples: int, steps: int) -> None:
@@ -413,10 +411,10 @@ def live(examples: int, steps: int) -> None:
     run_state_machine_as_test(Weeks, settings=some)  # type: ignore[no-untyped-call]
 
 
-def test_each_record_is_there_once_and_status_is_true_whatever_happened(deployment: None) -> None:
-    live(40, 10)
+def test_each_record_is_there_once_and_status_is_true_whatever_happened() -> None:
+    live(30, 10)
 
 
 @pytest.mark.slow
-def test_so_it_is_after_more_weeks_of_it(deployment: None) -> None:
-    live(30, 30)
+def test_so_it_is_after_more_weeks_of_it() -> None:
+    live(20, 25)

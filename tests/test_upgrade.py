@@ -5,49 +5,43 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from .conftest import ROOT
-from .deployment import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Deployment, made, shorten
-from .forked_collector import ForkedCollector
-from .management_node import ManagementNode
+from .forked import ForkedCollector
+from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Site
 
 pytestmark = pytest.mark.slow
 
 COMMITS = {"1.0.0": "dba4537", "1.1.0": "dba5c6a"}
 RECORDED = {"1.0.0": "version_1.json", "1.1.0": "version_1_1.json"}
-"""Data folders as they left them: how older_node() was collected every hour until ten. In `waiting` the conferences'
-aggregate could not be opened by the last runs."""
+"""Data folders as they left them, which collected the calls of older_node() every hour until ten. In `waiting` the
+conferences' aggregate could not be opened by the last runs."""
 
 
-def older_node(node: ManagementNode, place: Deployment | None = None) -> None:
-    """What the recorded folders were collected from, and what was not shown by then (late, ghost-1)."""
-    shorten(node)
-    calls = [made(f"c{hour:02}", MIDNIGHT + hour * HOUR + 30 * MINUTE, MINUTE, 3 * HOUR) for hour in range(-24, 20)]
-    calls.append(made("late", MIDNIGHT + 2 * HOUR, MINUTE, 5 * HOUR))
-    calls.append(made("ghost", MIDNIGHT + 4 * HOUR, MINUTE, 5 * HOUR))
-    calls.append(made("long", MIDNIGHT + 15 * HOUR, MINUTE, 7 * HOUR, 13 * HOUR))
-    held, present = [one for one, _ in calls], [one for _, ones in calls for one in ones]
-    if place:
-        place.add(held, present)
-    else:
-        node.add(held, present)
-        node.hidden = {"late", "late-0", "late-1", "ghost-1"}
+def older_node(site: Site) -> None:
+    """What the recorded folders were collected from; `late` and `ghost-1` were not shown by then."""
+    for hour in range(-24, 20):
+        site.hold(f"c{hour:02}", MIDNIGHT + hour * HOUR + 30 * MINUTE, MINUTE, 3 * HOUR)
+    site.hold("late", MIDNIGHT + 2 * HOUR, MINUTE, 5 * HOUR)
+    site.hold("ghost", MIDNIGHT + 4 * HOUR, MINUTE, 5 * HOUR)
+    site.hold("long", MIDNIGHT + 15 * HOUR, MINUTE, 7 * HOUR, 13 * HOUR)
 
 
-def upgraded(place: Deployment, version: str, name: str) -> None:
+def upgraded(site: Site, version: str, name: str) -> None:
     """The folder becomes that of the older version after its run of ten o'clock."""
-    older_node(place.node, place)
+    older_node(site)
+    site.at(MIDNIGHT + 10 * HOUR)
     left = json.loads(Path(__file__).with_name(RECORDED[version]).read_text(encoding="utf-8"))[name]
-    (place.data / ".collector").mkdir()
+    (site.data / ".collector").mkdir()
     for file, text in left["files"].items():
-        (place.data / file).write_text(text, encoding="utf-8", newline="")
-    db = sqlite3.connect(place.data / ".collector" / "ledger.sqlite")
-    db.executescript("\n".join(left["ledger"]))
-    db.close()
-    place.since = MIDNIGHT - DAY  # what the older version did not want
+        (site.data / file).write_text(text, encoding="utf-8", newline="")
+    with closing(sqlite3.connect(site.ledger)) as db:
+        db.executescript("\n".join(left["ledger"]))
+    site.since = MIDNIGHT - DAY  # what the older version did not want
 
 
 FOLDERS = pytest.mark.parametrize("name", ["settled", "waiting"])
@@ -56,67 +50,65 @@ VERSIONS = pytest.mark.parametrize("version", COMMITS)
 
 @VERSIONS
 @FOLDERS
-def test_a_folder_of_an_older_version_is_taken_over_whole(place: Deployment, version: str, name: str) -> None:
+def test_a_folder_of_an_older_version_is_taken_over_whole(site: Site, version: str, name: str) -> None:
     """With what 1.0.0 lost for good: a conference that was shown five hours late."""
-    upgraded(place, version, name)
-    place.runs(MIDNIGHT + 11 * HOUR, MIDNIGHT + 50 * HOUR, 3 * HOUR)
-    place.check()
+    upgraded(site, version, name)
+    site.runs(MIDNIGHT + 11 * HOUR, MIDNIGHT + 50 * HOUR, 3 * HOUR)
+    site.check()
 
 
 @VERSIONS
 @FOLDERS
 def test_a_window_by_hand_as_the_first_run_after_an_upgrade_doubles_nothing(
-    place: Deployment, version: str, name: str
+    site: Site, version: str, name: str
 ) -> None:
-    upgraded(place, version, name)
-    place.run(MIDNIGHT + 11 * HOUR, "--from", "2026-11-23")
-    place.runs(MIDNIGHT + 12 * HOUR, MIDNIGHT + 50 * HOUR, 4 * HOUR)
-    place.check()
+    upgraded(site, version, name)
+    site.run(MIDNIGHT + 11 * HOUR, "--from", "2026-11-23")
+    site.runs(MIDNIGHT + 12 * HOUR, MIDNIGHT + 50 * HOUR, 4 * HOUR)
+    site.check()
 
 
 @VERSIONS
 @FOLDERS
 @pytest.mark.parametrize("how", ["locked", "moved", "killed", "limits"])
-def test_an_upgrade_under_a_misfortune_loses_and_doubles_nothing(
-    place: Deployment, version: str, name: str, how: str
-) -> None:
-    upgraded(place, version, name)
+def test_an_upgrade_under_a_misfortune_loses_and_doubles_nothing(site: Site, version: str, name: str, how: str) -> None:
+    upgraded(site, version, name)
     limits = {"DEFAULT_CONF_LIMIT": "2", "DEFAULT_PART_LIMIT": "3"} if how == "limits" else {}
     if how == "locked":
-        place.run(MIDNIGHT + 11 * HOUR, fault="EACCES", at=CONF, code=1)
-        place.run(MIDNIGHT + 12 * HOUR, "--from", "2026-11-23", fault="EACCES", at=PART, code=None)
+        site.run(MIDNIGHT + 11 * HOUR, fault="EACCES", at=CONF, code=1)
+        site.run(MIDNIGHT + 12 * HOUR, "--from", "2026-11-23", fault="EACCES", at=PART, code=None)
     elif how == "moved":
-        place.take_away(CONF, "moved")
-        place.take_away(PART, "moved")
+        site.take_away(CONF)
+        site.take_away(PART)
     elif how == "killed":
         for step in range(1, 60, 7):
-            place.run(MIDNIGHT + 11 * HOUR, fault="kill", at=step, code=None)
-    place.runs(MIDNIGHT + 13 * HOUR, MIDNIGHT + 60 * HOUR, 2 * HOUR, **limits)
-    place.check()
+            site.run(MIDNIGHT + 11 * HOUR, fault="kill", at=step, code=None)
+    site.runs(MIDNIGHT + 13 * HOUR, MIDNIGHT + 60 * HOUR, 2 * HOUR, **limits)
+    site.check()
 
 
-def test_what_an_older_version_did_not_want_comes_when_data_since_asks_for_it(place: Deployment) -> None:
-    place.hourly(48, MIDNIGHT - 3 * DAY, MINUTE, 3 * HOUR, prefix="old")
-    upgraded(place, "1.1.0", "settled")
-    place.run(MIDNIGHT + 11 * HOUR)
-    said = place.log()
+def test_what_an_older_version_did_not_want_comes_when_data_since_asks_for_it(site: Site) -> None:
+    site.hourly(48, MIDNIGHT - 3 * DAY, MINUTE, 3 * HOUR, prefix="old")
+    upgraded(site, "1.1.0", "settled")
+    site.run(MIDNIGHT + 11 * HOUR)
+    said = site.log()
     assert said.count("what ended before 2026-11-23 00:00 UTC stays uncollected unless DATA_SINCE asks for it") == 1
-    assert not [id for id in place.ids() if id.startswith("old")]
-    place.want_since(MIDNIGHT - 2 * DAY)
-    place.runs(MIDNIGHT + 12 * HOUR, MIDNIGHT + 40 * HOUR, 4 * HOUR)
-    place.check()
+    assert not [id for id in site.ids() if id.startswith("old")]
+    site.want_since(MIDNIGHT - 2 * DAY)
+    site.runs(MIDNIGHT + 12 * HOUR, MIDNIGHT + 40 * HOUR, 4 * HOUR)
+    site.check()
 
 
 @VERSIONS
-def test_what_an_older_version_knew_is_told_after_it(place: Deployment, version: str) -> None:
-    upgraded(place, version, "settled")
-    before = json.loads(place("status", "--json").stdout)
+def test_what_an_older_version_knew_is_told_after_it(site: Site, version: str) -> None:
+    upgraded(site, version, "settled")
+    before = site.status()
     assert [run["outcome"] for run in before["runs"]] == ["done"] * 11, "before any run too"
-    place.run(MIDNIGHT + 11 * HOUR)
-    told = json.loads(place("status", "--json").stdout)
+    site.run(MIDNIGHT + 11 * HOUR)
+    told = site.status()
     assert [run["outcome"] for run in told["runs"]] == ["done"] * 12
     assert {file["file"]: file["rows"] for file in told["files"]} == {
-        name: len(place.rows(name)) for name in (CONF, PART)
+        name: len(site.rows(name)) for name in (CONF, PART)
     }
     begins = {"1.0.0": "2026-11-23T00:30:00", "1.1.0": "2026-11-23T00:00:00"}  # 1.0.0 noted no beginning: the first end
     assert told["coverage"] == [[begins[version], "2026-11-24T11:00:00"]]
@@ -134,21 +126,21 @@ def older(version: str, folder: Path) -> Path:
 
 @VERSIONS
 @FOLDERS
-def test_going_back_and_forth_again_as_the_docs_say(place: Deployment, tmp_path: Path, version: str, name: str) -> None:
+def test_going_back_and_forth_again_as_the_docs_say(site: Site, tmp_path: Path, version: str, name: str) -> None:
     """docs/upgrading.md: until nothing waits and nobody is missing; then move .collector away."""
-    upgraded(place, version, name)
-    place.runs(MIDNIGHT + 11 * HOUR, MIDNIGHT + 30 * HOUR, 2 * HOUR)
-    status = json.loads(place("status", "--json").stdout)
+    upgraded(site, version, name)
+    site.runs(MIDNIGHT + 11 * HOUR, MIDNIGHT + 30 * HOUR, 2 * HOUR)
+    status = site.status()
     assert (status["staged"], status["expected"]) == (0, 0)
-    present = place.forked
-    with ForkedCollector(older(version, tmp_path)) as place.forked:
-        refused = place.run(MIDNIGHT + 31 * HOUR, code=1)
+    present = site.forked
+    with ForkedCollector(older(version, tmp_path)) as site.forked:
+        refused = site.run(MIDNIGHT + 31 * HOUR, code=1)
         assert "was written by a newer collector" in refused.output
-        (place.data / ".collector").rename(place.data.parent / "data.collector.newer")
-        place.hourly(12, MIDNIGHT + 31 * HOUR, MINUTE, prefix="back")
-        place.runs(MIDNIGHT + 32 * HOUR, MIDNIGHT + 45 * HOUR, 2 * HOUR)
-        place.check()
-    place.forked = present
-    place.hourly(6, MIDNIGHT + 46 * HOUR, MINUTE, prefix="forth")
-    place.runs(MIDNIGHT + 47 * HOUR, MIDNIGHT + 60 * HOUR, 4 * HOUR)
-    place.check()
+        (site.data / ".collector").rename(site.data.parent / "data.collector.newer")
+        site.hourly(12, MIDNIGHT + 31 * HOUR, MINUTE, prefix="back")
+        site.runs(MIDNIGHT + 32 * HOUR, MIDNIGHT + 45 * HOUR, 2 * HOUR)
+        site.check()
+    site.forked = present
+    site.hourly(6, MIDNIGHT + 46 * HOUR, MINUTE, prefix="forth")
+    site.runs(MIDNIGHT + 47 * HOUR, MIDNIGHT + 60 * HOUR, 4 * HOUR)
+    site.check()

@@ -16,7 +16,8 @@ from pexip_history.export.parquet import make_missing
 from pexip_history.folder.reading import open_rows
 from pexip_history.operate import verify as operate
 from pexip_history.settings.environment import read_settings
-from tests.conftest import ROOT, Outcome
+from tests.forked import Outcome
+from tests.harness import ROOT
 from tests.management_node.calls import calls
 from tests.test_parquet import write_dated
 

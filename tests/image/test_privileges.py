@@ -98,10 +98,3 @@ def test_quotes_that_an_env_file_leaves_around_a_number_do_no_harm(engine: Engin
     code, logs = engine.run("collect", env=engine.settings(PUID='"1300"', PGID="'1301'"), data=data)
     assert code == 0, logs
     assert set(engine.files(data).values()) == {"1300:1301"}
-
-
-def test_a_puid_that_is_no_number_is_reported_with_the_rest(engine: Engine) -> None:
-    code, logs = engine.run(env=engine.settings(PUID="alice", DATA_CRON_TIME=None))
-    assert code == 2
-    assert "PUID: 'alice'" in logs
-    assert "DATA_CRON_TIME: is missing" in logs

@@ -236,17 +236,6 @@ def test_a_secret_in_sight_of_the_containers_user_is_refused(engine: Engine) -> 
     assert engine.files(data) == {}
 
 
-@pytest.mark.parametrize("content", [b"\xef\xbb\xbfs3cr\xc3\xa9t\n", "\ufeffs3crét\r\n".encode("utf-16-le")])
-def test_a_password_file_of_windows_is_read(engine: Engine, content: bytes) -> None:
-    file, user = engine.folder / secrets.token_hex(4), f"windows-{secrets.token_hex(4)}"
-    file.write_bytes(content)
-    settings = engine.settings(
-        DEFAULT_MGR_USERNAME=user, DEFAULT_MGR_SECRET=None, DEFAULT_MGR_SECRET_FILE="/secrets/mgr_secret"
-    )
-    _, logs = engine.run("collect", env=settings, flags=("-v", f"{file}:/secrets/mgr_secret:ro"))
-    assert set(engine.asked_by(user)) == {"s3crét"}, logs
-
-
 def test_an_unquoted_password_reads_the_same_in_compose_and_in_docker_run(engine: Engine) -> None:
     """.env.example's advice: no $, no space before #, none at the ends, no quote or # in front."""
     plain = [

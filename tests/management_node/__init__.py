@@ -8,19 +8,17 @@ with ManagementNode() as node:
 # framework first: Tastypie reads Django's settings when it is imported.
 from . import framework  # noqa: F401, I001
 from . import certificates, faults
-from .calls import alarm, calls, conference, media_stream, node_event, participant
+from .calls import calls, conference, media_stream, participant
 from .node import ManagementNode
 from .oauth import OAuth2
 
 __all__ = [
     "ManagementNode",
     "OAuth2",
-    "alarm",
     "calls",
     "certificates",
     "conference",
     "faults",
     "media_stream",
-    "node_event",
     "participant",
 ]

@@ -173,43 +173,6 @@ def media_stream(of: Record, **fields: Any) -> Record:
     return stream
 
 
-def alarm(**fields: Any) -> Record:
-    """One that was raised and lowered again; `time_lowered` None: it is still raised."""
-    record: Record = {
-        "details": "Licenses in use: 40 of 40",
-        "id": 1,
-        "identifier": 4,
-        "instance": "",
-        "level": "warning",
-        "name": "licenses_exhausted",
-        "node": "10.44.1.11",
-        "resource_uri": "",
-        "time_lowered": "2026-11-23T09:12:00.500000",
-        "time_raised": "2026-11-23T09:02:00",
-    } | fields
-    record["resource_uri"] = f"{ROOT}alarm/{record['id']}/"
-    return record
-
-
-def node_event(**fields: Any) -> Record:
-    """A Conferencing Node that changed its state."""
-    record: Record = {
-        "context": "",
-        "details": "",
-        "event_type": "maintenance_mode",
-        "id": 1,
-        "resource_uri": "",
-        "state": "started",
-        "time_changed": "2026-11-23T10:00:00",
-        "workervm_address": "10.44.1.12",
-        "workervm_configuration_id": 7,
-        "workervm_configuration_location_name": "Oslo",
-        "workervm_configuration_name": "conf-2",
-    } | fields
-    record["resource_uri"] = f"{ROOT}workervm_status_event/{record['id']}/"
-    return record
-
-
 def calls(seed: int, day: date, conferences: int = 300, participants: int = 5) -> Iterator[Call]:
     """The calls that ended on that day (UTC), `participants` in each on the average.
 

@@ -3,7 +3,7 @@
     node.faults.add(status(503, retry_after=1), on="participant", times=2)
     node.faults.add(reset(), nth=3)
     node.faults.add(hang(30), when=lambda request: request.query.get("offset") == "40", times=None)
-    node.faults.add(before(lambda request: node.forget(5)), on="conference", nth=2)
+    node.faults.add(before(lambda request: node.hidden.clear()), on="conference", nth=2)
 
 A fault is a function of the request and of `answer`, which asks the framework; it returns the
 reply to send. Those that edit an answer change only what is named.
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,21 +94,6 @@ def status(
     """A status alone, or with a body (of HTML unless `headers` say otherwise)."""
     extra = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return lambda request, answer: Reply(code, {**HTML, **extra, **(headers or {})}, body.encode())
-
-
-def allowance(most: int, seconds: float) -> Fault:
-    """429 without a Retry-After once `most` requests came within `seconds`; refused ones do not count."""
-    served: deque[float] = deque()
-
-    def fault(request: Request, answer: Answer) -> Reply:
-        while served and served[0] <= time.monotonic() - seconds:
-            served.popleft()
-        if len(served) >= most:
-            return Reply(429, HTML)
-        served.append(time.monotonic())
-        return answer()
-
-    return fault
 
 
 def html(code: int = 200, body: str = LOGIN_PAGE) -> Fault:

@@ -52,7 +52,7 @@ def create_database(alias: str, file: Path) -> None:
 
     connections.databases[alias] = {**connections.databases["default"], "NAME": str(file)}
     with connections[alias].schema_editor() as schema:
-        for model in (models.Conference, models.Participant, models.Alarm, models.NodeEvent):
+        for model in (models.Conference, models.Participant):
             schema.create_model(model)
 
 

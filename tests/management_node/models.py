@@ -14,26 +14,21 @@ from django.db.models import (
 )
 
 
-class Stored(Model):
-    """Any field but the id can be null. These are not fields of the API: how this one record differs from them."""
+class Record(Model):
+    """Any field but the id can be null."""
 
+    # Not fields of the API: how this one record differs from them.
     absent_fields = JSONField(null=True)
     further_fields = JSONField(null=True)
-
-    class Meta:
-        abstract = True
-        app_label = "management_node"
-
-
-class Record(Stored):
     id = CharField(max_length=100, primary_key=True)
     duration = IntegerField(null=True)
     end_time = DateTimeField(null=True, db_index=True)
     service_type = TextField(null=True)
     start_time = DateTimeField(null=True)
 
-    class Meta(Stored.Meta):
+    class Meta:
         abstract = True
+        app_label = "management_node"
 
 
 class Conference(Record):
@@ -89,28 +84,3 @@ class Participant(Record):
 
     # Not a field of the API: decides when the participant is shown.
     conference_end = DateTimeField(null=True, db_index=True)
-
-
-class Alarm(Stored):
-    id = IntegerField(primary_key=True)
-    details = TextField(null=True)
-    identifier = IntegerField(null=True)
-    instance = TextField(null=True)
-    level = TextField(null=True)
-    name = TextField(null=True)
-    node = TextField(null=True)
-    time_lowered = DateTimeField(null=True)
-    time_raised = DateTimeField(null=True)
-
-
-class NodeEvent(Stored):
-    id = IntegerField(primary_key=True)
-    context = TextField(null=True)
-    details = TextField(null=True)
-    event_type = TextField(null=True)
-    state = TextField(null=True)
-    time_changed = DateTimeField(null=True)
-    workervm_address = TextField(null=True)
-    workervm_configuration_id = IntegerField(null=True)
-    workervm_configuration_location_name = TextField(null=True)
-    workervm_configuration_name = TextField(null=True)

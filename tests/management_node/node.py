@@ -6,7 +6,7 @@ import copy
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from io import BytesIO
 from itertools import count, islice
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, Subquery
 
 from . import certificates, framework
 from .behaviour import Behaviour
 from .calls import Call, Record
 from .faults import Faults
-from .models import Alarm, Conference, NodeEvent, Participant, Stored
-from .resources import INTERNAL, AlarmResource, ConferenceResource, NodeEventResource, ParticipantResource
+from .models import Conference, Participant
+from .resources import INTERNAL, ConferenceResource, ParticipantResource
 from .server import Reply, Request, Server
 
 BATCH = 900  # SQLite's older limit of variables in one statement is 999
@@ -29,13 +29,8 @@ BATCH = 900  # SQLite's older limit of variables in one statement is 999
 _aliases = (f"node{number}" for number in count(1))
 _handler = WSGIHandler()
 
-TIMES = ("end_time", "start_time", "time_changed", "time_lowered", "time_raised")
-RESOURCES = {
-    Conference: ConferenceResource,
-    Participant: ParticipantResource,
-    Alarm: AlarmResource,
-    NodeEvent: NodeEventResource,
-}
+TIMES = ("end_time", "start_time")
+RESOURCES = {Conference: ConferenceResource, Participant: ParticipantResource}
 LISTED = {
     model: {name for name, field in resource.base_fields.items() if field.use_in == "all"}
     for model, resource in RESOURCES.items()
@@ -66,7 +61,6 @@ class ManagementNode(Behaviour):
         self.database = next(_aliases)
         self.ca_file = self._folder / "ca.pem"
         self.faults = Faults()
-        self._most_stored = 0
 
     def start(self) -> Self:
         framework.create_database(self.database, self._folder / "history.sqlite")
@@ -130,12 +124,11 @@ class ManagementNode(Behaviour):
 
     def _answer(self, request: Request) -> Reply:
         with framework.using(self):
-            self._forget_beyond_keep()
             return self.faults.apply(request, lambda: self._dated(_ask_framework(request)))
 
     def _dated(self, reply: Reply) -> Reply:
         if self.tells_time:
-            now = (self.now or datetime.now(UTC)) + timedelta(seconds=self.date_error)
+            now = self.now or datetime.now(UTC)
             now = now if now.tzinfo else now.replace(tzinfo=UTC)
             reply.headers.setdefault("Date", format_datetime(now.astimezone(UTC), usegmt=True))
         return reply
@@ -155,13 +148,6 @@ class ManagementNode(Behaviour):
             _replace(Conference, ended)
             _replace(Participant, left)
             _tell_ends({one.id for one in ended} | {one.conference_id for one in left})
-            self._most_stored += len(ended)
-
-    def add_events(self, alarms: Iterable[Record] = (), node_events: Iterable[Record] = ()) -> None:
-        """Takes alarms and Conferencing Nodes' events, as add() does."""
-        with framework.using(self):
-            _replace(Alarm, [_stored(Alarm, record) for record in alarms])
-            _replace(NodeEvent, [_stored(NodeEvent, record) for record in node_events])
 
     def load(self, calls: Iterable[Call]) -> None:
         """Adds calls, a few hundred at a time."""
@@ -172,18 +158,6 @@ class ManagementNode(Behaviour):
                 (one for _, participants in batch for one in participants),
             )
 
-    def forget(self, number: int) -> list[str]:
-        """Deletes the oldest conferences that are shown, with their participants: their ids."""
-        with framework.using(self):
-            oldest = self._shown_conferences().order_by("end_time", "pk")
-            return self._forget(oldest[:number])
-
-    def delete(self, *ids: str) -> None:
-        """Deletes these records, of either resource, and nothing else."""
-        with framework.using(self):
-            Conference.objects.filter(pk__in=ids).delete()
-            Participant.objects.filter(pk__in=ids).delete()
-
     def clear(self) -> None:
         """As new: no records, requests or faults, and the behaviour that it was made with."""
         with framework.using(self):
@@ -193,23 +167,6 @@ class ManagementNode(Behaviour):
         vars(self).update(vars(fresh))
         self.faults.clear()
         self.server.forget_requests()
-        self._most_stored = 0
-
-    def _shown_conferences(self) -> QuerySet:
-        return Conference.objects.filter(end_time__lte=self.shown_until())
-
-    def _forget_beyond_keep(self) -> None:
-        if self._most_stored > self.keep:
-            newest = self._shown_conferences().order_by("-end_time", "-pk")
-            self._forget(newest[self.keep :])
-
-    def _forget(self, conferences: QuerySet) -> list[str]:
-        ids = list(conferences.values_list("pk", flat=True))
-        for batch in _batches(ids):
-            Participant.objects.filter(conference_id__in=batch).delete()
-            Conference.objects.filter(pk__in=batch).delete()
-        self._most_stored -= len(ids)
-        return ids
 
 
 def _ask_framework(request: Request) -> Reply:
@@ -230,7 +187,7 @@ def _ask_framework(request: Request) -> Reply:
     return Reply(response.status_code, dict(response.items()), response.content)
 
 
-def _stored(model: type[Stored], record: Record) -> Any:
+def _stored(model: type[Any], record: Record) -> Any:
     columns = {name: value for name, value in record.items() if name in COLUMNS[model]}
     for name in COLUMNS[model].intersection(TIMES):
         columns[name] = _utc(columns.get(name))
@@ -250,7 +207,7 @@ def _utc(value: str | datetime | None) -> datetime | None:
     return time.astimezone(UTC).replace(tzinfo=None) if time and time.tzinfo else time
 
 
-def _replace(model: type[Stored], records: list[Any]) -> None:
+def _replace(model: type[Any], records: list[Any]) -> None:
     for batch in _batches([one.pk for one in records]):
         model.objects.filter(pk__in=batch).delete()
     model.objects.bulk_create(records)

@@ -19,13 +19,12 @@ from tastypie.api import Api
 from tastypie.authorization import ReadOnlyAuthorization
 from tastypie.bundle import Bundle
 from tastypie.constants import ALL
-from tastypie.exceptions import ImmediateHttpResponse, InvalidFilterError
-from tastypie.http import HttpNotFound
+from tastypie.exceptions import InvalidFilterError
 from tastypie.resources import ModelResource
 from tastypie.serializers import Serializer
 
 from .framework import current
-from .models import Alarm, Conference, NodeEvent, Participant, Record, Stored
+from .models import Conference, Participant, Record
 from .oauth import Authentication, token
 
 ROOT = "/api/admin/history/v1/"
@@ -39,7 +38,7 @@ def uri(resource: str, record_id: str) -> str:
     return f"{ROOT}{resource}/{record_id}/"
 
 
-def filters(model: type[Stored]) -> dict[str, int]:
+def filters(model: type[Record]) -> dict[str, int]:
     """Every field with a column of its own may be filtered on, in every way."""
     columns = {field.name for field in model._meta.fields}
     return dict.fromkeys(sorted(columns - INTERNAL - NESTED), ALL)
@@ -87,22 +86,10 @@ class HistoryResource(ModelResource):
 
     def get_object_list(self, request: HttpRequest) -> QuerySet:
         records = super().get_object_list(request).filter(self.shown())
-        if not issubclass(records.model, Record):
-            return records
         return records.exclude(pk__in=current().hidden) if current().hidden else records
 
     def shown(self) -> Q:
         return Q(end_time__lte=current().shown_until())
-
-    def apply_sorting(self, obj_list: QuerySet, options: dict[str, str] | None = None) -> QuerySet:
-        node, options = current(), options or {}
-        ordered = super().apply_sorting(obj_list, options)  # refuses what it does not take
-        if "order_by" not in options or not node.obeys:
-            return obj_list.order_by(*node.arrangement, "pk")
-        if node.ties == "by limit":
-            odd = int(options.get("limit", 20)) % 2
-            return ordered.order_by(*ordered.query.order_by, "-pk" if odd else "pk")
-        return ordered
 
     def dehydrate(self, bundle: Bundle) -> Bundle:
         name, data, record = self._meta.resource_name, bundle.data, bundle.obj
@@ -151,42 +138,12 @@ class ParticipantResource(HistoryResource):
         resource_name = "participant"
         filtering = filters(Participant)
 
-    def build_filters(self, filters: dict[str, str] | None = None, ignore_bad_filters: bool = False) -> dict[str, Any]:
-        asked, gone = (filters or {}).get("conference"), current().gone
-        if asked and gone != "empty" and not ConferenceResource().get_object_list(HttpRequest()).filter(pk=asked):
-            if gone == 404:
-                raise ImmediateHttpResponse(HttpNotFound())
-            raise InvalidFilterError("Select a valid choice. That choice is not one of the available choices.")
-        return super().build_filters(filters, ignore_bad_filters)
-
     def shown(self) -> Q:
         until = current().shown_until()
-        if current().participants_appear == "ended":
-            return Q(conference_end__lte=until)
         return Q(end_time__lte=until) | Q(end_time=None, conference_end__lte=until)
 
 
-class AlarmResource(HistoryResource):
-    class Meta(Common):
-        queryset = Alarm.objects.order_by("pk")
-        resource_name = "alarm"
-        filtering = filters(Alarm)
-
-    def shown(self) -> Q:
-        return Q(time_raised__lte=current().shown_until())
-
-
-class NodeEventResource(HistoryResource):
-    class Meta(Common):
-        queryset = NodeEvent.objects.order_by("pk")
-        resource_name = "workervm_status_event"
-        filtering = filters(NodeEvent)
-
-    def shown(self) -> Q:
-        return Q(time_changed__lte=current().shown_until())
-
-
 api = Api(api_name="v1")
-for resource in (ConferenceResource, ParticipantResource, AlarmResource, NodeEventResource):
+for resource in (ConferenceResource, ParticipantResource):
     api.register(resource())
 urlpatterns = [path("api/admin/history/", include(api.urls)), path("oauth/token/", token)]

@@ -17,7 +17,7 @@ import pytest
 
 from pexip_history.export.exporting import export
 from pexip_history.export.wanted import Wanted
-from tests.conftest import Collector, environment_for
+from tests.harness import Site, environment_for
 from tests.management_node import ManagementNode, calls, conference, participant
 from tests.report_reader import OSLO
 
@@ -87,7 +87,7 @@ def written(line: ET.Element) -> str:
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["without a mark", "with a mark"])
-def collected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+def collected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The files of a day of hostile calls."""
     folder = tmp_path_factory.mktemp("collected")
     data = folder / "data"
@@ -97,7 +97,7 @@ def collected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     with ManagementNode(now=MIDNIGHT) as node:
         node.load(calls(seed=31, day=date(2026, 11, 23), conferences=80))
         node.add([held], present)
-        run = Collector(data, environment_for(node, data))
+        run = Site(data, environment_for(node, data))
         run.env |= {"DATA_CSV_BOM": str(request.param).lower(), "DATA_MEDIA_STREAMS": "true"}
         run.at(MIDNIGHT)
         assert run().code == 0
@@ -106,7 +106,7 @@ def collected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.mark.parametrize("kind", ["Conf", "Part", "Stream"])
 def test_no_formula_runs_no_row_shifts_and_every_text_is_as_it_is_in_the_file(
-    collected: Collector, tmp_path: Path, kind: str
+    collected: Site, tmp_path: Path, kind: str
 ) -> None:
     wanted = collected.table(f"pexHistory{kind}.csv")
     found = shown(collected.data / f"pexHistory{kind}.csv", COMMA, tmp_path)
@@ -129,7 +129,7 @@ def same_text(shown: str, text: str) -> bool:
     return plain(shown) == plain(text)
 
 
-def test_scripts_and_emoji_are_intact(collected: Collector, tmp_path: Path) -> None:
+def test_scripts_and_emoji_are_intact(collected: Site, tmp_path: Path) -> None:
     found = shown(collected.data / "pexHistoryPart.csv", COMMA, tmp_path)
     place = [cell.text for cell in found[0]].index("display_name")
     assert set(SCRIPTS) <= {row[place].text for row in found}
@@ -137,7 +137,7 @@ def test_scripts_and_emoji_are_intact(collected: Collector, tmp_path: Path) -> N
 
 
 def test_a_guarded_name_is_text_with_its_apostrophe_and_a_telephone_number_is_whole(
-    collected: Collector, tmp_path: Path
+    collected: Site, tmp_path: Path
 ) -> None:
     found = shown(collected.data / "pexHistoryPart.csv", COMMA, tmp_path)
     place = [cell.text for cell in found[0]].index("display_name")
@@ -148,7 +148,7 @@ def test_a_guarded_name_is_text_with_its_apostrophe_and_a_telephone_number_is_wh
     assert names.keys() & {"+4722334455", "4722334455"}
 
 
-def test_times_are_times(collected: Collector, tmp_path: Path) -> None:
+def test_times_are_times(collected: Site, tmp_path: Path) -> None:
     found = shown(collected.data / "pexHistoryConf.csv", COMMA, tmp_path)
     header = [cell.text for cell in found[0]]
     for name in ("start_time", "end_time"):
@@ -156,7 +156,7 @@ def test_times_are_times(collected: Collector, tmp_path: Path) -> None:
 
 
 def test_read_by_semicolons_the_columns_run_together_which_is_why_the_page_says_to_choose_the_comma(
-    collected: Collector, tmp_path: Path
+    collected: Site, tmp_path: Path
 ) -> None:
     found = shown(collected.data / "pexHistoryConf.csv", SEMICOLON, tmp_path)
     assert found[0][0].text.count(",") > 5
@@ -164,7 +164,7 @@ def test_read_by_semicolons_the_columns_run_together_which_is_why_the_page_says_
 
 @pytest.mark.parametrize("separator", [SEMICOLON, BAR])
 def test_no_formula_runs_either_where_another_sign_separates_cells(
-    collected: Collector, tmp_path: Path, separator: str
+    collected: Site, tmp_path: Path, separator: str
 ) -> None:
     for kind in ("Conf", "Part"):
         found = shown(collected.data / f"pexHistory{kind}.csv", separator, tmp_path)
@@ -174,14 +174,14 @@ def test_no_formula_runs_either_where_another_sign_separates_cells(
 # --- What `export` writes --------------------------------------------------------------------------
 
 
-def exported(collected: Collector, output: Path, **more: str) -> Path:
+def exported(collected: Site, output: Path, **more: str) -> Path:
     wanted = Wanted("participants", output.suffix[1:], **more)  # type: ignore[arg-type]
     export(collected.data, output, wanted, zone=OSLO)
     return output
 
 
 def test_an_exported_workbook_has_no_formula_true_dates_and_every_text_as_it_was_typed(
-    collected: Collector, tmp_path: Path
+    collected: Site, tmp_path: Path
 ) -> None:
     root = opened(exported(collected, tmp_path / "people.xlsx"), WORKBOOK, tmp_path)
     header, *found = rows_of(root)
@@ -200,7 +200,7 @@ def test_an_exported_workbook_has_no_formula_true_dates_and_every_text_as_it_was
     assert area.get(f"{TABLE}target-range-address", "").endswith(f"{len(found) + 1}")
 
 
-def test_an_export_with_semicolons_runs_no_formula_and_shifts_no_row(collected: Collector, tmp_path: Path) -> None:
+def test_an_export_with_semicolons_runs_no_formula_and_shifts_no_row(collected: Site, tmp_path: Path) -> None:
     output = exported(collected, tmp_path / "people.csv", delimiter=";")
     assert output.read_bytes().startswith(b"\xef\xbb\xbf")
     found = shown(output, SEMICOLON, tmp_path)

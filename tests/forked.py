@@ -4,6 +4,8 @@ This process imports the collector once and forks for every run; the child count
 opening for writing, write, half of a write, fsync, rename, unlink, truncation, ledger statement)
 and, at the one that was asked for, kills itself or raises. It is spoken to in lines of JSON, by the
 class below. A run that nothing is to befall can do without the fork, at a third of its time.
+
+A command may also be given little memory, other constants, or a clock by which waiting takes no time.
 """
 
 from __future__ import annotations
@@ -11,19 +13,22 @@ from __future__ import annotations
 import builtins
 import errno
 import gc
+import importlib.util
 import io
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal, Self
@@ -38,6 +43,8 @@ MEMORY = next((str(path) for path in [Path("/dev/shm")] if os.access(path, os.W_
 """Where data folders of tests are quick: a kill does not lose what the kernel was given, so a
 disk would add nothing but its time. None: the usual place for temporary files."""
 
+LONGEST = 60
+"""Seconds, of a forked command."""
 GROWS = ("write", "half", "mkdir", "create", "sql", "fsync")
 """The steps that a full disk does not let through."""
 NEEDS_PERMISSION = ("create", "open", "rename", "unlink", "mkdir", "connect")
@@ -45,11 +52,21 @@ NEEDS_PERMISSION = ("create", "open", "rename", "unlink", "mkdir", "connect")
 
 @dataclass
 class Outcome:
-    """How a run ended: exit code (negative: the signal), what it said, the steps it took."""
+    """How a command ended: exit code (negative: the signal), what it said, the steps it took.
+
+    `slept`: seconds that it would have waited, where it was hurried. `peak`: its most memory, in bytes.
+    """
 
     code: int
-    output: str
-    steps: list[str]
+    stdout: str
+    stderr: str
+    steps: list[str] = field(default_factory=list)
+    slept: float = 0
+    peak: int = 0
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
 
 
 class ForkedCollector:
@@ -76,19 +93,28 @@ class ForkedCollector:
         self,
         arguments: list[str],
         env: Mapping[str, str],
-        moment: datetime,
+        moment: datetime | None = None,
         fault: Fault | None = None,
         at: int | str = 0,
         *,
         fork: bool = True,
+        hurry: bool = False,
+        constants: Mapping[str, float] | None = None,
+        memory: int | None = None,
     ) -> Outcome:
-        """One run whose clock stands at `moment` (naive: UTC). Steps count from 1.
+        """One command; its clock stands at `moment` (naive: UTC; None: the real one, running). Steps count from 1.
 
         ENOSPC stays from that step on, as a full disk does; EACCES and EBUSY are for that step alone. With a
         name as `at`, each opening of that file fails (EACCES, EBUSY), with "write NAME" each write to it (ENOSPC).
+        `hurry`: waiting takes no time. `constants` of node/ are set otherwise, `memory` (bytes) is all that it gets.
         """
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        order = (arguments, dict(env), aware.timestamp(), fault, at, fork or bool(fault))
+        if moment and not moment.tzinfo:
+            moment = moment.replace(tzinfo=UTC)
+        order = {
+            "arguments": arguments, "env": dict(env), "moment": moment and moment.timestamp(), "fault": fault, "at": at,
+            "hurry": hurry, "constants": dict(constants or {}), "memory": memory,
+            "fork": bool(fork or fault or hurry or constants or memory),
+        }  # fmt: skip
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -105,6 +131,7 @@ class Steps:
     def begin(self, folder: str, fault: Fault | None, at: int | str) -> None:
         self.folder, self.fault, self.at = folder, fault, at
         self.names: list[str] = []
+        self.slept = 0.0
 
     def take(self, kind: str, what: object) -> bool:
         """One step; whether it fails. Does not return when it kills."""
@@ -220,18 +247,38 @@ def hook(steps: Steps) -> None:
             setattr(os, name, around(kind, getattr(os, name)))
 
 
-def run(order: list[Any], steps: Steps) -> int:
+def hasten(steps: Steps) -> None:
+    """Waiting takes no time, and nothing else does by the clock that runs steadily."""
+    began = time.monotonic()
+
+    def sleep(seconds: float) -> None:
+        steps.slept += seconds
+
+    time.sleep = sleep
+    time.monotonic = lambda: began + steps.slept
+
+
+def run(order: dict[str, Any], steps: Steps) -> int:
     """The exit code."""
     import time_machine
 
     import collector
 
-    arguments, env, moment, fault, at, _ = order
-    steps.begin(os.path.realpath(env["DATA_DIR"]), fault, at)
+    steps.begin(os.path.realpath(order["env"].get("DATA_DIR", "/nowhere")), order["fault"], order["at"])
+    sys.argv[1:] = order["arguments"]
+    os.environ.clear()
+    os.environ.update(order["env"])
+    for room in ("api", "connection") if order["constants"] else ():
+        vars(importlib.import_module(f"pexip_history.node.{room}")).update(order["constants"])
+    if order["hurry"]:
+        hasten(steps)
+    if order["memory"]:
+        resource.setrlimit(resource.RLIMIT_DATA, (order["memory"],) * 2)
     code = 70
     try:
-        with time_machine.travel(moment, tick=False):  # the same run is the same to the byte
-            code = collector.main(arguments, env)
+        moment = order["moment"]  # the same run is the same to the byte
+        with time_machine.travel(moment, tick=False) if moment is not None else nullcontext():
+            code = collector.main(order["arguments"], order["env"])
     except SystemExit as exit:
         code = int(exit.code or 0)
     except BaseException:  # noqa: BLE001  as the interpreter would at its end
@@ -240,7 +287,7 @@ def run(order: list[Any], steps: Steps) -> int:
     return code
 
 
-def run_here(order: list[Any], steps: Steps) -> int:
+def run_here(order: dict[str, Any], steps: Steps) -> int:
     """Nothing of it goes on when this returns."""
     code = run(order, steps)
     for thread in set(threading.enumerate()) - {threading.current_thread()}:
@@ -250,10 +297,20 @@ def run_here(order: list[Any], steps: Steps) -> int:
     return code
 
 
-def serve(program: str) -> None:
-    import importlib.util
+def run_forked(order: dict[str, Any], steps: Steps, report: IO[bytes]) -> tuple[int, int]:
+    """The exit code, and the most memory in bytes."""
+    if pid := os.fork():
+        _, ended, used = os.wait4(pid, 0)
+        return os.waitstatus_to_exitcode(ended), used.ru_maxrss * 1024
+    signal.alarm(LONGEST)
+    code = run(order, steps)
+    os.write(report.fileno(), json.dumps([steps.names, steps.slept]).encode())
+    os._exit(code)
 
+
+def serve(program: str) -> None:
     sys.path.insert(0, str(Path(program).parent))  # another version brings its own rooms
+    sys.argv[0] = program
     spec = importlib.util.spec_from_file_location("collector", program)
     assert spec
     assert spec.loader
@@ -267,9 +324,12 @@ def serve(program: str) -> None:
         "cronsim",
         "email.utils",
         "tqdm",
+        "duckdb",
         "pexip_history.operate.check",
         "pexip_history.operate.status",
         "pexip_history.operate.health",
+        "pexip_history.operate.notify",
+        "pexip_history.operate.report_page",
     ):
         with suppress(ImportError):  # of a version that has other rooms
             __import__(name)
@@ -277,28 +337,26 @@ def serve(program: str) -> None:
     steps.begin("/nowhere", None, 0)
     hook(steps)
     gc.freeze()  # spares the children copies of these pages
-    with os.fdopen(os.dup(1), "w") as answers, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as report:
+    with os.fdopen(os.dup(1), "w") as answers, ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
         for descriptor in (1, 2):
-            os.dup2(said.fileno(), descriptor)
+            os.dup2(files[descriptor - 1].fileno(), descriptor)
         for line in sys.stdin:
-            for file in (said, report):
+            for file in files:
                 file.seek(0)
                 file.truncate()
-            order = json.loads(line)
-            if not order[-1]:
-                code = run_here(order, steps)
-            elif pid := os.fork():
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            order, peak = json.loads(line), 0
+            if order["fork"]:
+                code, peak = run_forked(order, steps, files[2])
             else:
-                code = run(order, steps)
-                os.write(report.fileno(), json.dumps(steps.names).encode())
-                os._exit(code)
+                code = run_here(order, steps)
             texts = []
-            for file in (said, report):
+            for file in files:
                 file.seek(0)
                 texts.append(file.read().decode(errors="replace"))
-            names = json.loads(texts[1] or "[]") if order[-1] else steps.names
-            print(json.dumps({"code": code, "output": texts[0], "steps": names}), file=answers, flush=True)
+            names, slept = json.loads(texts[2] or "[[], 0]") if order["fork"] else (steps.names, 0)
+            outcome = Outcome(code, texts[0], texts[1], names, slept, peak)
+            print(json.dumps(asdict(outcome)), file=answers, flush=True)
 
 
 if __name__ == "__main__":
