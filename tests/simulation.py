@@ -168,6 +168,8 @@ class World(Site):
         self.gaps: Spans = []
         self.ran: list[tuple[datetime, datetime]] = []  # when runs asked for their time, and the node's clock then
         self.brought: dict[int, datetime] = {}  # when a conference was collected first
+        self.endless: dict[int, datetime] = {}  # by id(): the last run for which the record had no end
+        self.compared: tuple[str | None, datetime] = (None, datetime.min)  # the last whole list: as told, and the run
         self.oldest: list[datetime] = []  # the end of the oldest conference at each run since gaps were judged
         self.kept: dict[str, list[Row]] = {name: [] for name in FILES}  # rows of the aggregate as the user left it
         self.written: dict[str, list[Row]] = {name: [] for name in FILES}  # of dated files since, in order
@@ -249,8 +251,13 @@ class World(Site):
             return
         self.settled = (self.settled and not fault) or self._nothing_waits(status)
         good = outcome.code == 0 and not (fault or spoilt)
-        if outcome.code == 0 or spans_of(status["coverage"]) != self.claimed:  # a run may fail behind its commit
+        last, began = status["runs"][:1], stamp(self.node.now + ahead)
+        committed = any(run["started"] == began and run["conferences"] is not None for run in last)
+        if outcome.code == 0 or committed:  # a run may fail behind its commit
             self.ran += [(self.node.now, self.node.now + self.node.ahead)]
+        if status["reconciled"] != self.compared[0]:
+            self.compared = status["reconciled"], self.node.now
+        self.endless |= {id(one): self.node.now for one in self.records if not one.end}
         self._judge_spans(status, good and told)
         self._note_owed(status, good and not arguments and told, not told)
         self.begun = self.begun or (self.node.now if good and not arguments and told else None)
@@ -296,7 +303,7 @@ class World(Site):
         now = self.node.now
         for one in self.records:
             seen, gone = self.seen is not None and id(one) in self.seen, one.forgotten is not None
-            known = not gone or (one.end or now) >= unknown
+            known = not gone or ((one.end or now) >= unknown and not self._outlived(one))
             covers = one.resource in ("conference", "participant") and within(one.end, new)
             if id(one) in self.corrected:
                 continue
@@ -321,10 +328,18 @@ class World(Site):
         self.claimed = covered
 
     def _in_time(self, one: Known) -> bool:
-        """Whether it was shown before the first run that could ask for its time."""
-        return id(one) not in self.amid and all(
-            one.shown <= moment for moment, told in self.ran if (one.end or told) < told
-        )
+        """Whether it was shown, with its end, before the first run that could ask for its time."""
+        before = [moment for moment, told in self.ran if (one.end or told) < told]
+        seen = all(one.shown < moment or (one.shown == moment and id(one) not in self.amid) for moment in before)
+        return seen and self.endless.get(id(one), datetime.min) < min(before, default=datetime.max)
+
+    def _outlived(self, one: Known) -> bool:
+        """Whether it ended after its conference: the node forgets it with that one, before its own time's turn.
+
+        It is judged as one who is missing: status counts it.
+        """
+        held = self.held(one)[0].end
+        return held is not None and held < (one.end or held)
 
     def _in_scope(self, one: Known, covered: Spans) -> bool:
         """Whether it ended in covered time, or the node would not say; a participant belongs with its conference."""
@@ -392,7 +407,9 @@ class World(Site):
         if not good:
             return
         now = self.node.now + self.node.ahead
-        begun = any(one.end < min(now, self.node.now) for one in self.node.has("conference") if one.end)
+        start, end = self.windows[-1] if status["runs"][0]["by_hand"] else (datetime.min, now)
+        end = min(end, now - MINUTE, self.node.now)  # what the node's clock has not come to covers nothing
+        begun = start < end and any(one.end < end for one in self.node.has("conference") if one.end)
         assert covered or gaps or self.limits or not begun, "a good run covered nothing"
         if not covered:
             return
@@ -433,8 +450,8 @@ class World(Site):
         due = {one.id for one in people if one.record["conference"] in uris} & missing
         if good and not self.memory_was_lost and not self.limits and not status["runs"][0]["waiting"]:
             assert told >= len(due), f"{status['lost']} lost, {status['expected']} expected, missing: {sorted(due)}"
-        null = [one for name in ("conference", "participant") for one in self.node.known[name].values() if not one.end]
-        null = [one for one in null if not self.count[one.resource][one.id]]
+        null = [one for one in conferences if self.endless.get(id(one), datetime.min) >= self.compared[1]]
+        null = [one for one in null if not self.count["conference"][one.id]]
         assert status["without_end"] <= len(null), f"{status['without_end']} without an end, not {len(null)}"
 
     # What the user did
