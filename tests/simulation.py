@@ -159,6 +159,7 @@ class World(Site):
         self.windows: Spans = []  # asked for by hand
         self.first_good: dict[int, datetime] = {}  # by id(): the first good run that could see the record
         self.first_null: dict[int, datetime] = {}  # the same, when it had no end
+        self.noted: dict[int, datetime] = {}  # the same, when a comparison had to note that
         self.owed: set[int] = set()
         self.amid: set[int] = set()  # they appeared while a run was reading, which may have read their time by then
         self.corrected: set[int] = set()  # their ends were changed: they may be in no window, and are only never twice
@@ -286,8 +287,8 @@ class World(Site):
         """From now on this must be in the files.
 
         What was shown when its time came to be covered; what was shown late, a good run a day after another that could
-        see it (a participant who was gone is asked for during a week); what has no end, three days after: seen
-        within one, taken a day later, and a comparison that a limit or a failed run cut comes a day later too.
+        see it (a participant who was gone is asked for during a week); what has no end, good runs a day and then two
+        days after: by the one it is noted, and taken when the list is next compared, a day later or more.
         """
         covered = spans_of(status["coverage"])
         by_hand = bool(status["runs"]) and bool(status["runs"][0]["by_hand"])
@@ -315,7 +316,9 @@ class World(Site):
                 continue
             ended = one.end and any(held.end for held in self.held(one))
             first = (self.first_good if ended else self.first_null).setdefault(id(one), now)
-            late = now - first > (DAY + HOUR if ended else 3 * DAY + HOUR)
+            late = now - first > DAY + HOUR
+            if late and not ended:
+                late = settled and now - self.noted.setdefault(id(one), now) > 2 * DAY + HOUR
             asked = first - min(self.brought.get(id(held), first) for held in self.held(one)) < 6 * DAY
             if late and asked and settled and self._in_scope(one, covered):
                 self.owed.add(id(one))
@@ -476,7 +479,7 @@ class World(Site):
         """It was lost, or an older one was put there: what no file tells may come once more."""
         self.memory_was_lost, self.unknown, self.seen, self.begun = True, True, None, None
         self.covered, self.claimed = [], []
-        self.first_good, self.first_null = {}, {}
+        self.first_good, self.first_null, self.noted = {}, {}, {}
         for name, file in FILES.items():
             files = (*self.dated(name), self.data / file)
             there = {key_of(row) for path in files for row in rows_of(path, torn=path.name in self.torn)}
@@ -498,7 +501,7 @@ class World(Site):
         shutil.copytree(folder, self.data)
         for name, value in deepcopy(self.backup).items():
             setattr(self, name, value)
-        self.seen, self.first_good, self.first_null, self.begun = None, {}, {}, None
+        self.seen, self.first_good, self.first_null, self.noted, self.begun = None, {}, {}, {}, None
         self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
 
     # The end
@@ -520,7 +523,10 @@ class World(Site):
         begins = (covered or [(datetime.max, datetime.max)])[0][0]
         for one in self.records:
             first = begins if not self.begun or one.shown > self.begun else self.since or datetime.min
-            ended = one.end is None or first <= one.end < self.node.now - MINUTE
+            ends = [one.end]
+            if self.memory_was_lost and not one.end:  # whom it awaited, only what is asked for since then tells
+                ends = [held.end for held in self.held(one)]
+            ended = any(end is None or first <= end < self.node.now - MINUTE for end in ends)
             if ended and self._due(one, spans_of(status["gaps"])):
                 self.owed.add(id(one))
         self._judge_owed()
