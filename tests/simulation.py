@@ -304,7 +304,9 @@ class World(Site):
         now = self.node.now
         for one in self.records:
             seen, gone = self.seen is not None and id(one) in self.seen, one.forgotten is not None
-            known = not gone or ((one.end or now) >= unknown and not self._outlived(one))
+            # Of an instant at which the node's oldest record ended, it may have forgotten another.
+            tied = any(one.end == start for start, _ in covered)
+            known = not gone or ((one.end or now) >= unknown and not tied and not self._outlived(one))
             covers = one.resource in ("conference", "participant") and within(one.end, new)
             if id(one) in self.corrected:
                 continue
