@@ -487,6 +487,8 @@ class World(Site):
             there = {key_of(row) for path in files for row in rows_of(path, torn=path.name in self.torn)}
             for key in self.count[name].keys() - there:
                 del self.count[name][key]
+                if (one := self.node.known.get(name, {}).get(key)) and one.forgotten:
+                    self.corrected.add(id(one))  # it was collected, and removed since: it cannot come again
         self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
 
     HELD = "kept", "written", "files", "count", "covered", "claimed", "gaps"
