@@ -94,6 +94,7 @@ class World(Site):
         self.windows: Spans = []  # asked for by hand
         self.first_good: dict[int, datetime] = {}  # by id(): the first good run that could see the record
         self.first_null: dict[int, datetime] = {}  # the same, when it had no end
+        self.noted: dict[int, datetime] = {}  # the same, when a comparison had to note that
         self.owed: set[int] = set()
         self.amid: set[int] = set()  # they appeared while a run was reading, which may have read their time by then
         self.corrected: set[int] = set()  # their ends were changed: they may be in no window, and are only never twice
@@ -103,6 +104,8 @@ class World(Site):
         self.gaps: Spans = []
         self.ran: list[tuple[datetime, datetime]] = []  # when runs asked for their time, and the node's clock then
         self.brought: dict[int, datetime] = {}  # when a conference was collected first
+        self.endless: dict[int, datetime] = {}  # by id(): the last run for which the record had no end
+        self.compared: tuple[str | None, datetime] = (None, datetime.min)  # the last whole list: as told, and the run
         self.oldest: list[datetime] = []  # the end of the oldest conference at each run since gaps were judged
         self.kept: dict[str, list[Row]] = {name: [] for name in FILES}  # rows of the aggregate as the user left it
         self.written: dict[str, list[Row]] = {name: [] for name in FILES}  # of dated files since, in order
@@ -185,8 +188,13 @@ class World(Site):
             return
         self.settled = (self.settled and not fault) or self._nothing_waits(status)
         good = outcome.code == 0 and not (fault or spoilt)
-        if outcome.code == 0 or spans_of(status["coverage"]) != self.claimed:  # a run may fail behind its commit
+        last, began = status["runs"][:1], stamp(self.node.now + ahead)
+        committed = any(run["started"] == began and run["conferences"] is not None for run in last)
+        if outcome.code == 0 or committed:  # a run may fail behind its commit
             self.ran += [(self.node.now, self.node.now + self.node.ahead)]
+        if status["reconciled"] != self.compared[0]:
+            self.compared = status["reconciled"], self.node.now
+        self.endless |= {id(one): self.node.now for one in self.records if not one.end}
         self._judge_spans(status, good and told)
         self._note_owed(status, good and not arguments and told, not told)
         self.begun = self.begun or (self.node.now if good and not arguments and told else None)
@@ -215,8 +223,8 @@ class World(Site):
         """From now on this must be in the files.
 
         What was shown when its time came to be covered; what was shown late, a good run a day after another that could
-        see it (a participant who was gone is asked for during a week); what has no end, three days after: seen
-        within one, taken a day later, and a comparison that a limit or a failed run cut comes a day later too.
+        see it (a participant who was gone is asked for during a week); what has no end, good runs a day and then two
+        days after: by the one it is noted, and taken when the list is next compared, a day later or more.
         """
         covered = spans_of(status["coverage"])
         by_hand = bool(status["runs"]) and bool(status["runs"][0]["by_hand"])
@@ -232,7 +240,9 @@ class World(Site):
         now = self.node.now
         for one in self.records:
             seen, gone = self.seen is not None and id(one) in self.seen, one.forgotten is not None
-            known = not gone or (one.end or now) >= unknown
+            # Of an instant at which the node's oldest record ended, it may have forgotten another.
+            tied = any(one.end == start for start, _ in covered)
+            known = not gone or ((one.end or now) >= unknown and not tied and not self._outlived(one))
             covers = one.resource in ("conference", "participant") and within(one.end, new)
             if id(one) in self.corrected:
                 continue
@@ -244,7 +254,9 @@ class World(Site):
                 continue
             ended = one.end and any(held.end for held in self.held(one))
             first = (self.first_good if ended else self.first_null).setdefault(id(one), now)
-            late = now - first > (DAY + HOUR if ended else 3 * DAY + HOUR)
+            late = now - first > DAY + HOUR
+            if late and not ended:
+                late = settled and now - self.noted.setdefault(id(one), now) > 2 * DAY + HOUR
             asked = first - min(self.brought.get(id(held), first) for held in self.held(one)) < 6 * DAY
             if late and asked and settled and self._in_scope(one, covered):
                 self.owed.add(id(one))
@@ -257,10 +269,18 @@ class World(Site):
         self.claimed = covered
 
     def _in_time(self, one: Known) -> bool:
-        """Whether it was shown before the first run that could ask for its time."""
-        return id(one) not in self.amid and all(
-            one.shown <= moment for moment, told in self.ran if (one.end or told) < told
-        )
+        """Whether it was shown, with its end, before the first run that could ask for its time."""
+        before = [moment for moment, told in self.ran if (one.end or told) < told]
+        seen = all(one.shown < moment or (one.shown == moment and id(one) not in self.amid) for moment in before)
+        return seen and self.endless.get(id(one), datetime.min) < min(before, default=datetime.max)
+
+    def _outlived(self, one: Known) -> bool:
+        """Whether it ended after its conference: the node forgets it with that one, before its own time's turn.
+
+        It is judged as one who is missing: status counts it.
+        """
+        held = self.held(one)[0].end
+        return held is not None and held < (one.end or held)
 
     def _in_scope(self, one: Known, covered: Spans) -> bool:
         """Whether it ended in covered time, or the node would not say; a participant belongs with its conference."""
@@ -328,7 +348,9 @@ class World(Site):
         if not good:
             return
         now = self.node.now + self.node.ahead
-        begun = any(one.end < min(now, self.node.now) for one in self.node.has("conference") if one.end)
+        start, end = self.windows[-1] if status["runs"][0]["by_hand"] else (datetime.min, now)
+        end = min(end, now - MINUTE, self.node.now)  # what the node's clock has not come to covers nothing
+        begun = start < end and any(one.end < end for one in self.node.has("conference") if one.end)
         assert covered or gaps or self.limits or not begun, "a good run covered nothing"
         if not covered:
             return
@@ -369,8 +391,8 @@ class World(Site):
         due = {one.id for one in people if one.record["conference"] in uris} & missing
         if good and not self.memory_was_lost and not self.limits and not status["runs"][0]["waiting"]:
             assert told >= len(due), f"{status['lost']} lost, {status['expected']} expected, missing: {sorted(due)}"
-        null = [one for name in ("conference", "participant") for one in self.node.known[name].values() if not one.end]
-        null = [one for one in null if not self.count[one.resource][one.id]]
+        null = [one for one in conferences if self.endless.get(id(one), datetime.min) >= self.compared[1]]
+        null = [one for one in null if not self.count["conference"][one.id]]
         assert status["without_end"] <= len(null), f"{status['without_end']} without an end, not {len(null)}"
 
     # What the user did
@@ -395,12 +417,14 @@ class World(Site):
         """It was lost, or an older one was put there: what no file tells may come once more."""
         self.memory_was_lost, self.unknown, self.seen, self.begun = True, True, None, None
         self.covered, self.claimed = [], []
-        self.first_good, self.first_null = {}, {}
+        self.first_good, self.first_null, self.noted = {}, {}, {}
         for name, file in FILES.items():
             files = (*self.dated(file), self.data / file)
             there = {key_of(row) for path in files for row in rows_of(path, torn=path.name in self.torn)}
             for key in self.count[name].keys() - there:
                 del self.count[name][key]
+                if (one := self.node.known.get(name, {}).get(key)) and one.forgotten:
+                    self.corrected.add(id(one))  # it was collected, and removed since: it cannot come again
         self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
 
     HELD = "kept", "written", "files", "count", "covered", "claimed", "gaps"
@@ -417,7 +441,7 @@ class World(Site):
         shutil.copytree(folder, self.data)
         for name, value in deepcopy(self.backup).items():
             setattr(self, name, value)
-        self.seen, self.first_good, self.first_null, self.begun = None, {}, {}, None
+        self.seen, self.first_good, self.first_null, self.noted, self.begun = None, {}, {}, {}, None
         self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
 
     # The end
@@ -431,7 +455,11 @@ class World(Site):
             self.turn()
         status = self.status()
         assert status["runs"][0]["waiting"] == 0, status["runs"][0]
-        assert status["expected"] == 0, status["expected"]
+        collected = [one for one in self.node.known["conference"].values() if self.count["conference"][one.id]]
+        ahead = [one for one in collected if one.end and one.end > self.node.now]
+        listed = {id_of(uri) for one in ahead for uri in one.record["participants"]}  # they are asked for in their time
+        yet = [id for id in listed if not self.count["participant"][id]]
+        assert status["expected"] <= len(yet), f"{status['expected']} expected, yet to come: {yet}"
         covered = spans_of(status["coverage"])
         asked = [*covered, *spans_of(status["gaps"])]
         if any(one.end < self.node.now for one in self.node.has("conference") if one.end):
@@ -439,7 +467,10 @@ class World(Site):
         begins = (covered or [(datetime.max, datetime.max)])[0][0]
         for one in self.records:
             first = begins if not self.begun or one.shown > self.begun else self.since or datetime.min
-            ended = one.end is None or first <= one.end < self.node.now - MINUTE
+            ends = [one.end]
+            if self.memory_was_lost and not one.end:  # whom it awaited, only what is asked for since then tells
+                ends = [held.end for held in self.held(one)]
+            ended = any(end is None or first <= end < self.node.now - MINUTE for end in ends)
             if ended and self._due(one, spans_of(status["gaps"])):
                 self.owed.add(id(one))
         self._judge_owed()

@@ -307,7 +307,7 @@ class Weeks(RuleBasedStateMachine):
             path.unlink()
         elif how == "row":
             row = ",".join(f"user-{next(self.numbers)}" if column == "id" else "" for column in header)
-            path.write_bytes(text + row.encode() + b"\r\n")
+            path.write_bytes(text.removesuffix(b"\r\n") + b"\r\n" + row.encode() + b"\r\n")
         elif how == "end":
             path.write_bytes(text.removesuffix(b"\r\n"))
         else:

@@ -137,7 +137,7 @@ class Memory:
     def _knows_all(self, outcome: Outcome) -> bool:
         """Whether the node has something older than the window: then it has forgotten nothing since."""
         start = outcome.read.start
-        if not outcome.still or start not in self._has_before:
+        if outcome.waiting or not outcome.still or start not in self._has_before:
             self.look_before(start)
         return self._has_before[start]
 
