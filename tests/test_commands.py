@@ -26,7 +26,8 @@ from pexip_history import __version__
 from pexip_history.operate import check, report_page, running
 from pexip_history.operate import health as operate
 from pexip_history.operate.arguments import COMMANDS
-from pexip_history.operate.status import Writing, peek
+from pexip_history.operate.status import Writing, completeness, peek
+from pexip_history.run.saying import Progress
 from pexip_history.settings.environment import Settings, read_settings
 from pexip_history.values import format_time, parse_time
 from tests.harness import COLLECTOR, Site
@@ -412,6 +413,50 @@ def test_status_tells_runs_files_and_what_is_next(node: ManagementNode, collecto
         assert words in text
     (collector.data / "pexHistoryConf.csv").unlink()
     assert re.search(r"pexHistoryConf.csv +10 rows .*, the file is gone", collector("status").stdout)
+
+
+def test_completeness_is_told_in_a_sentence_each() -> None:
+    told = {
+        "coverage": [[f"2026-11-0{n}", f"2026-11-0{n}T12"] for n in range(1, 9)],
+        "gaps": [["2026-11-01", "2026-11-02"]],
+        "gaps_unknown_before": "2026-10-01T00:00:00",
+        "lost": 3,
+        "lost_from": "2026-11-03T01:00:00",
+        "lost_to": "2026-11-04T01:00:00",
+        "expected": 2,
+        "without_end": 1,
+        "reconciled": "2026-11-08T00:05:00",
+    }
+    said = completeness(told)
+    assert said[0] == "History: everything that the node had from 2026-11-08 to 2026-11-08T12 UTC is collected"
+    for words in (
+        "  and from 2026-11-07 to",
+        "  GAP from 2026-11-01 to 2026-11-02 UTC",
+        "  the ledger was rebuilt on 2026-10-01: gaps before that day are unknown",
+        "  3 participants of collected conferences are lost",
+        "  2 participants of collected conferences are not there yet",
+        "  1 conferences have no end time",
+        "Compared with the node's own list of conferences: 2026-11-08T00:05:00 UTC",
+    ):
+        assert [line for line in said if line.startswith(words)], words
+    empty = dict.fromkeys(told) | {"coverage": [], "gaps": []}
+    assert completeness(empty) == [
+        "History: nothing is collected yet",
+        "Not yet compared with the node's own list of conferences",
+    ]
+
+
+def test_a_person_who_watches_gets_a_bar_of_each_resource(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    progress = Progress()
+    for name, count in (("conference", 1), ("participant", 5), ("participant", 10)):
+        progress.advance(name, count, 10)
+    progress.close()
+    said = capsys.readouterr().err
+    assert "conferences:" in said
+    assert "10/10" in said
 
 
 def test_status_and_health_need_no_password_and_no_node(node: ManagementNode, collector: Site) -> None:

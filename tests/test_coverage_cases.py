@@ -632,6 +632,14 @@ def test_what_the_node_forgets_while_a_limits_shorter_window_is_sought_is_a_gap(
     assert within(gone, spans_of(site.status()["gaps"]))
 
 
+def test_runs_in_which_nothing_is_odd_warn_of_nothing(site: Site) -> None:
+    site.hourly(5)
+    assert " WARNING " not in site.run().output
+    site.node.wait(DAY)
+    site.hourly(5, prefix="later")
+    assert " WARNING " not in site.run().output
+
+
 def test_more_at_one_instant_than_a_limit_is_taken_whole(site: Site) -> None:
     site.run()
     site.node.wait(DAY)

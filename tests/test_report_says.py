@@ -79,6 +79,12 @@ def test_a_gap_that_the_ledger_knows_is_named_and_without_one_nothing_is_claimed
     assert "before 2026-11-09 00:00 unknown" in report(tmp_path / "a", facts=lost).about("Gaps")
 
 
+def test_where_no_ledger_tells_the_files_reach_over_the_period_and_no_more_is_claimed(tmp_path: Path) -> None:
+    write_archive(tmp_path / "a", [one("R", (f"2026-11-{n:02}T09:00:00", f"2026-11-{n:02}T10:00:00")) for n in (9, 11)])
+    found = report(tmp_path / "a", first=date(2026, 11, 10), last=date(2026, 11, 10))
+    assert card(found, "Covered")[0] == "unknown"
+
+
 def test_one_stray_old_row_makes_no_comparison(tmp_path: Path) -> None:
     old = one("R", ("2026-09-01T09:00:00", "2026-09-01T10:00:00"))
     write_archive(tmp_path / "a", [old, one("R", *[("09:00:00", "10:00:00")] * 60)])
