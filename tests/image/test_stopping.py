@@ -84,7 +84,7 @@ def test_after_a_stop_in_the_middle_of_a_run_the_next_one_brings_its_window(engi
 def test_when_cron_dies_the_container_stops_with_an_error(engine: Engine) -> None:
     container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER))
     until(container.scheduling, 60, "cron")
-    container.exec("sh", "-c", "kill -9 $(cat /run/crond.pid)")
+    container.exec("sh", "-c", "kill -9 $(cat /run/crond.pid)", check=False)  # it may end with the container
     assert container.wait() == 1
     assert "cron ended unexpectedly" in container.logs
 
