@@ -80,9 +80,10 @@ def test_root_of_docker_exec_writes_through_no_link_in_a_folder_of_roots(engine:
     data = engine.data("0:0", "777")
     container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER), data=data, flags=REFUSING)
     until(lambda: "as 1000:1000" in container.logs, 60, "the start")
+    until(container.scheduling, 60, "the check at the start, which makes .collector")
     engine.sh(
-        f"""cd {data}; ln -s /etc/log data_collector.log; ln -s /etc/conf.csv pexHistoryConf.csv; mkdir real
-        chown 1000:1000 real; ln -s real .collector"""
+        f"""cd {data}; ln -sf /etc/log data_collector.log; ln -s /etc/conf.csv pexHistoryConf.csv; mkdir real
+        chown 1000:1000 real; rm -rf .collector; ln -s real .collector"""
     )
     assert "/app/data/.collector is a symbolic link" in container.exec("collector.py", "collect", check=False)
     engine.sh(f"cd {data}; rm .collector; mv real .collector; ln -s /etc/lock .collector/lock")
