@@ -109,7 +109,7 @@ def _served(settings: Settings, ledger: Ledger, now: datetime) -> bool:
 def _carry_out(run: Run) -> int:
     """Finish what an earlier run left, collect, and note in the ledger how it went. The exit code."""
     archive, ledger = run.archive, run.ledger
-    outcome, message = "failed", sentence("stopped-in-time")
+    outcome, message = "failed", ""
     try:
         archive.discard(ledger)
         with suppress(OSError):
@@ -130,6 +130,7 @@ def _carry_out(run: Run) -> int:
         run.progress.close()
         with suppress(sqlite3.Error, OSError):
             archive.discard(ledger)
+            message = message or sentence("stopped-in-time")
             ledger.note_run(run.number, finished=format_time(datetime.now(UTC)), outcome=outcome, message=message)
     return DONE if outcome == "done" else FAILED
 

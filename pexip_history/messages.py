@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ TABLE = Path(__file__).with_name("messages.toml")
 @cache
 def table() -> dict[str, Any]:
     """An introduction, and groups of messages with their cause and fix."""
+    import tomllib  # a run in which nothing is wrong needs neither it nor the table
+
     return tomllib.loads(TABLE.read_text(encoding="utf-8"))
 
 

@@ -586,15 +586,25 @@ def test_health_holds_the_last_run_to_the_schedule_and_the_clock(
     assert last(9 * minute, True, daily) == 0
 
 
-def test_health_imports_nothing_that_it_does_not_need(collector: Site) -> None:
+def imported(collector: Site, command: str) -> set[str]:
+    """What Python imports for a command."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", COLLECTOR, "health"],
+        [sys.executable, "-X", "importtime", COLLECTOR, command],
         env=collector.env,
         capture_output=True,
         encoding="utf-8",
     )
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert not imported & {"requests", "urllib3", "cryptography", "tenacity", "msgspec", "tqdm", "crontab"}
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+def test_health_imports_nothing_that_it_does_not_need(collector: Site) -> None:
+    needless = {"requests", "urllib3", "cryptography", "tenacity", "msgspec", "tqdm", "crontab", "tomllib"}
+    assert not imported(collector, "health") & needless
+
+
+def test_a_run_in_which_nothing_is_wrong_reads_no_messages(collector: Site) -> None:
+    assert not imported(collector, "collect") & {"tomllib", "tqdm", "cryptography", "duckdb", "apprise"}
 
 
 # --if-due
