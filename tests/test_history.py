@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from pexip_history.folder.cells import BLANKS, RISKY, RISKY_INSIDE, guard
 from pexip_history.history import schema
 from pexip_history.history.database import database, workshop
-from pexip_history.history.files import File, pieces
-from pexip_history.history.tables import Table, Take, ahead, load
+from pexip_history.history.files import File, ahead, pieces
+from pexip_history.history.tables import Table, Take, load
 
 CASES = Path(__file__).parent / "cases"
 HEADER = "id,start_time,end_time,duration,display_name"
@@ -280,6 +280,18 @@ def test_a_large_file_is_cut_where_rows_end(tmp_path: Path, monkeypatch: pytest.
     assert "".join(found) == whole[whole.index("\n") + 1 :]
     rows = [each for text in found for each in csv.reader(text.splitlines(keepends=True), strict=True)]
     assert [each[0] for each in rows] == [f"{n}" for n in range(100)]
+
+
+def test_dated_files_are_read_together_however_large_they_are_in_all(
+    db: DuckDBPyConnection, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement for each would take five times as long."""
+    monkeypatch.setattr("pexip_history.history.tables.PIECE", 1)
+    monkeypatch.setattr("pexip_history.history.tables.pieces", lambda *of: pytest.fail("one was cut"))
+    for number in range(3):
+        write(data / f"2026-11-2{number}_00-05-00_pexHistoryPart.csv", row(f"{number}"))
+    _, rows = read(db, data, who=Take("display_name"))
+    assert len(rows) == 3
 
 
 @pytest.mark.parametrize("rows", [*range(1, 30)])

@@ -10,11 +10,12 @@ import csv
 import io
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from pexip_history.errors import printable
 from pexip_history.folder.names import AGGREGATES, DATED
@@ -22,6 +23,7 @@ from pexip_history.folder.opening import NotAFile, behind_link, own
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME
 
+T = TypeVar("T")
 LONGEST_HEADER = 1 << 20
 """Bytes."""
 MOST_COLUMNS = 1000
@@ -188,6 +190,15 @@ def pieces(file: File, folder: Path, together: int) -> Iterator[list[File]]:
             yield held
 
 
+def ahead(each: Iterator[T]) -> Iterator[T]:
+    """The same, each next one made in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, each, None)
+        while (one := following.result()) is not None:
+            following = thread.submit(next, each, None)
+            yield one
+
+
 def _write_piece(source: BinaryIO, path: Path, rest: bytes) -> tuple[bytes, bool]:
     """Write the rest of the block before, and blocks up to the end of a row; the rest of that, and whether more is."""
     with open(path, "r+b" if path.exists() else "wb", opener=own) as target:  # over the old: its memory stays
@@ -205,10 +216,13 @@ def _write_piece(source: BinaryIO, path: Path, rest: bytes) -> tuple[bytes, bool
 
 def _after_header(start: bytes) -> int:
     """Where the second row begins."""
-    end = start.find(b"\n")
-    while end >= 0 and start.count(b'"', 0, end) % 2:
-        end = start.find(b"\n", end + 1)
-    return end + 1 if end >= 0 else len(start)
+    begin, quotes = 0, 0
+    while end := start.find(b"\n", begin) + 1:
+        quotes += start.count(b'"', begin, end)
+        if quotes % 2 == 0:
+            return end
+        begin = end
+    return len(start)
 
 
 def _last_end(block: bytes, quotes: int) -> int:

@@ -6,22 +6,20 @@ quoted text, and a display name of some lines can be made to look like rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pexip_history.errors import CollectorError, printable
 from pexip_history.history.database import THREADS, told
-from pexip_history.history.files import LONGEST, PIECE, File, Remark, as_utf8, find, opened, pieces
-from pexip_history.history.schema import TEXT, TIME, named, quoted, type_of, unreadable, value
+from pexip_history.history.files import LONGEST, PIECE, File, Remark, ahead, as_utf8, find, opened, pieces
+from pexip_history.history.schema import NESTED, TEXT, TIME, named, quoted, type_of, unreadable, value
 from pexip_history.resources import BY_NAME
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-T = TypeVar("T")
 SPARE = 24
 """Cells beyond the header that a row may have where a user edited the file."""
 AT_ONCE = 200
@@ -221,12 +219,14 @@ def _insert(
 ) -> list[int]:
     """Read files of one header into the table, all or none; the lines that were refused, which is none unless tolerant.
 
-    Where they are large, and with `cut`, some pieces at a time.
+    Some pieces at a time, with `cut`, where a file by itself is large, and where they are together and have long texts.
     Raises NotAFile, FileNotFoundError, duckdb.InvalidInputException and duckdb.DataError where a file is not as wanted.
     """
     header, place = files[0].header, len(table.files)
     there = {name for name, take in table.columns.items() if take.source in header}
-    cut = cut or (not tolerant and _size(files) > 2 * PIECE / 1e6)
+    nested = any(table.columns[name].source in NESTED for name in there)
+    large = _size(files) > 2 * PIECE / 1e6
+    cut = cut or (large and not tolerant and (nested or len(files) == 1))
     db.execute("BEGIN")
     try:
         if cut:
@@ -248,15 +248,6 @@ def _insert(
     return [line for (line,) in rows]
 
 
-def ahead(each: Iterator[T]) -> Iterator[T]:
-    """The same, each next one made in a thread meanwhile."""
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(next, each, None)
-        while (one := following.result()) is not None:
-            following = thread.submit(next, each, None)
-            yield one
-
-
 def _copy(
     db: DuckDBPyConnection,
     table: Table,
@@ -269,15 +260,13 @@ def _copy(
     """Read files of one header into the table; `cut`: pieces of one file, the one at that place in Table.files."""
     names = [*(named(name) for name in table.columns), *OWN]
     with opened(files) as paths:
-        select = _select(table, files[0].header, paths, place, tolerant=tolerant, cut=cut)
-        if cut:
-            further = f"header = false, new_line = {quoted(files[0].line_end.encode('unicode_escape').decode())}"
-            select = select.replace("header = true", further, 1)
+        select = _select(table, files[0], paths, place, tolerant=tolerant, cut=cut)
         db.execute(f"INSERT INTO {table.resource} ({', '.join(names)}) {select}")
 
 
-def _select(table: Table, header: Sequence[str], paths: Sequence[str], place: int, *, tolerant: bool, cut: bool) -> str:
-    """The SQL for the table's rows of files with that header; `place` is the first one's in Table.files."""
+def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tolerant: bool, cut: bool) -> str:
+    """The SQL for the table's rows of files with the first one's header; `place` is that one's in Table.files."""
+    header = first.header
     cells = {name: f"c{number}" for number, name in reversed(list(enumerate(header)))}
     values, bits = [], []
     place_of = {name: number for number, name in enumerate(table.typed)}
@@ -294,7 +283,9 @@ def _select(table: Table, header: Sequence[str], paths: Sequence[str], place: in
     several = len(paths) > 1 and not cut
     file = f"{place}" if not several else f"{place - 1} + list_position([{_texts(paths)}], filename)"
     values += [file, f"CASE WHEN {there} THEN hash({', '.join(key)}) END", " + ".join(bits) or "0"]
-    options = csv_options(len(header), tolerant) + (", filename = true" if several else "")
+    options = csv_options(len(header), tolerant, first.line_end if cut else "") + (
+        ", filename = true" if several else ""
+    )
     reading = f"SELECT {', '.join(values)} FROM read_csv([{_texts(paths)}], {options})"
     if tolerant:
         reading += f" WHERE concat({', '.join(f'c{number}' for number in range(len(header)))}) <> ''"
@@ -305,11 +296,12 @@ def _texts(paths: Sequence[str]) -> str:
     return ", ".join(map(quoted, paths))
 
 
-def csv_options(width: int, tolerant: bool) -> str:
-    """Of read_csv: every cell as text."""
+def csv_options(width: int, tolerant: bool, line_end: str = "") -> str:
+    """Of read_csv: every cell as text. `line_end` is that of a piece, which has no header to learn it from."""
+    header = f"false, new_line = {quoted(line_end.encode('unicode_escape').decode())}" if line_end else "true"
     columns = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(width + (SPARE if tolerant else 0)))
     options = (
-        "header = true, delim = ',', quote = '\"', escape = '\"', auto_detect = false, parallel = false, "
+        f"header = {header}, delim = ',', quote = '\"', escape = '\"', auto_detect = false, parallel = false, "
         f"compression = 'none', max_line_size = {LONGEST}, buffer_size = {2 * LONGEST}, "
         f"columns = {{{columns}}}"
     )
