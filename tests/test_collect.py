@@ -217,6 +217,14 @@ def test_the_log_is_rotated_at_5_mb_and_four_older_ones_are_kept(collector: Site
     assert logs == {"data_collector.log": "2"} | {f"data_collector.log.{n}": f"{n - 1}" for n in range(1, 5)}
 
 
+def test_a_window_by_hand_on_an_empty_folder_announces_no_other(node: ManagementNode, collector: Site) -> None:
+    node.load(calls(seed=5, day=DAY, conferences=10, participants=2))
+    collector.at(MIDNIGHT)
+    assert collector("collect", "--from", "2026-11-23").code == 0
+    assert "the node has 10 conferences" in collector.log()
+    assert "collected first" not in collector.log()
+
+
 def test_the_log_has_a_line_when_a_run_starts_and_one_when_it_ends_and_pages_at_debug(
     node: ManagementNode, collector: Site
 ) -> None:

@@ -108,7 +108,7 @@ class Run:
         else:
             page = self.node.first_page(CONFERENCE.name, {}, 1)
             self.listed_at_first = page.total
-            saying.what_the_node_has(page, self.settings.since)
+            saying.what_the_node_has(page, self.settings.since, by_hand=self.window is not None)
         self.now = this_minute(self._node_time())
         for name, spans in asked.items():
             if (left := believed(spans, self.now)) != spans:

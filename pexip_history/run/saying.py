@@ -21,17 +21,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("collector")
 
 
-def what_the_node_has(oldest: Page, since: datetime | None) -> None:
-    """For a first run; `oldest` is the beginning of the node's list."""
+def what_the_node_has(oldest: Page, since: datetime | None, by_hand: bool) -> None:
+    """For a first run; `oldest` is the beginning of the node's list. A window by hand is collected alone."""
     if not oldest.total:
         log.info("the node has no conference yet")
         return
-    log.info(
-        "the node has %d conferences, the first of %s UTC; the last day is collected first, then %s",
-        oldest.total,
-        next(iter(oldest.times), "") or "an unknown time",
-        f"the rest from {since:%Y-%m-%d %H:%M} UTC on (DATA_SINCE)" if since else "all the rest",
-    )
+    rest = f"the rest from {since:%Y-%m-%d %H:%M} UTC on (DATA_SINCE)" if since else "all the rest"
+    order = "" if by_hand else f"; the last day is collected first, then {rest}"
+    first = next(iter(oldest.times), "") or "an unknown time"
+    log.info("the node has %d conferences, the first of %s UTC%s", oldest.total, first, order)
 
 
 def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int] | None, *, by_hand: bool) -> None:
