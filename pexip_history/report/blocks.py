@@ -113,6 +113,14 @@ def share(part: float) -> str:
     return f"{min(max(part * 100, 0.1), 99.9):.{0 if 1 <= part * 100 <= 99 else 1}f} %"
 
 
+HOURS = [f"{hour:02}" for hour in range(24)]
+"""How the hours of the day are called below a picture: all of them, whichever have something."""
+
+
+def hour_text(hour: int) -> str:
+    return f"{hour:02}–{(hour + 1) % 24:02}"
+
+
 def clock(seconds: float) -> str:
     """h:mm:ss, which needs no decimal sign and which every spreadsheet takes for a time."""
     whole = round(seconds)

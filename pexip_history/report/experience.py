@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from . import charts, moments, ratings
 from .blocks import (
+    HOURS,
     Cell,
     Figure,
     HeatMap,
@@ -109,12 +110,11 @@ def trend(now: Bad, then: Bad) -> str:
 def _by_hour(m: Material) -> list[object]:
     found = ratings.by_hour(m.db)
     words = Words("quality-hours", "Bad or terrible by hour", f"{len(found)} hours of the day have rated calls.")
-    rows = [(bad.name, bad.bad, bad.rated, rate(bad.bad, bad.rated, LEAST)) for bad in found]
-    by = {int(bad.name[:2]): bad for bad in found}
-    every = [by.get(hour, Bad("", 0, 0)) for hour in range(24)]
+    rows = [(bad.name, bad.bad, bad.rated, rate(bad.bad, bad.rated, LEAST)) for bad in found.values()]
+    every = [found.get(hour, Bad("", 0, 0)) for hour in range(24)]
     picture = charts.columns(
         words,
-        [f"{hour:02}" for hour in range(24)],
+        HOURS,
         [("bad", [bad.share * 100 for bad in every])],
         "bad or terrible",
         share=True,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from . import charts
-from .blocks import Figure, Table, clock, moment_text, percent, shown
+from .blocks import HOURS, Figure, Table, clock, hour_text, moment_text, percent, shown
 from .charts import Words
 from .material import Material
 from .queries import NOT_TOLD, ROWS
@@ -92,14 +92,9 @@ def _by_hour(found: Sequence[Hour]) -> list[object]:
     words = Words("bad-minutes", caption, f"{len(found)} hours of the day.")
     by = {each.hour: each.bad for each in found}
     series = [("bad", [round(by.get(hour, 0)) for hour in range(24)])]
-    picture = charts.columns(words, [f"{hour:02}" for hour in range(24)], series, "bad minutes")
+    picture = charts.columns(words, HOURS, series, "bad minutes")
     rows = [
-        (
-            f"{each.hour:02}–{(each.hour + 1) % 24:02}",
-            round(each.bad, 1),
-            round(each.rated, 1),
-            percent(each.bad, each.rated),
-        )
+        (hour_text(each.hour), round(each.bad, 1), round(each.rated, 1), percent(each.bad, each.rated))
         for each in found
     ]
     return [Figure(caption, picture), Table(caption, ("hour", "bad minutes", "of rated", "share"), rows, folded=True)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
+from .blocks import hour_text
 from .period import Period, Span
 from .queries import NOT_TOLD, ROWS, named
 
@@ -68,12 +69,12 @@ def quality(db: DuckDBPyConnection, span: str) -> list[tuple[date, list[int]]]:
     return [(since, [*known, every - sum(known)]) for since, *known, every in rows]
 
 
-def by_hour(db: DuckDBPyConnection) -> list[Bad]:
+def by_hour(db: DuckDBPyConnection) -> dict[int, Bad]:
     """By the local hour in which the calls began, those of the day that have rated ones."""
     rows = db.execute(
         f"SELECT hour(local(starts)) AS hour, {COUNTS} FROM people GROUP BY hour HAVING rated > 0 ORDER BY hour"
     ).fetchall()
-    return [Bad(f"{hour:02}–{(hour + 1) % 24:02}", rated, bad) for hour, rated, bad in rows]
+    return {hour: Bad(hour_text(hour), rated, bad) for hour, rated, bad in rows}
 
 
 def worst(db: DuckDBPyConnection, column: str, least: int = LEAST, most: int = WORST) -> list[Bad]:
