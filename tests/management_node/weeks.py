@@ -162,8 +162,10 @@ def _participant(rng: random.Random, held: Record, joined: datetime, left: datet
         ("1_good", "2_ok", "3_bad", "4_terrible"), (1 - bad * 1.8, bad * 0.8, bad * 0.75, bad * 0.25)
     )[0]
     phone = vendor.startswith("Asterisk")
+    history = _every_20_seconds(int(quality[0]), seconds // 20) if rated else []
     one = participant(
         held,
+        bucketed_call_quality=[history.count(rating) for rating in range(5)] if history else None,
         call_quality=quality if rated else "0_unknown",
         call_uuid=_uuid(rng),
         disconnect_reason=rng.choices([reason for reason, _ in REASONS], [share for _, share in REASONS])[0],
@@ -171,6 +173,7 @@ def _participant(rng: random.Random, held: Record, joined: datetime, left: datet
         duration=seconds,
         end_time=stamp(left),
         has_media=protocol != "API",
+        historic_call_quality=history or None,
         id=_uuid(rng),
         license_count=0 if protocol == "API" else 1,
         license_type="nolicense" if protocol == "API" else "audio" if phone else "port",
@@ -187,6 +190,11 @@ def _participant(rng: random.Random, held: Record, joined: datetime, left: datet
         loss = {"1_good": 0.3, "2_ok": 1.6, "3_bad": 5.0, "4_terrible": 14.0}[quality] * rng.uniform(0.2, 1.2)
         media_stream(one, id=rng.randrange(1, 2**31), rx_packet_loss=round(loss, 2), stream_type=kind)
     return one
+
+
+def _every_20_seconds(rating: int, number: int) -> list[int]:
+    """Good at first, then as the call was rated: a bad one is bad for most of it."""
+    return [1] * (number // 4) + [rating] * (number - number // 4)
 
 
 def _uuid(rng: random.Random) -> str:
