@@ -72,7 +72,7 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
                     else:
                         telling.begin()
                         run = Run(settings, ledger, archive, now, window)
-                        code, brought = _carry_out(run), bool(run.taken)
+                        code, brought = _collect_and_record(run), bool(run.taken)
                         telling.ended(ledger, run.lost)
         except Stopped:
             log.warning(sentence("stopped-early"))
@@ -106,7 +106,7 @@ def _served(settings: Settings, ledger: Ledger, now: datetime) -> bool:
     )
 
 
-def _carry_out(run: Run) -> int:
+def _collect_and_record(run: Run) -> int:
     """Finish what an earlier run left, collect, and note in the ledger how it went. The exit code."""
     archive, ledger = run.archive, run.ledger
     outcome, message = "failed", ""
