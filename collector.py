@@ -40,6 +40,7 @@ from pexip_history.ledger.spans import Span
 from pexip_history.messages import sentence
 from pexip_history.operate.arguments import parse
 from pexip_history.operate.log import find_container_log, open_log
+from pexip_history.operate.memory import keep_freed_memory
 from pexip_history.operate.stopping import ignore_signals, stop_on_signals
 from pexip_history.operate.telling import Telling
 from pexip_history.run.run import Run, this_minute
@@ -51,6 +52,7 @@ log = logging.getLogger("collector")
 
 def collect(settings: Settings, start: datetime | None, end: datetime | None, if_due: bool) -> int:
     """One run, whole: the lock, the ledger, the rows, the commit, the publishing, the telling. The exit code."""
+    keep_freed_memory()
     now = datetime.now(UTC).replace(microsecond=0)
     os.umask(settings.umask)
     open_log(settings, to_file=False)
