@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from .harness import CONF, HOUR, MIDNIGHT, MINUTE, PART, Site
+from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Site
 from .management_node import ManagementNode, conference, faults, participant
 from .management_node.calls import stamp
 
@@ -158,6 +158,19 @@ def test_rows_wait_while_an_aggregate_is_locked(site: Site, name: str) -> None:
     dated = [row for file in site.dated(PART) for row in site.rows(file)]
     assert site.rows(PART) == dated
     assert len(dated) == len(ids)
+
+
+def test_what_the_node_forgets_while_an_aggregate_is_locked_is_not_lost(site: Site) -> None:
+    """The run's own window, the older history and the whole list are read and wait; only then it fails."""
+    site.hourly(40, MIDNIGHT - 2 * DAY)
+    late = site.hold("late", MIDNIGHT - 8 * HOUR, MINUTE, shown=MIDNIGHT + DAY)
+    site.run(MIDNIGHT, fault="EACCES", at=CONF, code=1)
+    site.node.forget(40)
+    site.run(MIDNIGHT + 30 * HOUR, fault="EACCES", at=CONF, code=1)
+    site.node.delete(late.id)
+    assert "rows wait" in site.log()
+    site.run(MIDNIGHT + 31 * HOUR)
+    site.check()
 
 
 # The ledger

@@ -58,6 +58,7 @@ class Run:
         self.began, self.taken = time.monotonic(), Counter[str]()
         self.late, self.waiting, self.lost = 0, 0, 0
         self.published, self.unfinished = False, ""
+        self.unpublished: CollectorError | OSError | None = None
         self.listed_at_first: int | None = None
         self.written: dict[str, Written] = {}
         self.were_there = set(archive.dated_files())  # what is put in place from now on, this run does not remove
@@ -66,7 +67,8 @@ class Run:
     def collect(self) -> None:
         """Collect what is due, or the window by hand. Raises CollectorError, OSError, sqlite3.Error.
 
-        A failure in the run's own window is raised; one in what comes after is a warning, for that waits.
+        A failure in the run's own window is raised; one in what comes after is a warning, for that waits. Where rows
+        cannot be published, the run goes on all the same, for the node forgets: that is raised at the end.
         """
         self._greet()
         if window := self.window:
@@ -76,7 +78,7 @@ class Run:
             readings = plan(self._asked(), self.since, self.now)[:1]  # what is older is planned once this is read
         self._begin(window or Span(min(span.start for span in readings[0].values()), self.now))
         self._read(readings[0], own=True)
-        self.published = True
+        self.published = not self.unpublished
         try:
             for reading in readings[1:]:
                 self._read(reading, own=True)
@@ -88,6 +90,8 @@ class Run:
             log.warning(sentence("rest-waits", why=explain(error, self.settings.data_dir)))
         saying.warn_of_clocks(self.node)
         self._keep_house()
+        if self.unpublished:
+            raise self.unpublished
 
     def summary(self) -> str:
         """The run's line for the log."""
@@ -224,7 +228,11 @@ class Run:
                 self.ledger.doubt("participants are gone")
             self.ledger.note_run(self.number, **counts, late=late, waiting=self.waiting)
         self.taken, self.late, self.lost = taken, late, self.lost + draft.lost
-        self.archive.publish(self.ledger)
+        try:
+            self.archive.publish(self.ledger)
+            self.unpublished = None
+        except (CollectorError, OSError) as error:
+            self.unpublished = error
         for file in draft.files:
             covered = coverage.get(file.resource, {}).get(COVERED, ())
             spans = tuple((format_time(span.start), format_time(span.end)) for span in covered)
