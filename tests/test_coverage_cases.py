@@ -612,32 +612,28 @@ def test_a_limit_is_a_shorter_window_and_what_is_beyond_comes_with_the_next_runs
     site.once(ids)
 
 
-def test_what_the_node_forgets_while_a_limits_shorter_window_is_sought_is_a_gap(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("limit", "moment"),
+    [
+        ("0", {"nth": 2}),
+        ("1", {"when": lambda request: "end_time__gte" in request.query and request.query["limit"] == "1"}),
+    ],
+    ids=["between the first two requests", "while a limit's shorter window is sought"],
+)
+def test_what_the_node_forgets_before_a_window_is_read_is_a_gap(site: Site, limit: str, moment: dict[str, Any]) -> None:
     site.hold("old", MIDNIGHT - HOUR)
     site.run()
     site.node.wait(DAY)
     for number in range(4):
         site.hold(f"c{number}", site.node.now - (4 - number) * HOUR)
-    counting = []
-
-    def forget(request: Any) -> None:
-        counting.append(site.node.forget(2))
-
-    site.node.faults.add(faults.before(forget), when=lambda r: "end_time__gte" in r.query and r.query["limit"] == "1")
-    site.run(DEFAULT_CONF_LIMIT="1")
+    counting: list[list[str]] = []
+    site.node.faults.add(faults.before(lambda request: counting.append(site.node.forget(2))), **moment)
+    site.run(DEFAULT_CONF_LIMIT=limit)
     assert counting == [["old", "c0"]]
     assert "c0" not in site.ids()
     gone = site.node.now - 4 * HOUR
     assert not within(gone, spans_of(site.status()["coverage"]))
     assert within(gone, spans_of(site.status()["gaps"]))
-
-
-def test_runs_in_which_nothing_is_odd_warn_of_nothing(site: Site) -> None:
-    site.hourly(5)
-    assert " WARNING " not in site.run().output
-    site.node.wait(DAY)
-    site.hourly(5, prefix="later")
-    assert " WARNING " not in site.run().output
 
 
 def test_more_at_one_instant_than_a_limit_is_taken_whole(site: Site) -> None:

@@ -50,7 +50,6 @@ class Run:
         self.settings, self.ledger, self.archive = settings, ledger, archive
         self.started, self.window = started, window
         self.node, self.seen, self.progress = Node(settings), Seen(ledger), Progress()
-        self.memory = Memory(self.node, ledger)
         limits = {CONFERENCE.name: settings.conf_limit, PARTICIPANT.name: settings.part_limit}
         self.limits = {name: limit for name, limit in limits.items() if limit}
         self.names = [resource.name for resource in archive.resources if resource not in OF_PARTICIPANTS]
@@ -105,12 +104,10 @@ class Run:
     # One small request
 
     def _greet(self) -> None:
-        """Learn the node's clock, whether it answers, and whether it still knows what was collected before."""
+        """Learn the node's clock, whether it answers, and before the first run of all what it has."""
         asked = self._asked()
-        if asked[CONFERENCE.name]:
-            self.memory.look_before(asked[CONFERENCE.name][-1].end)
-        else:
-            page = self.node.first_page(CONFERENCE.name, {}, 1)
+        page = self.node.first_page(CONFERENCE.name, {}, 1)
+        if not asked[CONFERENCE.name]:
             self.listed_at_first = page.total
             saying.what_the_node_has(page, self.settings.since, by_hand=self.window is not None)
         self.now = this_minute(self._node_time())
@@ -167,8 +164,9 @@ class Run:
         waiting = {name: outcome.waiting for name, outcome in outcomes.items() if outcome.waiting}
         self.waiting += sum(waiting.values()) if own else 0
         saying.what_waits(waiting, self.limits if own else None, by_hand=self.window is not None)
+        memory = Memory(self.node, self.ledger)
         covered = {
-            name: self.memory.coverage(name, outcome)
+            name: memory.coverage(name, outcome)
             for name, outcome in outcomes.items()
             if outcome.still or not BY_NAME[name].optional  # what moved away unread is found by reconciling
         }

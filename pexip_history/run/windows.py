@@ -108,16 +108,14 @@ def _early_end(node: Node, resource: str, window: Span, room: int) -> datetime:
 
 
 class Memory:
-    """Since when the node still knows everything: it forgets its oldest conferences first."""
+    """Since when the node still knows everything: it forgets its oldest conferences first.
+
+    For one reading, once all of its windows are read: what the node forgot before, it had not before.
+    """
 
     def __init__(self, node: Node, ledger: Ledger) -> None:
         self.node, self.ledger = node, ledger
         self._has_before: dict[datetime, bool] = {}
-
-    def look_before(self, moment: datetime) -> None:
-        """One request: whether the node lists a conference that ended before the moment."""
-        before = in_time(CONFERENCE.name, Span(BEGINNING, moment))
-        self._has_before[moment] = bool(self.node.first_page(CONFERENCE.name, before, 1, newest_first=True).ids)
 
     def coverage(self, resource: str, outcome: Outcome) -> SpansByKind:
         """What a window that was read adds."""
@@ -126,7 +124,7 @@ class Memory:
             return {}
         if window.start == BEGINNING:
             begins, kind = read_time(outcome.oldest) or window.end, BEFORE
-        elif BY_NAME[resource].optional or self._knows_all(outcome):
+        elif BY_NAME[resource].optional or self._has_older(window.start):
             begins, kind = window.start, BEFORE
         else:
             begins = self._oldest_since(window)
@@ -134,12 +132,13 @@ class Memory:
         begins = min(max(begins, window.start), window.end)
         return {kind: [Span(window.start, begins)], COVERED: [Span(begins, window.end)]}
 
-    def _knows_all(self, outcome: Outcome) -> bool:
-        """Whether the node has something older than the window: then it has forgotten nothing since."""
-        start = outcome.read.start
-        if outcome.waiting or not outcome.still or start not in self._has_before:
-            self.look_before(start)
-        return self._has_before[start]
+    def _has_older(self, moment: datetime) -> bool:
+        """Whether the node lists a conference that ended before the moment: then it has forgotten nothing since."""
+        if moment not in self._has_before:
+            before = in_time(CONFERENCE.name, Span(BEGINNING, moment))
+            page = self.node.first_page(CONFERENCE.name, before, 1, newest_first=True)
+            self._has_before[moment] = bool(page.ids)
+        return self._has_before[moment]
 
     def _oldest_since(self, window: Span) -> datetime:
         """When the first of the conferences ended that the node lists from the window's start on."""
