@@ -191,7 +191,7 @@ class World(Site):
         last, began = status["runs"][:1], stamp(self.node.now + ahead)
         committed = any(run["started"] == began and run["conferences"] is not None for run in last)
         if outcome.code == 0 or committed:  # a run may fail behind its commit
-            self.ran += [(self.node.now, self.node.now + self.node.ahead)]
+            self.ran += [(self.node.now, self.node.now + self._believed(ahead))]
         if status["reconciled"] != self.compared[0]:
             self.compared = status["reconciled"], self.node.now
         self.endless |= {id(one): self.node.now for one in self.records if not one.end}
@@ -205,6 +205,12 @@ class World(Site):
             self._judge_files(self.clocks_were_right)
             self._judge_owed()
             self._judge_counts(status, good and not arguments)
+
+    def _believed(self, ahead: timedelta) -> timedelta:
+        """How far ahead the clock is that a run goes by: the node's, bounded by ours where they are much the same."""
+        if not self.node.tells_time:
+            return ahead
+        return min(ahead, self.node.ahead) if abs(ahead - self.node.ahead) <= 15 * MINUTE else self.node.ahead
 
     def _nothing_waits(self, status: dict[str, Any]) -> bool:
         return status["staged"] == 0 and not any((self.data / ".collector").glob("*.csv*"))
@@ -283,11 +289,9 @@ class World(Site):
         return held is not None and held < (one.end or held)
 
     def _in_scope(self, one: Known, covered: Spans) -> bool:
-        """Whether it ended in covered time, or the node would not say; a participant belongs with its conference."""
+        """Whether it ended in covered time, or the node would not say; a participant comes with its conference."""
         if one.resource not in ("conference", "participant"):
             return self.since is None or one.end is None or one.end >= self.since
-        if one.end and within(one.end, covered):
-            return True
         return any(self._begun_since(held) if not held.end else within(held.end, covered) for held in self.held(one))
 
     def _begun_since(self, one: Known) -> bool:
