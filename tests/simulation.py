@@ -248,7 +248,9 @@ class World(Site):
             seen, gone = self.seen is not None and id(one) in self.seen, one.forgotten is not None
             # Of an instant at which the node's oldest record ended, it may have forgotten another.
             tied = any(one.end == start for start, _ in covered)
-            known = not gone or ((one.end or now) >= unknown and not tied and not self._outlived(one))
+            # What ended ahead of the true time, by a clock that was wrong, is forgotten in no order.
+            in_order = not one.forgotten or (one.end or now) <= one.forgotten
+            known = not gone or ((one.end or now) >= unknown and in_order and not tied and not self._outlived(one))
             covers = one.resource in ("conference", "participant") and within(one.end, new)
             if id(one) in self.corrected:
                 continue

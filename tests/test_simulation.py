@@ -140,11 +140,12 @@ class Weeks(RuleBasedStateMachine):
 
     @rule(lowered=st.booleans())
     def an_alarm_is_raised(self, lowered: bool) -> None:
+        now = self.node.now + self.node.ahead
         stands = [one for one in self.node.has("alarm") if not one.end]
         for one in stands if lowered else ():
-            one.record["time_lowered"] = stamp(self.node.now)
+            one.record["time_lowered"] = stamp(now)
         self.node.alarm(next(self.numbers), None)
-        self.node.event(next(self.numbers), self.node.now)
+        self.node.event(next(self.numbers), now)
 
     @rule(number=st.integers(1, 6))
     def the_node_forgets(self, number: int) -> None:
