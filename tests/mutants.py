@@ -387,6 +387,7 @@ def try_all(some: list[Mutant], workers: int, minutes: float, long: bool) -> Ite
         done.put(None)
 
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        Path(folder).chmod(0o755)  # tests become other users
         for number in range(workers):
             root = Path(folder) / str(number)
             shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache"))

@@ -18,15 +18,18 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
-from tests.bench import archive, exports, stage
+from tests.bench import exports, stage
 from tests.bench.measure import Cost, FailedError, run
 
 LARGE = 300_000
 """Participants from which on a size is measured `--large-repeat` times."""
 BYTES_EACH = 10_000
 """Of disk for each participant: the node's records, a client's files, staged and published."""
+ROW_BYTES, A_DAY = 1640, 10_000
+"""Of a participant in an archive, about, and how many of them it has on each day (archive.py)."""
 ARCHIVE_BYTES_EACH = 2_500
 """Of disk for each participant that the report reads: its row, and DuckDB's tables and what it spills."""
 OF_PLAIN = {100_000: 0.45}
@@ -106,19 +109,16 @@ def compare(folder: Path, participants: int, repeat: int, options: argparse.Name
     costs: dict[str, list[Cost]] = {client: [] for client in CLIENTS}
     with stage.node(folder / "node", participants, options.page) as node:
         for turn in range(repeat):
-            costs["a"].append(stage.floor(node, "content"))
-            costs["raw"].append(stage.floor(node, "raw"))
-            costs["b"].append(stage.plain(node, folder / "plain"))
+            costs["a"].append(stage.client(node, "floor", "content"))
+            costs["raw"].append(stage.client(node, "floor", "raw"))
+            costs["b"].append(stage.client(node, "plain", str(folder)))
             collector = stage.Collector(node, folder / "data", options.collector)
             costs["c"].append(collector.run("collect"))
-            collector.expect_rows(
-                dict.fromkeys(node.counts, 0),
-                {name: count + 1 for name, count in node.counts.items()},  # and the header
-            )
+            collector.expect_rows({name: count + 1 for name, count in node.day.counts.items()})  # and the header
             if turn == 0:
                 collector.verify()
             collector.discard()
-        records = node.records
+        records = sum(node.day.counts.values())
     medians = {client: Cost.median(each) for client, each in costs.items()}
     say(f"\n{participants:,} participants, pages of {options.page}, median of {repeat}")
     say(f"  {'':14}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}{'records/s':>12}{'us/record':>11}")
@@ -160,19 +160,12 @@ def history(folder: Path, options: argparse.Namespace) -> None:
         return
     costs: dict[int, list[Cost]] = {MB: [], long: []}
     with stage.node(folder / "node", participants, options.page) as node:
-        grown = {
-            size: stage.Grown.make(
-                stage.Collector(node, folder / f"data-{size}", options.collector),
-                folder / f"backup-{size}",
-                size,
-            )
-            for size in costs
-        }
+        grown = {size: stage.Collector(node, folder / f"data-{size}", options.collector) for size in costs}
+        for size, collector in grown.items():
+            collector.begin(size)
         for _ in range(options.repeat):
-            for size, there in grown.items():
-                costs[size].append(there.collect())
-        for there in grown.values():
-            there.collector.discard()
+            for size, collector in grown.items():
+                costs[size].append(collector.collect_the_rest())
     say(f"\nInto an aggregate that is there already, {participants:,} participants")
     for size, each in costs.items():
         median, walls = Cost.median(each), sorted(cost.wall for cost in each)
@@ -191,12 +184,11 @@ def reconcile(folder: Path, options: argparse.Namespace) -> None:
         collector.run("collect")
         for _ in range(options.repeat):
             collector.doubt()
-            node.ask()
+            node.asked()
             costs.append(collector.run_in_vain("collect"))
-            requests.append(node.ask()["requests"])
+            requests.append(node.asked()["requests"])
         size = collector.ledger.stat().st_size
-        conferences = node.counts["conference"]
-        collector.discard()
+        conferences = node.day.counts["conference"]
     cost = Cost.median(costs)
     say(
         f"\nReconciling with nothing new, {conferences:,} conferences and {participants:,} participants known:"
@@ -217,12 +209,11 @@ def by_hand(folder: Path, options: argparse.Namespace) -> None:
         for collector in collectors:
             collector.run("collect")
         stage.grow(collectors[-1].aggregate("participant"), long)
-        window = node.history.span
+        made = node.day.made
+        window = ("--from", f"{made - timedelta(hours=21)}Z", "--to", f"{made}Z")
         for _ in range(options.repeat):
             for each, collector in zip(costs.values(), collectors, strict=True):
-                each.append(collector.run_in_vain("collect", "--from", window[0], "--to", window[1]))
-        for collector in collectors:
-            collector.discard()
+                each.append(collector.run_in_vain("collect", *window))
     say(f"\nA window by hand over {participants:,} known participants (as fast whatever the aggregate's size)")
     for name, each in costs.items():
         median = Cost.median(each)
@@ -233,14 +224,13 @@ def slow_node(folder: Path, options: argparse.Namespace) -> None:
     """A node that spends a millisecond an object: how much of the time is the node's."""
     participants = min(options.participants)
     shares, walls = [], []
-    with stage.node(folder / "node", participants, options.page) as node:
-        node.ask(delay=DELAY)
+    with stage.node(folder / "node", participants, options.page, DELAY) as node:
         for _ in range(min(options.repeat, 3)):
             collector = stage.Collector(node, folder / "data", options.collector)
             cost = collector.run("collect")
             collector.discard()
             walls.append(cost.wall)
-            shares.append(node.ask()["slept"] / cost.wall)
+            shares.append(node.asked()["slept"] / cost.wall)
     say(
         f"\nA node that spends {DELAY * 1000:.0f} ms an object, {participants:,} participants:"
         f" wall {statistics.median(walls):.2f} s,"
@@ -254,7 +244,6 @@ def health(folder: Path, options: argparse.Namespace) -> None:
         collector = stage.Collector(node, folder / "data", options.collector)
         collector.run("collect")
         walls = [collector.run("health", accept=(0, 1)).wall for _ in range(10)]
-        collector.discard()
     say(
         f"\nhealth: {statistics.median(walls) * 1000:.0f} ms,"
         f" {min(walls) * 1000:.0f} to {max(walls) * 1000:.0f} (under 150)"
@@ -269,9 +258,9 @@ def report(folder: Path, options: argparse.Namespace) -> None:
             continue
         with tempfile.TemporaryDirectory(dir=folder) as name:
             data = Path(name)
-            archive.write(data, participants)
-            command = [sys.executable, "-m", "tests.bench.client_report", str(data)]
-            each = [run(command, {"PYTHONPATH": str(stage.ROOT)}) for _ in range(options.report_repeat)]
+            stage.write_archive(data, participants)
+            command = [sys.executable, str(options.collector), "report"]
+            each = [run(command, {"DATA_DIR": name, "TZ": "Europe/Oslo"}) for _ in range(options.report_repeat)]
             size = (data / "report.html").stat().st_size / 1000
         cost = Cost.median(each)
         wanted = REPORT_SECONDS.get(participants)
@@ -312,21 +301,21 @@ def erasing(folder: Path, options: argparse.Namespace) -> None:
     """A person erased from a long history, and half of it removed for its age, beside a copy through the csv module."""
     if not enough(folder, 4 * options.erase * MB, f"erasing in {options.erase} MB"):
         return
-    archive.write(folder, options.erase * MB // archive.BYTES_EACH)
+    participants = options.erase * MB // ROW_BYTES
+    stage.write_archive(folder, participants)
     size, spare = (folder / "pexHistoryPart.csv").stat().st_size, folder / "copy.csv"
     program = [sys.executable, str(options.collector), "erase", "--yes", "--alias"]
     environment = {"DATA_DIR": str(folder), "PYTHONPATH": str(stage.ROOT)}
     run([*program, "nobody"], environment)  # makes the ledger
-    copy = run(
-        [sys.executable, "-m", "tests.bench.client_copy", str(folder / "pexHistoryPart.csv"), str(spare)], environment
-    )
+    ours = [sys.executable, "-m"]
+    copy = run([*ours, "tests.bench.client_copy", str(folder / "pexHistoryPart.csv"), str(spare)], environment)
     spare.unlink()
-    days = str(max(1, options.erase * MB // archive.BYTES_EACH // archive.A_DAY // 2))
+    half = str(max(1, participants // A_DAY // 2))  # of its days
     costs = {
         "nobody found": run([*program, "nobody"], environment),
         "one in six rows": run([*program, "ola@example.com"], environment),
         "every row": run([*program, "*"], environment),
-        "half removed": run([sys.executable, "-m", "tests.bench.client_keep", str(folder), days], environment),
+        "half removed": run([*ours, "tests.bench.client_keep", str(folder), half], environment),
     }
     say(f"\nErasing in {size // MB:,} MB; a copy takes {copy.wall:.1f} s, CPU {copy.cpu:.1f} s")
     for name, cost in costs.items():
