@@ -483,25 +483,6 @@ def test_the_readme_begins_with_the_usual_case_in_one_screen_and_links_to_every_
     assert links >= {f"docs/{page.name}" for page in DOCS.glob("*.md")} | others
 
 
-def test_the_example_has_every_setting_of_the_program_with_its_default() -> None:
-    from pexip_history.settings.environment import VARIABLES
-
-    example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    names = {name for variable in VARIABLES.values() for name in (variable.name, variable.file) if name}
-    assert set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == names | {"COLLECTOR_IMAGE"}
-    defaults = {v.name: str(v.default) for v in VARIABLES.values() if v.default or v.default in (0, False)}
-    defaults = {name: text.lower() if text in ("True", "False") else text for name, text in defaults.items()}
-    defaults |= {"UMASK": "027", "DATA_REPORT": "false"}
-    assert dict(re.findall(r"^#([A-Z_]+)=(.+)$", example, re.MULTILINE)) == defaults
-
-
-def test_the_readme_has_every_setting() -> None:
-    from pexip_history.settings.environment import NAMES
-
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Settings")[2].partition("\n## ")[0]
-    assert [name for name in NAMES if f"`{name}`" not in table and not name.endswith("_FILE")] == []
-
-
 def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
     from pexip_history.ledger import ledger
     from pexip_history.node import answers as records

@@ -98,7 +98,7 @@ def open_log(settings: Settings, to_file: bool) -> None:
         handler.setFormatter(Formatter(settings.zone))
     for handler in log.handlers:
         handler.close()
-    log.handlers, log.propagate = handlers, False
+    log.handlers = handlers
     log.setLevel(settings.log_level)
     if trouble:
         log.warning(sentence("log-not-written", why=trouble))
