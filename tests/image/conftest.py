@@ -158,7 +158,7 @@ class Engine:
         return container
 
     def idle(self, **how: Any) -> Container:
-        """A container that schedules, and waits for ever."""
+        """A container that schedules, and whose schedule does not come."""
         container = self.start(env=how.pop("env", self.settings(DATA_CRON_TIME=NEVER)), **how)
         until(container.scheduling, 60, "cron")
         return container
