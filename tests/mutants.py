@@ -22,10 +22,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -370,33 +370,25 @@ def try_all(some: list[Mutant], workers: int, minutes: float, long: bool) -> Ite
 
     None is begun after so many minutes.
     """
-    until = time.monotonic() + minutes * 60
-    waiting: queue.Queue[Mutant] = queue.Queue()
-    for mutant in some:
-        waiting.put(mutant)
-    done: queue.Queue[tuple[Mutant, str, float] | None] = queue.Queue()
+    until, roots = time.monotonic() + minutes * 60, queue.SimpleQueue[Path]()
 
-    def work(root: Path) -> None:
-        while time.monotonic() < until:
-            try:
-                mutant = waiting.get_nowait()
-            except queue.Empty:
-                break
-            began = time.monotonic()
-            done.put((mutant, try_one(root, mutant, long), time.monotonic() - began))
-        done.put(None)
+    def work(mutant: Mutant) -> tuple[Mutant, str, float] | None:
+        began = time.monotonic()
+        if began > until:
+            return None
+        root = roots.get()
+        try:
+            return mutant, try_one(root, mutant, long), time.monotonic() - began
+        finally:
+            roots.put(root)
 
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(workers) as pool:
         Path(folder).chmod(0o755)  # tests become other users
         for number in range(workers):
             root = Path(folder) / str(number)
             shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache"))
-            threading.Thread(target=work, args=(root,), daemon=True).start()
-        while workers:
-            if one := done.get():
-                yield one
-            else:
-                workers -= 1
+            roots.put(root)
+        yield from filter(None, (future.result() for future in as_completed([pool.submit(work, one) for one in some])))
 
 
 def main() -> int:

@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -103,16 +102,22 @@ def nodes() -> Iterator[dict[str, ManagementNode]]:
         yield {"": usual, "self-signed-certificates.md": own}
 
 
-@contextmanager
-def terminal(typed: str) -> Iterator[int]:
-    """A terminal on which that was typed, for a program's standard input; Ctrl-D ends what is there."""
+def pasted(
+    script: str, folder: Path, env: dict[str, str], typed: str, expected: int, become: tuple[str, ...] = ()
+) -> str:
+    """What the script says, run by bash on a terminal on which that was typed; Ctrl-D ends what is there."""
     person, keyboard = os.openpty()
     try:
         os.write(person, f"{typed}\x04".encode())
-        yield keyboard
+        words = [*become, "bash", "-euo", "pipefail", "-c", script]
+        done = subprocess.run(
+            words, cwd=folder, env=env, stdin=keyboard, capture_output=True, encoding="utf-8", timeout=180
+        )
     finally:
         os.close(keyboard)
         os.close(person)
+    assert done.returncode == expected, f"ended with {done.returncode}:\n{script}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
 
 
 @dataclass
@@ -135,19 +140,7 @@ class Sandbox:
         here = here.replace("--month 2026-10", f"--month {yesterday:%Y-%m}")
         here = here.replace("--from 2026-11-16 --to 2026-11-20", f"--from {yesterday} --to {yesterday}")
         here = here.replace("--round-up", "--round-up --partial")  # the node's month is not over
-        with terminal(self.typed) as keyboard:
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", here],
-                cwd=folder or self.folder,
-                env=self.env,
-                stdin=keyboard,
-                capture_output=True,
-                encoding="utf-8",
-                timeout=60,
-            )
-        said = f"{script}\n{done.stdout}{done.stderr}"
-        assert done.returncode == expected, f"ended with {done.returncode}:\n{said}"
-        self.output += said
+        self.output += f"{script}\n{pasted(here, folder or self.folder, self.env, self.typed, expected)}"
 
     def elsewhere(self) -> Path:
         """The folder on another machine into which the archives were copied."""

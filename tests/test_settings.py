@@ -331,6 +331,8 @@ MEANT: list[tuple[str, str, str, object]] = [
     *[("DATA_CSV_BOM", word, "csv_bom", False) for word in ("no", "off")],
     *[("DATA_NOTIFY_URLS", between.join(URLS), "notify_urls", URLS) for between in (" ", "\n", ",", " , ", ";", ",\n")],
     ("DATA_NOTIFY_URLS", "mailto://h?pass=a;b&to=x", "notify_urls", ("mailto://h?pass=a%3Bb&to=x",)),
+    ("DEFAULT_MGR_USERNAME", "'", "username", "'"),
+    ("DEFAULT_MGR_TLS_VERIFY", "false", "tls_verify", False),
     ("DATA_SINCE", "2026-11-23", "since", datetime(2026, 11, 22, 23, tzinfo=UTC)),
     ("DATA_SINCE", "2026-11-23T12:00+03:00", "since", datetime(2026, 11, 23, 9, tzinfo=UTC)),
 ]
