@@ -306,6 +306,9 @@ def test_a_link_in_place_of_the_note_is_a_message_and_no_more(collector: Site) -
     note.symlink_to("/etc/passwd")
     assert "is a symbolic link" in of_the_container(collector)
     assert "settings.json is a symbolic link" in started(collector)
+    shutil.rmtree(note.parent)
+    note.parent.touch()
+    assert started(collector).startswith(f"warn container: {note.parent} is a file"), "no note, and that is said"
 
 
 def test_a_container_says_at_its_start_which_node_and_what_the_first_run_will_do(
