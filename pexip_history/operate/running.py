@@ -103,9 +103,9 @@ def differences(folder: Path, environ: Mapping[str, str]) -> tuple[str, list[str
 
 def _read(path: Path) -> dict[str, Any]:
     with open(path, "rb", opener=own) as file:
-        held = file.read(LARGEST_NOTE + 1)
+        held = file.read(LARGEST_NOTE)
     try:
-        noted = json.loads(held[:LARGEST_NOTE])
+        noted = json.loads(held)
         texts = [noted["started"], noted["version"], *noted["settings"].values(), *noted["files"].values()]
         if all(isinstance(text, str) for text in texts):
             return dict(noted)
