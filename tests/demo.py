@@ -6,7 +6,6 @@ collector.py is run against it as a user would run it, over verified TLS.
 
 from __future__ import annotations
 
-import csv
 import os
 import shlex
 import shutil
@@ -14,11 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import duckdb
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "demo"
@@ -28,7 +28,7 @@ COLUMNS = {
     "pexHistoryConf.csv": ["end_time", "name", "service_type", "participant_count", "duration"],
     "pexHistoryPart.csv": ["end_time", "display_name", "protocol", "call_quality", "conference_name"],
 }
-ROWS = 6
+ROWS, WIDEST = 6, 19
 DAYS = 60
 
 
@@ -59,12 +59,14 @@ def main() -> int:
             if code := collector(command, settings):
                 print(f"\n{command[0]} ended with {code}, which is not how it should be.", file=sys.stderr)
                 return code
-        report(settings)
+        collector(["report"], settings)
     title("What was written")
     show_files()
     for name, columns in COLUMNS.items():
-        title(f"The first rows of {relative(DATA / name)}, {len(columns)} of {len(header(DATA / name))} columns")
-        show_table(DATA / name, columns)
+        table = rows(DATA / name)
+        title(f"The first rows of {relative(DATA / name)}, {len(columns)} of {len(table.columns)} columns")
+        shown = table.project(", ".join(f"left({column}, {WIDEST}) AS {column}" for column in columns))
+        shown.limit(ROWS).show(max_width=shutil.get_terminal_size((100, 24)).columns)
     title("Where to go next")
     print(f"The files are in {relative(DATA)}; any spreadsheet opens them, and so does pandas or DuckDB.")
     print(f"What they say is in {relative(DATA / 'report.html')}; open it in a browser.")
@@ -100,62 +102,16 @@ def collector(command: list[str], settings: dict[str, str]) -> int:
     return done.returncode
 
 
-def report(settings: dict[str, str]) -> None:
-    """The page."""
-    collector(["report"], settings)
+def rows(file: Path) -> duckdb.DuckDBPyRelation:
+    return duckdb.read_csv(str(file), all_varchar=True, parallel=False)
 
 
 def show_files() -> None:
     files = sorted(DATA.glob("*.csv"))
     longest = max(len(relative(file)) for file in files)
     for file in files:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = sum(1 for _ in csv.reader(lines)) - 1
-        print(f"{relative(file):<{longest}} {rows:>5} rows {file.stat().st_size / 1000:>8.1f} kB")
+        print(f"{relative(file):<{longest}} {len(rows(file)):>5} rows {file.stat().st_size / 1000:>8.1f} kB")
     print(f"{relative(DATA / 'data_collector.log'):<{longest}}  the log lines above")
-
-
-def header(file: Path) -> list[str]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        return next(csv.reader(lines))
-
-
-def show_table(file: Path, columns: list[str]) -> None:
-    """The first rows, as wide as the terminal allows."""
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        records = [record for record, _ in zip(csv.DictReader(lines), range(ROWS), strict=False)]
-    table = [columns, *([visible(record[name]) for name in columns] for record in records)]
-    widths = [max(map(width, column)) for column in zip(*table, strict=True)]
-    gaps = 2 * (len(columns) - 1)
-    while sum(widths) + gaps > shutil.get_terminal_size((100, 24)).columns:
-        widths[widths.index(max(widths))] -= 1
-    for number, row in enumerate(table):
-        print("  ".join(fitted(text, room) for text, room in zip(row, widths, strict=True)).rstrip())
-        if not number:
-            print("  ".join("-" * room for room in widths))
-
-
-def visible(text: str) -> str:
-    """The text without what moves the cursor or turns the line around: names are typed by anyone."""
-    shown = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
-    return "".join(c for c in shown if unicodedata.category(c) != "Cf" or c == "\u200d")
-
-
-def width(text: str) -> int:
-    """How many cells of a terminal the text takes."""
-    return sum(
-        0 if unicodedata.combining(c) or c == "\u200d" else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
-def fitted(text: str, room: int) -> str:
-    """The text in exactly that many cells."""
-    if width(text) > room:
-        while width(text) > room - 1:
-            text = text[:-1]
-        text += "…"
-    return text + " " * (room - width(text))
 
 
 def relative(path: Path) -> str:

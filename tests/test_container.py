@@ -1,39 +1,35 @@
-"""The entrypoint's errands: handing over what is ours in the data folder and nothing else, and stopping a run."""
+"""Root becomes the data folder's owner, for good, hands over what is ours there and nothing else, and ends a run."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
-from pexip_history.container import errands as container
-from pexip_history.container import privileges
-from pexip_history.container.privileges import Asked, Owner
+from pexip_history.container import errands, privileges
+from pexip_history.container.privileges import CAP_CHOWN, Asked, Owner, become_owner, go_on_as, owner_of
 from pexip_history.errors import CollectorError
 
-from .conftest import ROOT
-from .privileged import as_root, in_child, open_to_all
+from .harness import ROOT
+from .privileged import as_root, in_child, open_to_all, others_may_enter
 
-pytestmark = as_root
 NOBODY_SAID: Asked = (None, None)
+SECRET = "sesame, open"
 
 
 @pytest.fixture(autouse=True)
-def as_in_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There a folder of root's is for user 1000; on a plain host root stays root."""
+def _as_in_the_image(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """There a folder of root's is for user 1000; on a plain host root stays root. What hangs fails."""
     monkeypatch.setattr(privileges, "SOMEONE", 1000)
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    """What hangs fails."""
     signal.alarm(20)
     yield
     signal.alarm(0)
@@ -45,18 +41,197 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = open_to_all(tmp_path) / "data"
     made.mkdir()
     made.chmod(0o755)
-    monkeypatch.setattr(container, "IMAGE_DATA", made)
+    monkeypatch.setattr(errands, "IMAGE_DATA", made)
     return made
 
 
 def take_over(folder: Path, asked: Asked = NOBODY_SAID) -> None:
-    in_child(lambda: container.take_over(folder, asked))
+    in_child(lambda: errands.take_over(folder, asked))
 
 
 def owners(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.lstat().st_uid for path in folder.rglob("*")}
 
 
+# Who collects
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("owner", "asked", "expected"),
+    [
+        ((4242, 4343), (None, None), (4242, 4343)),
+        ((4242, 0), (None, None), (4242, 4242)),
+        ((0, 0), (None, None), (1000, 1000)),
+        ((0, 4343), (None, None), (1000, 1000)),
+        ((4242, 4343), (4711, None), (4711, 4711)),
+        ((4711, 4343), (4711, None), (4711, 4343)),
+        ((4242, 4343), (None, 0), (4242, 0)),
+        ((4242, 4343), (4294967294, 4294967294), (4294967294, 4294967294)),
+        ((4242, 4343), (0, None), None),
+        ((0, 0), (0, 4343), None),
+        (None, (None, None), (1000, 1000)),
+    ],
+)
+def test_root_becomes_puid_else_the_owner_else_1000_and_stays_root_by_puid_0_alone(
+    folder: Path, owner: tuple[int, int] | None, asked: Asked, expected: tuple[int, int] | None
+) -> None:
+    os.chown(folder, *owner) if owner else folder.rmdir()
+    assert owner_of(folder, asked) == expected
+
+
+@as_root
+def test_nothing_of_root_is_left_and_nothing_comes_back(folder: Path) -> None:
+    os.chown(folder, 4242, 4343)
+
+    def become() -> tuple[dict[str, str], list[str]]:
+        os.setgroups([4, 24])
+        go_on_as(folder, NOBODY_SAID)
+        came_back = []
+        for way in (lambda: os.setuid(0), lambda: os.setgid(0), lambda: os.setgroups([0]), lambda: os.chroot("/")):
+            try:
+                way()
+                came_back.append(str(way))
+            except PermissionError:
+                pass
+        lines = (line.partition(":") for line in Path("/proc/self/status").read_text().splitlines())
+        return {name: " ".join(value.split()) for name, _, value in lines}, came_back
+
+    found, came_back = in_child(become)
+    assert came_back == []
+    wanted = {"Uid": "4242 4242 4242 4242", "Gid": "4343 4343 4343 4343", "Groups": "", "NoNewPrivs": "1"}
+    assert {name: found[name] for name in wanted} == wanted
+    assert {int(found[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+
+
+@as_root
+@pytest.mark.parametrize("start", ["root", "owner"])
+def test_the_same_user_can_read_neither_environment_nor_memory_of_a_run(folder: Path, start: str) -> None:
+    if not others_may_enter(ROOT, Path(sys.executable).resolve()):
+        pytest.skip("needs a clone, and a Python, that others may enter; tests/image holds the same")
+    os.chown(folder, 4242, 4242)
+    script = (
+        "import sys; from pathlib import Path; from pexip_history.container.privileges import go_on_as, protect_memory;"
+        "protect_memory(); go_on_as(Path(sys.argv[1]), (None, None)); print('ready', flush=True); input()"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        env={"PYTHONPATH": str(ROOT), "DEFAULT_MGR_SECRET": SECRET},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        **({"user": 4242, "group": 4242, "extra_groups": []} if start == "owner" else {}),  # type: ignore[arg-type]
+    )
+    process = Path(f"/proc/{run.pid}")
+    try:
+        assert run.stdout
+        assert run.stdout.readline() == b"ready\n"
+        for name in ("environ", "mem", "maps", "auxv"):
+            with pytest.raises(PermissionError):
+                in_child((process / name).read_bytes, uid=4242)
+        with pytest.raises(PermissionError):
+            in_child(lambda: list((process / "fd").iterdir()), uid=4242)
+        assert SECRET.encode() in (process / "environ").read_bytes(), "root sees it there: the test looks well"
+    finally:
+        run.communicate(b"\n", timeout=20)
+
+
+def test_no_core_dump_and_no_file_of_tls_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+
+    def protected() -> tuple[object, ...]:
+        privileges.protect_memory()
+        import ssl
+
+        return resource.getrlimit(resource.RLIMIT_CORE), ssl.create_default_context().keylog_filename
+
+    assert in_child(protected) == ((0, 0), None)
+
+
+@as_root
+def test_without_the_capabilities_the_fix_is_named(folder: Path) -> None:
+    def become() -> None:
+        assert privileges.set_capabilities(CAP_CHOWN)
+        go_on_as(folder, (4242, None))
+
+    with pytest.raises(CollectorError, match=re.escape("CHOWN, SETGID and SETUID (cap_add)")):
+        in_child(become)
+
+
+@as_root
+@pytest.mark.parametrize("program", ["readable", "closed"])
+def test_files_of_settings_that_root_alone_may_read_are_read_before_and_no_other_file_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    """The CA's file lies beside the password's, in a folder that is closed to all but root."""
+    monkeypatch.setattr("os.access", lambda path, mode: program == "readable")
+    os.chown(folder, 4242, 4242)
+    names = ("MGR_SECRET", "MGR_CLIENT_KEY", "MGR_CA"), ("PING_URL", "NOTIFY_URLS")
+    held = {
+        f"{start}_{name}_FILE": name for start, some in zip(("DEFAULT", "DATA"), names, strict=True) for name in some
+    }
+    held["DATA_NOTIFY_URLS_FILE"] = ""
+    environ = {"DATA_DIR": str(folder), "REQUESTS_CA_BUNDLE": str(folder.parent / "ca.pem")}
+    (folder.parent / "ca.pem").touch()
+    for name, text in held.items():
+        path = folder.parent / name
+        path.write_text(text)
+        path.chmod(0o400)
+        environ[name] = f"'{path}'"
+
+    def become() -> tuple[dict[str, bytes], int]:
+        return become_owner(environ), os.geteuid()
+
+    if program == "closed":
+        with pytest.raises(CollectorError, match="a part of the program: install Python and the collector where"):
+            in_child(become)
+    else:
+        assert in_child(become) == ({name: text.encode() for name, text in held.items()}, 4242)
+
+
+@as_root
+@pytest.mark.parametrize(
+    "wrong", [{"PUID": "4294967295"}, {"PUID": "00"}, {"PGID": "x"}, {"DATA_DIR": "/etc"}, {"DATA_DIR": "//etc"}]
+)
+def test_where_it_is_unclear_who_is_to_collect_nothing_changes(folder: Path, wrong: dict[str, str]) -> None:
+    environ = {"DATA_DIR": str(folder)} | wrong
+    assert in_child(lambda: (become_owner(environ), os.geteuid())) == ({}, 0)
+    assert in_child(lambda: errands.main("take-over", environ)) == 0
+    assert folder.stat().st_uid == Path("/etc").stat().st_uid == 0
+
+
+# Root that stays root
+
+SHARED = {
+    "writable by all": ("data", 0, 0o777, "chmod go-w"),
+    "writable by the group": ("data", 0, 0o775, "chmod go-w"),
+    "sticky and writable by all": ("data", 0, 0o1777, "chmod go-w"),
+    "another's": ("data", 4242, 0o755, "set PUID=4242"),
+    "another's above": ("", 4242, 0o755, "set PUID=4242"),
+    "writable above": ("", 0, 0o777, "chmod go-w"),
+    "another's .collector": ("data/.collector", 4242, 0o700, "set PUID=4242"),
+    "writable .collector": ("data/.collector", 0, 0o770, "chmod go-w"),
+}
+
+
+@as_root
+@pytest.mark.parametrize("case", SHARED)
+def test_root_collects_into_no_folder_that_others_can_write(folder: Path, case: str) -> None:
+    name, uid, mode, fix = SHARED[case]
+    (folder / ".collector").mkdir(mode=0o700)
+    folder.parent.chmod(0o1777)  # sticky, as /tmp is
+    assert in_child(lambda: (go_on_as(folder, (0, None)), os.geteuid())[1]) == 0
+    place = folder.parent / name
+    os.chown(place, uid, 0)
+    place.chmod(mode)
+    with pytest.raises(CollectorError, match=re.escape(f"{place} ")) as error:
+        in_child(lambda: go_on_as(folder, (0, None)))
+    assert fix in str(error.value)
+
+
+# What is handed over
+
+
+@as_root
 def test_what_the_collector_wrote_is_handed_over_and_no_other_file(folder: Path) -> None:
     for name in (".collector", ".collector/deep", "own"):
         (folder / name).mkdir(mode=0o700)
@@ -67,6 +242,10 @@ def test_what_the_collector_wrote_is_handed_over_and_no_other_file(folder: Path)
     for name in (*ours, *theirs, ".collector/ledger.sqlite", ".collector/deep/left"):
         (folder / name).write_text("")
         (folder / name).chmod(0o600)
+    take_over(folder, (0, None))
+    assert set(owners(folder).values()) == {0}, "PUID=0 asks for that"
+    in_child(lambda: errands.take_over(folder, NOBODY_SAID), 12345)
+    assert set(owners(folder).values()) == {0}, "who is not root hands nothing over, and is refused nothing"
     take_over(folder)
     found = owners(folder)
     assert folder.stat().st_uid == 1000
@@ -74,91 +253,122 @@ def test_what_the_collector_wrote_is_handed_over_and_no_other_file(folder: Path)
     assert set(found.values()) == {0, 1000}
 
 
-def test_who_is_not_root_hands_nothing_over_and_is_refused_nothing(folder: Path) -> None:
-    in_child(lambda: container.take_over(folder, NOBODY_SAID), 12345)
-
-
+@as_root
 def test_links_hard_links_and_fifos_are_left_alone(folder: Path, tmp_path: Path) -> None:
-    target = tmp_path / "shadow"
+    target, etc = tmp_path / "shadow", tmp_path / "etc"
     target.write_text("root's")
-    (tmp_path / "etc").mkdir()
+    etc.mkdir()
     (folder / "pexHistoryConf.csv").symlink_to(target)
     (folder / "data_collector.log").hardlink_to(target)
     target.chmod(0o666)  # else the start explains itself: below
     os.mkfifo(folder / "pexHistoryPart.csv")
-    (folder / ".collector").symlink_to(tmp_path / "etc")
-    (tmp_path / "etc" / "ledger.sqlite").write_text("")
+    (folder / ".collector").symlink_to(etc)
+    (etc / "ledger.sqlite").write_text("")
     take_over(folder)
-    assert set(owners(folder).values()) == {0}
-    assert owners(tmp_path / "etc") == {"ledger.sqlite": 0}
-    assert target.stat().st_uid == 0
+    assert {*owners(folder).values(), *owners(etc).values(), target.stat().st_uid} == {0}
 
 
-def test_a_hard_link_that_the_owner_cannot_write_is_explained(folder: Path) -> None:
-    (folder.parent / "shadow").write_text("")
-    (folder / "pexHistoryConf.csv").hardlink_to(folder.parent / "shadow")
-    with pytest.raises(
-        CollectorError, match=r"user 1000:1000 cannot write to .*pexHistoryConf.csv, and it has a hard link"
-    ):
-        take_over(folder)
-
-
-def test_a_hard_link_that_is_taken_away_in_between_is_not_handed_over(folder: Path) -> None:
+@as_root
+@pytest.mark.parametrize("after", ["nothing", "a file"])
+def test_a_hard_link_that_is_taken_away_in_between_is_not_handed_over(folder: Path, after: str) -> None:
     """The race of find's -links 1 and -execdir: that what was opened has one name is not enough."""
     target, path = folder.parent / "shadow", folder / "pexHistoryConf.csv"
-    for after in ("nothing", "a file"):
-        target.write_text("root's")
-        path.hardlink_to(target)
-        entry = os.open(path, os.O_PATH | os.O_NOFOLLOW)
-        path.unlink()
-        if after == "a file":
-            path.write_text("")
-        assert os.fstat(entry).st_nlink == 1
-        container.hand_over(entry, Owner(1000, 1000))
-        assert target.stat().st_uid == 0
-        os.close(entry)
+    target.write_text("root's")
+    path.hardlink_to(target)
+    entry = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    path.unlink()
+    if after == "a file":
+        path.write_text("")
+    assert os.fstat(entry).st_nlink == 1
+    errands.hand_over(entry, Owner(1000, 1000))
+    assert target.stat().st_uid == 0
+    os.close(entry)
 
 
-@pytest.mark.parametrize("way", ["the folder", "on the way"])
-def test_a_data_folder_behind_a_link_is_refused_with_its_own_name(folder: Path, tmp_path: Path, way: str) -> None:
+def hard_link(folder: Path) -> tuple[Path, str]:
+    (folder.parent / "shadow").write_text("")
+    (folder / "pexHistoryConf.csv").hardlink_to(folder.parent / "shadow")
+    return folder, "user 1000:1000 cannot write to .*pexHistoryConf.csv, and it has a hard link"
+
+
+def behind_a_link(folder: Path) -> tuple[Path, str]:
     """DATA_DIR below a mount, where the owner of the mount made a link."""
-    etc = tmp_path / "etc"
-    (etc / "data").mkdir(parents=True)
-    (folder / "link").symlink_to(etc / "data" if way == "the folder" else etc)
-    asked = folder / "link" if way == "the folder" else folder / "link" / "data"
-    with pytest.raises(CollectorError, match=f"is behind a symbolic link; give the real path, {etc}/data"):
-        take_over(asked)
-    assert etc.stat().st_uid == (etc / "data").stat().st_uid == 0
+    (folder.parent / "etc").mkdir()
+    (folder / "link").symlink_to(folder.parent / "etc")
+    return folder / "link", f"is behind a symbolic link; give the real path, {folder.parent}/etc"
 
 
-def test_a_folder_that_the_image_brought_is_not_given_away(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(container, "IMAGE_DATA", Path("/app/data"))
+def link_on_the_way(folder: Path) -> tuple[Path, str]:
+    (folder.parent / "etc" / "data").mkdir(parents=True)
+    (folder / "link").symlink_to(folder.parent / "etc")
+    return folder / "link" / "data", f"is behind a symbolic link; give the real path, {folder.parent}/etc/data"
+
+
+def closed(folder: Path) -> tuple[Path, str]:
+    """Its owner could not reach it."""
+    above, path = folder.parent / "root", folder.parent / "root" / "calls" / "data"
+    path.mkdir(parents=True)
+    above.chmod(0o700)
+    return path, f"DATA_DIR: {path} cannot be reached by user 1000:1000, since {above} is"
+
+
+def closed_and_not_there(folder: Path) -> tuple[Path, str]:
+    path, says = closed(folder)
+    path.rmdir()
+    return path, says
+
+
+def of_the_image(folder: Path) -> tuple[Path, str]:
+    """The image brought it, so it is not the user's to give away, whatever DATA_DIR says."""
     if folder.stat().st_dev != Path("/").stat().st_dev:
         pytest.skip("the test's folder is on a mount")
-    with pytest.raises(CollectorError, match=f"{folder} belongs to 0:0, mode 755: 1000:1000 cannot write there"):
-        take_over(folder)
-    assert folder.stat().st_uid == 0
-    take_over(folder.parent / "made" / "again")
-    assert (folder.parent / "made" / "again").stat().st_uid == 1000
+    path = folder.parent / "brought"
+    path.mkdir()
+    path.chmod(0o755)
+    return path, f"{path} belongs to 0:0, mode 755: 1000:1000 cannot write there"
 
 
-@pytest.mark.parametrize("mounted", [False, True])
-def test_a_data_folder_that_its_owner_could_not_reach_is_refused_and_not_made(folder: Path, mounted: bool) -> None:
-    closed = folder.parent / "root"
-    closed.mkdir()
-    closed.chmod(0o700)
-    path = closed / "calls" / "data"
-    if mounted:
-        path.mkdir(parents=True)
-    with pytest.raises(
-        CollectorError, match=rf"DATA_DIR: {path} cannot be reached by user 1000:1000, since {closed} is"
-    ):
+@as_root
+@pytest.mark.parametrize(
+    "made",
+    [hard_link, behind_a_link, link_on_the_way, closed, closed_and_not_there, of_the_image],
+    ids=lambda f: f.__name__,
+)
+def test_what_cannot_be_handed_over_is_refused_with_its_reason_and_stays_as_it_is(
+    folder: Path, made: Callable[[Path], tuple[Path, str]]
+) -> None:
+    path, says = made(folder)
+    was_there = path.exists()
+    with pytest.raises(CollectorError, match=says):
         take_over(path)
-    assert path.exists() is mounted
+    assert path.exists() is was_there
+    assert path == folder or not was_there or path.stat().st_uid == 0
+    if "link" in made.__name__ and path != folder:
+        for asked in (NOBODY_SAID, (0, None), (4711, None)):
+            with pytest.raises(CollectorError, match=says):
+                in_child(lambda asked=asked: go_on_as(path, asked))
+
+
+@as_root
+def test_a_data_folder_that_is_not_there_is_made_for_its_owner(folder: Path) -> None:
+    path = folder.parent / "made" / "again"
+    take_over(path)
+    assert path.stat().st_uid == 1000
+
+
+@as_root
+def test_a_file_name_is_shown_without_what_moves_the_cursor(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.chown(folder, 1000, 1000)
+    path = folder / "pexHistoryConf.csv\x1b[2J\x9b\u202e\n"
+    path.write_text("")
+    os.link(path, folder.parent / "other")
+    assert in_child(lambda: errands.main("take-over", {"DATA_DIR": str(folder)})) == 2
+    said = capfd.readouterr().err
+    assert r"pexHistoryConf.csv\x1b[2J\x9b\u202e\x0a, and it has a hard link" in said
+    assert said.count("\n") == 1
 
 
 # The entrypoint itself
-
 
 SCRIPT = (ROOT / "entrypoint.sh").read_text()
 
@@ -176,25 +386,22 @@ def entrypoint(script: str, *arguments: str, user: int = 0, **environ: str) -> s
     )
 
 
+@as_root
 @pytest.mark.parametrize("name", ["DEFAULT_MGR_SECRET", "DATA_PING_URL", "DATA_NOTIFY_URLS"])
-@pytest.mark.parametrize("argument", ["collect", "check", "scheduled", None])
-def test_a_secret_in_the_environment_of_a_container_that_is_not_roots_is_refused(
-    name: str, argument: str | None
-) -> None:
+def test_a_secret_in_the_environment_of_a_container_that_is_not_roots_is_refused(name: str) -> None:
     script = SCRIPT.replace("exec ", "echo ")
-    arguments = [argument] if argument else []
-    done = entrypoint(script, *arguments, user=4242, **{name: "s3cret"})
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith(
-        f"entrypoint: {name} is in the environment of a container that was started as user 4242"
-    )
-    assert f"name that in {name}_FILE, or start the container without --user" in done.stderr
-    assert "s3cret" not in done.stderr
-    for harmless in ({name: ""}, {f"{name}_FILE": "/run/secrets/x"}, {"DEFAULT_MGR_ADDRESS": "mgr"}):
-        assert "is in the environment" not in entrypoint(script, "collect", user=4242, **harmless).stderr
+    for arguments in (["collect"], ["scheduled"], []):
+        done = entrypoint(script, *arguments, user=4242, **{name: "s3cret"})
+        assert (done.returncode, done.stdout) == (2, "")
+        said = f"entrypoint: {name} is in the environment of a container that was started as user 4242"
+        assert done.stderr.startswith(said)
+        assert f"name that in {name}_FILE, or start the container without --user" in done.stderr
+        assert "s3cret" not in done.stderr
+    harmless = {name: "", f"{name}_FILE": "/run/secrets/x", "DEFAULT_MGR_ADDRESS": "mgr"}
+    assert "is in the environment" not in entrypoint(script, "collect", user=4242, **harmless).stderr
 
 
+@as_root
 def test_root_is_root_whatever_the_environment_says() -> None:
     script = SCRIPT.replace('_main "$@"', "root && echo root || echo other")
     for environ in ({}, {"EUID": "1000", "UID": "1000"}, {"EUID": "0", "UID": "0"}):
@@ -202,105 +409,87 @@ def test_root_is_root_whatever_the_environment_says() -> None:
         assert entrypoint(script, user=4242, **environ).stdout == "other\n"
 
 
-def test_a_file_name_is_shown_without_what_moves_the_cursor(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    os.chown(folder, 1000, 1000)
-    path = folder / "pexHistoryConf.csv\x1b[2J\x9b\u202e\n"
-    path.write_text("")
-    os.link(path, folder.parent / "other")
-    environ = {"DATA_DIR": str(folder)}
-    assert in_child(lambda: container.main("take-over", environ)) == 2
-    said = capfd.readouterr().err
-    assert r"pexHistoryConf.csv\x1b[2J\x9b\u202e\x0a, and it has a hard link" in said
-    assert said.count("\n") == 1
-
-
-@pytest.mark.parametrize("wrong", [{"PUID": "4294967295"}, {"PUID": "00"}, {"DATA_DIR": "/etc"}, {"DATA_DIR": "//etc"}])
-def test_settings_that_are_wrong_touch_nothing(folder: Path, wrong: dict[str, str]) -> None:
-    before = Path("/etc").stat().st_uid
-    assert in_child(lambda: container.main("take-over", {"DATA_DIR": str(folder)} | wrong)) == 0
-    assert folder.stat().st_uid == Path("/etc").stat().st_uid == before == 0
-
-
 # Stopping a run
 
 
-def held_lock(folder: Path, text: str) -> int:
-    """`.collector/lock`, held by this process."""
+@pytest.fixture
+def lock(folder: Path) -> Iterator[IO[str]]:
+    """`.collector/lock`, which this process holds until the test ends; it names process 1."""
     os.chown(folder, 4242, 4242)
     (folder / ".collector").mkdir()
     (folder / ".collector").chmod(0o755)
     path = folder / ".collector" / "lock"
-    path.write_text(text)
+    path.write_text("1\n")
     os.chown(path, 4242, 4242)
-    lock = os.open(path, os.O_RDWR)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
-
-
-def stop(folder: Path) -> float:
-    began = time.monotonic()
-    in_child(lambda: container.stop(folder, NOBODY_SAID))
-    return time.monotonic() - began
+    with path.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield held
 
 
 @pytest.fixture
-def run(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of user 4242 that could be taken for a run, and holds the lock until it ends."""
-    lock = held_lock(folder, "")
-    words = ("sh", "-c", "exec 3>&-; while sleep 0.1; do :; done", "collector.py")
-    process = subprocess.Popen(words, user=4242, group=4242, extra_groups=[], pass_fds=[lock], cwd="/")
-    os.close(lock)
-    yield process
-    process.kill()
-    process.wait()
+def run(lock: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of user 4242 that could be taken for a run and has the lock too; it takes a while to end."""
+    script = "trap 'sleep 0.2; exit 3' TERM; echo ready; while :; do sleep 0.01; done"
+    words = ("sh", "-c", script, "collector.py")
+    who: dict[str, Any] = {"user": 4242, "group": 4242, "extra_groups": []}
+    with subprocess.Popen(words, pass_fds=[lock.fileno()], cwd="/", stdout=subprocess.PIPE, **who) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process
+        process.kill()
 
 
-def test_a_stop_ends_the_run_that_holds_the_lock_and_waits_for_it(folder: Path, run: subprocess.Popen[bytes]) -> None:
-    (folder / ".collector" / "lock").write_text(f"{run.pid}\n")
-    assert stop(folder) < 3
-    assert run.wait(1) == -signal.SIGTERM
+def stop(lock: IO[str], for_number: float = 60, for_run: float = 60, ends: bool = True) -> None:
+    """What the entrypoint does at a stop; it waits so many seconds for a number and for a run, and may end one."""
+
+    def errand() -> int:
+        errands.WAIT_FOR_NUMBER, errands.WAIT_FOR_RUN = for_number, for_run
+        if not ends:
+            del os.kill
+        return errands.main("stop", {"DATA_DIR": str(Path(lock.name).parent.parent)})
+
+    assert in_child(errand) == 0
 
 
-def test_a_run_that_has_not_yet_written_its_number_is_found_when_it_has(
-    folder: Path, run: subprocess.Popen[bytes]
+@as_root
+@pytest.mark.parametrize("number", ["written", "not yet written"])
+def test_a_stop_ends_the_run_that_holds_the_lock_and_waits_for_it(
+    lock: IO[str], run: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, number: str
 ) -> None:
-    path = folder / ".collector" / "lock"
-    path.write_text("1\n")  # an older run's, and another program has it by now
-    writer = subprocess.Popen(
-        [sys.executable, "-c", f"import time; time.sleep(.3); open({str(path)!r}, 'w').write('{run.pid}')"]
-    )
-    assert stop(folder) < 3
-    assert run.wait(1) == -signal.SIGTERM
-    writer.wait()
+    """Until a run wrote its number there is an older one's, which another program has by now."""
+    path, is_a_run = Path(lock.name), errands._is_a_run  # private: the moment at which it looks at that
+    monkeypatch.setattr(errands, "_is_a_run", lambda one: is_a_run(one) or not path.write_text(f"{run.pid}\n"))
+    if number == "written":
+        path.write_text(f"{run.pid}\n")
+    lock.close()
+    stop(lock)
+    with path.open() as free:
+        fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert run.wait() == 3
 
 
-def test_a_number_that_another_program_has_by_now_ends_nothing(folder: Path) -> None:
-    bystander = subprocess.Popen(["sleep", "60"], user=4242, group=4242, extra_groups=[], cwd="/")
-    try:
-        lock = held_lock(folder, f"{bystander.pid}\n")
-        assert 0.4 < stop(folder) < 3, "the lock is held: perhaps by another container's run"
-        assert bystander.poll() is None
-        os.close(lock)
-    finally:
-        bystander.kill()
-        bystander.wait()
+@as_root
+def test_a_stop_waits_no_longer_than_docker_does(lock: IO[str], run: subprocess.Popen[bytes]) -> None:
+    """The lock is held on and on, perhaps by another container's run."""
+    stop(lock, for_number=0.05, ends=False)
+    Path(lock.name).write_text(f"{run.pid}\n")
+    stop(lock, for_run=0.05)
 
 
-def test_a_lock_that_nobody_holds_ends_nothing(folder: Path, run: subprocess.Popen[bytes]) -> None:
-    other = folder.parent / "other"
-    other.mkdir()
-    os.close(held_lock(other, f"{run.pid}\n"))
-    stop(other)
-    time.sleep(0.1)
-    assert run.poll() is None
+@as_root
+def test_a_lock_that_nobody_holds_ends_nothing(lock: IO[str], run: subprocess.Popen[bytes]) -> None:
+    Path(lock.name).unlink()
+    Path(lock.name).write_text(f"{run.pid}\n")
+    stop(lock, ends=False)
 
 
+@as_root
 @pytest.mark.parametrize("kind", ["fifo", "link", "none"])
-def test_a_stop_does_not_hang_where_the_lock_is_no_file(folder: Path, kind: str) -> None:
-    os.chown(folder, 4242, 4242)
-    (folder / ".collector").mkdir()
+def test_a_stop_does_not_hang_where_the_lock_is_no_file(lock: IO[str], kind: str) -> None:
+    path = Path(lock.name)
+    path.unlink()
     if kind == "fifo":
-        os.mkfifo(folder / ".collector" / "lock")
+        os.mkfifo(path)
     elif kind == "link":
-        (folder / ".collector" / "lock").symlink_to("/dev/tty")
-    assert in_child(lambda: container.main("stop", {"DATA_DIR": str(folder)})) == 0
+        path.symlink_to("/dev/tty")
+    stop(lock)

@@ -10,18 +10,16 @@ What a person types goes in through a terminal. The image, and a real engine, ar
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -30,6 +28,7 @@ from _pytest.mark.structures import ParameterSet
 from tests import stand_ins
 from tests.conftest import ROOT
 from tests.management_node import ManagementNode, OAuth2, calls, certificates, conference, participant
+from tests.management_node.server import Reply, Server
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
@@ -103,16 +102,22 @@ def nodes() -> Iterator[dict[str, ManagementNode]]:
         yield {"": usual, "self-signed-certificates.md": own}
 
 
-@contextmanager
-def terminal(typed: str) -> Iterator[int]:
-    """A terminal on which that was typed, for a program's standard input; Ctrl-D ends what is there."""
+def pasted(
+    script: str, folder: Path, env: dict[str, str], typed: str, expected: int, become: tuple[str, ...] = ()
+) -> str:
+    """What the script says, run by bash on a terminal on which that was typed; Ctrl-D ends what is there."""
     person, keyboard = os.openpty()
     try:
         os.write(person, f"{typed}\x04".encode())
-        yield keyboard
+        words = [*become, "bash", "-euo", "pipefail", "-c", script]
+        done = subprocess.run(
+            words, cwd=folder, env=env, stdin=keyboard, capture_output=True, encoding="utf-8", timeout=180
+        )
     finally:
         os.close(keyboard)
         os.close(person)
+    assert done.returncode == expected, f"ended with {done.returncode}:\n{script}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
 
 
 @dataclass
@@ -135,19 +140,7 @@ class Sandbox:
         here = here.replace("--month 2026-10", f"--month {yesterday:%Y-%m}")
         here = here.replace("--from 2026-11-16 --to 2026-11-20", f"--from {yesterday} --to {yesterday}")
         here = here.replace("--round-up", "--round-up --partial")  # the node's month is not over
-        with terminal(self.typed) as keyboard:
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", here],
-                cwd=folder or self.folder,
-                env=self.env,
-                stdin=keyboard,
-                capture_output=True,
-                encoding="utf-8",
-                timeout=60,
-            )
-        said = f"{script}\n{done.stdout}{done.stderr}"
-        assert done.returncode == expected, f"ended with {done.returncode}:\n{said}"
-        self.output += said
+        self.output += f"{script}\n{pasted(here, folder or self.folder, self.env, self.typed, expected)}"
 
     def elsewhere(self) -> Path:
         """The folder on another machine into which the archives were copied."""
@@ -180,12 +173,11 @@ def sandbox(page: Path, parent: Path, nodes: dict[str, ManagementNode]) -> Sandb
         (folder / file).symlink_to(ROOT / file)
     shutil.copy(ROOT / ".gitignore", folder)  # which git reads through no link
     for name in stand_ins.STAND_INS:
-        script = programs / name
-        script.write_text(
+        (programs / name).write_text(
             f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
             f"from tests import stand_ins\nsys.exit(stand_ins.STAND_INS[{name!r}](sys.argv[1:]))\n"
         )
-        script.chmod(0o755)
+        (programs / name).chmod(0o755)
     for words in (
         ("init", "-q"),
         ("add", "-A"),
@@ -315,16 +307,10 @@ def scheduled_elsewhere(here: Sandbox) -> None:
 def told(here: Sandbox) -> None:
     """There is a monitor that takes every ping."""
 
-    class Monitor(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(200)
-            self.end_headers()
-
     set_up(here)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Monitor)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    here.sh(f"echo DATA_PING_URL=http://127.0.0.1:{server.server_port}/ping/x >>.env")
+    monitor = Server(("127.0.0.1", 0), None, lambda request: Reply(200), lambda: None)
+    monitor.start()
+    here.sh(f"echo DATA_PING_URL=http://127.0.0.1:{monitor.server_address[1]}/ping/x >>.env")
 
 
 def reported(here: Sandbox) -> None:
@@ -432,23 +418,14 @@ def test_pages_that_are_followed_one_after_another_undo_nothing(
     no_harm_in_git(here)
 
 
-def test_nothing_follows_what_reads_the_terminal_in_its_block() -> None:
+def test_a_password_is_typed_the_same_way_on_every_page_and_nothing_follows_what_reads_the_terminal() -> None:
     """Who pastes a whole block types its next line as the password, where the shell knows no bracketed paste."""
-    readers = [
-        (page.name, line, block.text)
-        for page in PAGES
-        for block in blocks(page, "sh")
-        for line in block.text.splitlines()
-        if re.search(r"\bread -r|\bcat >secrets", line)
-    ]
+    texts = [block.text.splitlines() for page in PAGES for block in blocks(page, "sh")]
+    readers = [(line, lines[-1]) for lines in texts for line in lines if re.search(r"\bread -r|\bcat >secrets", line)]
     assert len(readers) >= 6
-    assert [(page, line) for page, line, text in readers if text.splitlines()[-1] != line] == []
-
-
-def test_a_password_is_typed_the_same_way_on_every_page() -> None:
-    lines = {line.strip() for p in PAGES for line in p.read_text(encoding="utf-8").splitlines() if "read -r" in line}
-    [line] = lines
-    assert "printf 'Password: '" in line
+    assert [line for line, last in readers if last != line] == []
+    [way] = {line.strip() for line, _ in readers if "read -r" in line}
+    assert "printf 'Password: '" in way
 
 
 def test_every_block_of_commands_is_one_that_is_run() -> None:
@@ -483,25 +460,6 @@ def test_the_readme_begins_with_the_usual_case_in_one_screen_and_links_to_every_
     assert links >= {f"docs/{page.name}" for page in DOCS.glob("*.md")} | others
 
 
-def test_the_example_has_every_setting_of_the_program_with_its_default() -> None:
-    from pexip_history.settings.environment import VARIABLES
-
-    example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    names = {name for variable in VARIABLES.values() for name in (variable.name, variable.file) if name}
-    assert set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == names | {"COLLECTOR_IMAGE"}
-    defaults = {v.name: str(v.default) for v in VARIABLES.values() if v.default or v.default in (0, False)}
-    defaults = {name: text.lower() if text in ("True", "False") else text for name, text in defaults.items()}
-    defaults |= {"UMASK": "027", "DATA_REPORT": "false"}
-    assert dict(re.findall(r"^#([A-Z_]+)=(.+)$", example, re.MULTILINE)) == defaults
-
-
-def test_the_readme_has_every_setting() -> None:
-    from pexip_history.settings.environment import NAMES
-
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Settings")[2].partition("\n## ")[0]
-    assert [name for name in NAMES if f"`{name}`" not in table and not name.endswith("_FILE")] == []
-
-
 def test_the_numbers_in_the_design_are_those_of_the_code() -> None:
     from pexip_history.ledger import ledger
     from pexip_history.node import answers as records
@@ -533,19 +491,24 @@ def test_the_changelog_begins_with_the_version_that_runs() -> None:
     assert re.findall(r"^## (\S+),", changes, re.MULTILINE)[0] == __version__
 
 
-@pytest.mark.parametrize("files", [("compose.yaml",), ("compose.demo.yaml",)])
-def test_compose_takes_the_files(files: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compose", "-f", "compose.yaml", "config", "--quiet"],
+        ["compose", "-f", "compose.demo.yaml", "config", "--quiet"],
+        ["stack", "config", "-c", "stack.yaml"],
+    ],
+)
+def test_compose_and_swarm_take_the_files(words: list[str], tmp_path: Path) -> None:
     needs("docker")
     if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("Docker Compose is not installed")
     shutil.copy(ROOT / ".env.example", tmp_path / ".env")
-    for name in files:
+    for name in ("compose.yaml", "compose.demo.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    named = [word for name in files for word in ("-f", name)]
-    done = subprocess.run(
-        ["docker", "compose", *named, "config", "--quiet"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    (tmp_path / "stack.yaml").write_text(elsewhere("stack.yaml"))
+    done = subprocess.run(["docker", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -568,12 +531,10 @@ def test_git_takes_no_secret_and_nobodys_calls(name: str, tmp_path: Path) -> Non
 def test_a_page_that_changes_env_says_to_start_the_container_again() -> None:
     """A block that writes .env, and is not a part of the set-up or of a move, goes on to `docker compose up -d`."""
     for page in PAGES:
-        for block in blocks(page, "sh"):
-            if re.search(r"(-i .*|>>)\.env$|>>\.env ", block.text, re.MULTILINE) and "git pull" not in block.text:
-                whole = block.text + "".join(
-                    b.text for b in blocks(page, "sh")[blocks(page, "sh").index(block) + 1 :][:1]
-                )
-                assert "docker compose up -d" in whole, f"{page.name}:\n{block.text}"
+        texts = [block.text for block in blocks(page, "sh")]
+        for text, after in itertools.zip_longest(texts, texts[1:], fillvalue=""):
+            if re.search(r"(-i .*|>>)\.env$|>>\.env ", text, re.MULTILINE) and "git pull" not in text:
+                assert "docker compose up -d" in text + after, f"{page.name}:\n{text}"
 
 
 def elsewhere(name: str) -> str:
@@ -586,15 +547,6 @@ def test_kubernetes_takes_the_manifest() -> None:
     assert [part["kind"] for part in manifest] == ["PersistentVolumeClaim", "CronJob"]
     for part in manifest:
         validate.validate(part, "1.30", strict=True)
-
-
-def test_swarm_takes_the_stack(tmp_path: Path) -> None:
-    needs("docker")
-    (tmp_path / "stack.yaml").write_text(elsewhere("stack.yaml"))
-    done = subprocess.run(
-        ["docker", "stack", "config", "-c", "stack.yaml"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:

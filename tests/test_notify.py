@@ -17,14 +17,11 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -38,6 +35,7 @@ from pexip_history.settings.environment import Settings, read_settings
 from pexip_history.settings.values import ping_url
 from tests.harness import ROOT, Site
 from tests.management_node import certificates
+from tests.management_node.server import Reply, Request, Server
 
 OSLO = ZoneInfo("Europe/Oslo")
 NODE = "mgr.example.com"
@@ -125,72 +123,51 @@ def test_a_message_is_short_and_has_no_control_characters() -> None:
     assert "\x1b" not in message.body
 
 
-@dataclass
-class Received:
-    path: str
-    body: str
-    host: str
+class Taker:
+    """Takes what is POSTed to it; `answers` come first, each once, then 200."""
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.answers: list[Reply] = []
+        self.server = Server(("127.0.0.1", 0), context, self._answer, lambda: None)
+        self.host = f"127.0.0.1:{self.server.server_address[1]}"
+        self.url = f"http{'s' if context else ''}://{self.host}"
+
+    def _answer(self, request: Request) -> Reply:
+        return self.answers.pop(0) if self.answers else Reply(200, body=b"OK")
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.server.stop()
 
     @property
-    def rid(self) -> list[str]:
-        return parse_qs(urlsplit(self.path).query).get("rid", [])
-
-
-@dataclass
-class Server:
-    """Takes what is POSTed to it; `answers` (status, body, seconds) come first, each once, then 200."""
-
-    url: str
-    received: list[Received] = field(default_factory=list)
-    answers: list[tuple[int, str, float]] = field(default_factory=list)
+    def received(self) -> list[Request]:
+        return self.server.requests
 
     @property
     def paths(self) -> list[str]:
-        return [urlsplit(one.path).path for one in self.received]
+        return [one.path for one in self.received]
+
+    @property
+    def texts(self) -> list[str]:
+        return [one.body.decode() for one in self.received]
 
     def messages(self) -> list[dict[str, Any]]:
-        return [json.loads(one.body) for one in self.received]
-
-
-def serve(context: ssl.SSLContext | None = None) -> tuple[ThreadingHTTPServer, Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            status, text, seconds = server.answers.pop(0) if server.answers else (200, "OK", 0.0)
-            server.received.append(Received(self.path, body, self.headers["Host"]))
-            time.sleep(seconds)
-            self.send_response(status)
-            if status == 302:
-                self.send_header("Location", f"{server.url}/elsewhere")
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that gave up
-    if context:
-        http.socket = context.wrap_socket(http.socket, server_side=True)
-    server = Server(f"http{'s' if context else ''}://127.0.0.1:{http.server_port}")
-    threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
-    return http, server
+        return [json.loads(text) for text in self.texts]
 
 
 @pytest.fixture
-def monitor() -> Iterator[Server]:
-    http, server = serve()
-    yield server
-    http.shutdown()
-    http.server_close()
+def monitor() -> Iterator[Taker]:
+    with Taker() as taker:
+        yield taker
 
 
 @pytest.fixture
-def webhook() -> Iterator[Server]:
-    http, server = serve()
-    yield server
-    http.shutdown()
-    http.server_close()
+def webhook() -> Iterator[Taker]:
+    with Taker() as taker:
+        yield taker
 
 
 @pytest.fixture
@@ -256,8 +233,16 @@ def said() -> Iterator[Said]:
     assert SECRET not in "\n".join(heard.warnings)
 
 
-def url_of(server: Server) -> str:
+def url_of(server: Taker) -> str:
     return f"{server.url}/ping/{SECRET}?create=1"
+
+
+def hook(server: Taker) -> str:
+    return server.url.replace("http", "json", 1) + f"/{SECRET}"
+
+
+def mail_to(mail: tuple[str, Postbox]) -> str:
+    return f"mailto://{mail[0]}?from=a@example.com&to=b@example.com"
 
 
 def settings_of(ping_url: str | None = None, urls: tuple[str, ...] = ()) -> Settings:
@@ -265,72 +250,72 @@ def settings_of(ping_url: str | None = None, urls: tuple[str, ...] = ()) -> Sett
     return replace(read_settings(least), ping_url=ping_url, notify_urls=urls)
 
 
-def settings_for(monitor: Server | None = None, *urls: str) -> Settings:
+def settings_for(monitor: Taker | None = None, *urls: str) -> Settings:
     return settings_of(url_of(monitor) if monitor else None, urls)
 
 
-def tell(settings: Settings, runs: list[dict[str, object]], lost: int = 0) -> None:
+def tell(settings: Settings, runs: list[dict[str, object]], lost: int = 0) -> notify.Pings:
     """One run, from its start to the telling."""
     pings = notify.Pings(settings.ping_url)
     pings.start()
     notify.tell(settings, pings, runs, lost)
-
-
-def hook(server: Server) -> str:
-    return server.url.replace("http", "json", 1) + f"/{SECRET}"
+    return pings
 
 
 @pytest.mark.parametrize(("outcome", "suffix"), [("done", ""), ("failed", "/fail")])
-def test_a_run_is_a_start_and_an_end_with_one_id(monitor: Server, said: Said, outcome: str, suffix: str) -> None:
+def test_a_run_is_a_start_and_an_end_with_one_id(monitor: Taker, said: Said, outcome: str, suffix: str) -> None:
     tell(settings_for(monitor), [run(1, outcome)])
     assert monitor.paths == [f"/ping/{SECRET}/start", f"/ping/{SECRET}{suffix}"]
-    assert monitor.received[1].body == {"done": SUMMARY, "failed": FAILURE}[outcome]
-    assert [parse_qs(urlsplit(one.path).query)["create"] for one in monitor.received] == [["1"], ["1"]]
-    (start,), (end,) = (one.rid for one in monitor.received)
-    assert UUID(start) == UUID(end)
+    assert monitor.texts[1] == {"done": SUMMARY, "failed": FAILURE}[outcome]
+    assert [one.query["create"] for one in monitor.received] == ["1", "1"]
+    start, end = (UUID(one.query["rid"]) for one in monitor.received)
+    assert start == end
     assert said.warnings == []
 
 
 def test_the_start_does_not_hold_up_the_run(silent: str) -> None:
-    pings, before = notify.Pings(f"http://{silent}/{SECRET}"), time.monotonic()
+    pings = notify.Pings(f"http://{silent}/{SECRET}")
     pings.start()
-    assert time.monotonic() - before < 0.15
+    assert pings._started  # private: that it goes on beside the run cannot be seen from outside
+    assert not pings._started.done()
 
 
-def test_an_end_whose_start_was_lost_goes_without_the_id(monitor: Server) -> None:
-    monitor.answers = [(404, "", 0.0)]
+def test_an_end_whose_start_was_lost_goes_without_the_id(monitor: Taker) -> None:
+    monitor.answers = [Reply(404)]
     tell(settings_for(monitor), [run(1, "done")])
-    assert [bool(one.rid) for one in monitor.received] == [True, False]
+    assert ["rid" in one.query for one in monitor.received] == [True, False]
 
 
-def test_no_start_comes_after_the_end(monitor: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_start_comes_after_the_end(monitor: Taker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify, "PAUSE", 0.3)
-    monitor.answers = [(500, "", 0.1)]
-    tell(settings_for(monitor), [run(1, "done")])
-    time.sleep(0.4)
+    monitor.answers = [Reply(500, delay=0.1)]
+    pings = tell(settings_for(monitor), [run(1, "done")])
+    assert pings._started  # private: when the start has given up
+    assert pings._started.result(20)
     assert monitor.paths == [f"/ping/{SECRET}/start", f"/ping/{SECRET}"]
 
 
-def test_what_may_pass_is_tried_three_times_and_the_rest_once(monitor: Server, said: Said) -> None:
-    for answers, tries, reason in (
-        ([(500, SECRET, 0.0)] * 3, 3, "it answered 500"),
-        ([(404, SECRET, 0.0)], 1, "it answered 404; does the check still exist?"),
-        ([(302, SECRET, 0.0)], 1, "it answered 302; give the address that it leads to"),
-        ([(200, "OK (not found)", 0.0)], 1, "it answered 404; does the check still exist?"),
-        ([(200, "OK", 1.0)] * 3, 3, "no answer within 10 s"),
-    ):
-        monitor.received.clear()
-        monitor.answers = list(answers)
-        said.records.clear()
-        notify.tell(settings_for(monitor), notify.Pings(url_of(monitor)), [run(1, "done")])
-        (warning,) = said.warnings
-        host = urlsplit(monitor.url).netloc
-        assert warning == f"DATA_PING_URL ({host}) was not told how the run went: {reason}"
-        assert len(monitor.received) == tries
+@pytest.mark.parametrize(
+    ("answers", "tries", "reason"),
+    [
+        ([Reply(500, body=SECRET.encode())] * 3, 3, "it answered 500"),
+        ([Reply(404, body=SECRET.encode())], 1, "it answered 404; does the check still exist?"),
+        ([Reply(302, {"Location": "/elsewhere"})], 1, "it answered 302; give the address that it leads to"),
+        ([Reply(200, body=b"OK (not found)")], 1, "it answered 404; does the check still exist?"),
+        ([Reply(200, delay=1.0)] * 3, 3, "no answer within 10 s"),
+    ],
+)
+def test_what_may_pass_is_tried_three_times_and_the_rest_once(
+    monitor: Taker, said: Said, answers: list[Reply], tries: int, reason: str
+) -> None:
+    monitor.answers = list(answers)
+    notify.tell(settings_for(monitor), notify.Pings(url_of(monitor)), [run(1, "done")])
+    assert said.warnings == [f"DATA_PING_URL ({monitor.host}) was not told how the run went: {reason}"]
+    assert len(monitor.received) == tries
 
 
 def test_ten_failing_nights_and_a_good_one_are_eleven_messages(
-    monitor: Server, webhook: Server, mail: tuple[str, Postbox], said: Said
+    monitor: Taker, webhook: Taker, mail: tuple[str, Postbox], said: Said
 ) -> None:
     host, postbox = mail
     settings = settings_for(monitor, hook(webhook), f"mailto://{host}?from=node@example.com&to=ops@example.com")
@@ -354,37 +339,43 @@ def test_ten_failing_nights_and_a_good_one_are_eleven_messages(
     assert said.warnings == []
 
 
-def test_a_run_that_was_stopped_says_nothing(monitor: Server, webhook: Server) -> None:
+def test_a_run_that_was_stopped_says_nothing(monitor: Taker, webhook: Taker) -> None:
     notify.tell(settings_for(monitor, hook(webhook)), notify.Pings(url_of(monitor)), [run(1, "failed", message=STOP)])
     assert monitor.received == webhook.received == []
 
 
-def test_servers_that_hang_fail_or_refuse_tls_are_a_warning_each_and_hold_nobody_up(
-    monitor: Server, webhook: Server, silent: str, mail: tuple[str, Postbox], said: Said
+def test_servers_that_hang_fail_or_refuse_tls_are_a_warning_each(
+    monitor: Taker, webhook: Taker, silent: str, mail: tuple[str, Postbox], said: Said
 ) -> None:
-    webhook.answers = [(500, SECRET, 0.0)] * 3
-    plain = urlsplit(monitor.url).netloc
+    webhook.answers = [Reply(500, body=SECRET.encode())] * 3
     people = "from=a@example.com&to=b@example.com"
     expected = {
         hook(webhook): "(json 127.0.0.1) was not told how the run went: it answered 500",
         f"json://u:{SECRET}@{silent}/{SECRET}": "(json 127.0.0.1) was not told how the run went: no answer within 10 s",
-        f"jsons://{plain}/{SECRET}": "(jsons 127.0.0.1) was not told how the run went: it refuses TLS",
+        f"jsons://{monitor.host}/{SECRET}": "(jsons 127.0.0.1) was not told how the run went: it refuses TLS",
         f"mailto://{silent}?{people}": "(mailto 127.0.0.1) was not told how the run went: no answer within 10 s",
         f"mailtos://u:{SECRET}@{mail[0]}?{people}": "(mailtos 127.0.0.1) was not told how the run went: it refuses TLS",
         f"json://127.0.0.1:1/{SECRET}": "(json 127.0.0.1) was not told how the run went: the connection was refused",
         f"what://{SECRET}": "was not told how the run went: Apprise does not understand the address; see",
     }
-    before = time.monotonic()
     tell(settings_of(f"http://{silent}/{SECRET}", tuple(expected)), [run(1, "failed")])
-    assert time.monotonic() - before < notify.PER_RUN + 0.5
     first, *others = said.warnings
     assert first == f"DATA_PING_URL ({silent}) was not told how the run went: no answer within 10 s"
     for place, (warning, sentence) in enumerate(zip(others, expected.values(), strict=True), 1):
         assert warning.startswith(f"DATA_NOTIFY_URLS {place} {sentence}")
 
 
-def test_a_message_that_fails_is_tried_three_times(webhook: Server, said: Said) -> None:
-    webhook.answers = [(500, "", 0.0)] * 2
+def test_all_are_told_at_once(monitor: Taker, webhook: Taker, said: Said) -> None:
+    """None answers before both were asked."""
+    both = threading.Barrier(2, timeout=20)
+    for taker in (monitor, webhook):
+        taker.server.answer = lambda request: (both.wait(), Reply(200, body=b"OK"))[1]
+    notify.tell(settings_for(monitor, hook(webhook)), notify.Pings(url_of(monitor)), [run(1, "failed")])
+    assert said.warnings == []
+
+
+def test_a_message_that_fails_is_tried_three_times(webhook: Taker, said: Said) -> None:
+    webhook.answers = [Reply(500)] * 2
     notify.tell(settings_for(None, hook(webhook)), notify.Pings(None), [run(1, "failed")])
     assert len(webhook.received) == 3
     assert said.warnings == []
@@ -397,22 +388,22 @@ def test_one_that_answers_byte_by_byte_is_left_behind(said: Said, monkeypatch: p
         def drip() -> None:
             connection, _ = listening.accept()
             with connection, suppress(OSError):  # it hangs up
-                connection.sendall(b"HTTP/1.1 200 OK\r\n")
-                for _ in range(40):
-                    connection.sendall(b"X: y\r\n")
-                    time.sleep(0.1)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while not done.wait(0.1):
+                    connection.sendall(b"y")
 
-        threading.Thread(target=drip, daemon=True).start()
-        port, before = listening.getsockname()[1], time.monotonic()
-        notify.tell_wrong_settings(f"http://127.0.0.1:{port}/", ["TZ: is wrong"])
-    assert time.monotonic() - before < notify.PER_RUN + 0.5
+        done, dripping = threading.Event(), threading.Thread(target=drip)
+        dripping.start()
+        notify.tell_wrong_settings(f"http://127.0.0.1:{listening.getsockname()[1]}/", ["TZ: is wrong"])
+        done.set()
+        dripping.join()
     assert "no answer within" in said.warnings[-1]
 
 
-def test_wrong_settings_are_a_failure_that_lists_them(monitor: Server) -> None:
+def test_wrong_settings_are_a_failure_that_lists_them(monitor: Taker) -> None:
     notify.tell_wrong_settings(url_of(monitor), ["TZ: 'Oslo' is no known zone", "UMASK: '9' is not an octal mask"])
     assert monitor.paths == [f"/ping/{SECRET}/fail"]
-    assert monitor.received[0].body.splitlines()[1:] == [
+    assert monitor.texts[0].splitlines()[1:] == [
         "TZ: 'Oslo' is no known zone",
         "UMASK: '9' is not an octal mask",
     ]
@@ -420,28 +411,27 @@ def test_wrong_settings_are_a_failure_that_lists_them(monitor: Server) -> None:
     notify.tell_wrong_settings("not an address", ["x"])
 
 
-def test_a_run_that_cannot_begin_is_a_failure_too(monitor: Server, collector: Site) -> None:
+def test_a_run_that_cannot_begin_is_a_failure_too(monitor: Taker, collector: Site) -> None:
     collector.env["DATA_PING_URL"] = url_of(monitor)
     for command in ("collect", "crontab", "status"):
         assert collector(command, env={"UMASK": "9"}).code == 2
     assert monitor.paths == [f"/ping/{SECRET}/fail"] * 2, "status is asked by a person"
-    assert "UMASK" in monitor.received[1].body
+    assert "UMASK" in monitor.texts[1]
     assert collector("check", env={"DATA_NOTIFY_URLS": "nonsense://x"}).code == 2
     (collector.data / ".collector").touch()
     assert collector("collect", "--from", "2026-11-23").code == 1
     assert len(monitor.paths) == 2, "who asked for it sees it"
     assert collector("collect").code == 1
     assert monitor.paths[2:] == [f"/ping/{SECRET}/fail"]
-    assert ".collector" in monitor.received[2].body
+    assert ".collector" in monitor.texts[2]
 
 
 def test_a_test_reaches_all_and_leaves_the_check_as_it_is(
-    monitor: Server, webhook: Server, mail: tuple[str, Postbox]
+    monitor: Taker, webhook: Taker, mail: tuple[str, Postbox]
 ) -> None:
-    webhook.answers = [(500, "", 0.0)] * 3
-    mailto = f"mailto://{mail[0]}?from=a@example.com&to=b@example.com"
-    assert notify.try_all(settings_for(monitor, mailto, hook(webhook))) == [
-        (f"DATA_PING_URL ({urlsplit(monitor.url).netloc})", True, "the test was taken"),
+    webhook.answers = [Reply(500)] * 3
+    assert notify.try_all(settings_for(monitor, mail_to(mail), hook(webhook))) == [
+        (f"DATA_PING_URL ({monitor.host})", True, "the test was taken"),
         ("DATA_NOTIFY_URLS 1 (mailto 127.0.0.1)", True, "the test was taken"),
         ("DATA_NOTIFY_URLS 2 (json 127.0.0.1)", False, "it answered 500"),
     ]
@@ -493,12 +483,12 @@ def test_what_apprise_does_not_understand_is_a_problem_that_does_not_show_it(sai
 
 
 def test_pings_and_messages_obey_the_proxy_and_no_proxy(
-    monitor: Server, webhook: Server, monkeypatch: pytest.MonkeyPatch
+    monitor: Taker, webhook: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", monitor.url)
     settings = settings_of("http://hc.invalid/uuid", ("json://hook.invalid/x",))
     assert [taken for _, taken, _ in notify.try_all(settings)] == [True, True]
-    assert {one.host for one in monitor.received} == {"hc.invalid", "hook.invalid"}
+    assert {one.headers["Host"] for one in monitor.received} == {"hc.invalid", "hook.invalid"}
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     notify.try_all(settings_for(webhook, hook(webhook)))
     assert len(webhook.received) == 2
@@ -508,17 +498,13 @@ def test_a_certificate_of_a_company_is_trusted_by_requests_ca_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = certificates.issued(*certificates.LOOPBACK)
-    http, server = serve(certificate.context())
-    try:
+    with Taker(certificate.context()) as server:
         (outcome,) = notify.try_all(settings_for(server))
         assert outcome[2] == "its certificate does not verify"
         (tmp_path / "ca.pem").write_bytes(certificate.ca)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
         outcomes = notify.try_all(settings_for(server, hook(server)))
-        assert [sentence for _, _, sentence in outcomes] == ["the test was taken"] * 2
-    finally:
-        http.shutdown()
-        http.server_close()
+    assert [sentence for _, _, sentence in outcomes] == ["the test was taken"] * 2
 
 
 def test_nothing_is_imported_where_nothing_is_set() -> None:
@@ -551,9 +537,8 @@ notify.try_all(read_settings({{"DATA_PING_URL": "http://{silent}/", "DATA_NOTIFY
 
 def test_a_message_is_text_in_whatever_form_it_travels(mail: tuple[str, Postbox]) -> None:
     evil = Message(NODE, "the node said <script>alert(1)</script>\n\nand more")
-    settings = settings_for(None, f"mailto://{mail[0]}?from=a@example.com&to=b@example.com")
     # private: what Apprise is given cannot be seen from outside
-    ((_, work),) = notify._messages(settings, evil, False)
+    ((_, work),) = notify._messages(settings_for(None, mail_to(mail)), evil, False)
     assert work() is None
     sent = email.message_from_bytes(mail[1][0].content, policy=email.policy.default)
     for part in sent.walk():
@@ -568,6 +553,7 @@ OUTSIDE = [
     ("<a href='//evil.example'>**free** `x` ~~y~~ _z_ __w__</a>", None),
     ("Location: HTTPS://192.0.2.66/x, evil\u3002example", "Location: HTTPS[:]//192[.]0[.]2[.]66/x, evil[.]example"),
     ("javascript://x mailto:a@b.example www.evil.example", None),
+    ("evil.XN--P1AI and 192.0.2.256", "evil[.]XN--P1AI and 192[.]0[.]2[.]256"),
     ("a\r\x1b[31m\u202eb", "a\\x0d\\x1b(31m\\u202eb"),
 ]
 
@@ -591,41 +577,32 @@ def test_what_is_ours_and_the_users_stays_what_it_is() -> None:
         assert plain(text, NODE) == text
 
 
-def test_a_message_and_a_ping_are_plain_wherever_the_words_came_from(monitor: Server, webhook: Server) -> None:
+def test_a_message_and_a_ping_are_plain_wherever_the_words_came_from(monitor: Taker, webhook: Taker) -> None:
     message = "mgr.example.com: Presented: subject 'CN=@everyone [x](https://evil.example)'"
     tell(settings_for(monitor, hook(webhook)), [run(1, "failed", message=message)])
-    (sent,) = webhook.received
-    for body in (json.loads(sent.body)["message"], monitor.received[-1].body):
+    for body in (webhook.messages()[0]["message"], monitor.texts[-1]):
         assert body.startswith("mgr.example.com: Presented: subject 'CN=(at)everyone (x)(https[:]//evil[.]example)'")
 
 
-def test_the_page_of_a_month_is_attached_to_a_mail_and_told_in_figures_elsewhere(
-    webhook: Server, mail: tuple[str, Postbox], said: Said, tmp_path: Path
+@pytest.mark.parametrize("large", [False, True])
+def test_the_page_of_a_month_is_attached_to_a_mail_unless_it_is_too_large_and_told_in_figures_elsewhere(
+    webhook: Taker, mail: tuple[str, Postbox], said: Said, tmp_path: Path, large: bool
 ) -> None:
     page = tmp_path / "report-2026-10.html"
     page.write_text("<p>Participants: 42</p>")
-    mailto = f"mailto://{mail[0]}?from=a@example.com&to=b@example.com"
-    notify.tell_month(settings_for(None, mailto, hook(webhook)), page, ["Participants: 42"])
+    if large:
+        os.truncate(page, notify.MOST_ATTACHED + 1)
+    notify.tell_month(settings_for(None, mail_to(mail), hook(webhook)), page, ["Participants: 42"])
     assert not said.warnings
     (message,) = webhook.messages()
     assert "Participants: 42" in message["message"]
+    assert message["type"] == "success"
+    assert ("too large to be sent" in message["message"]) is large
     sent = email.message_from_bytes(mail[1][0].content, policy=email.policy.default)
     files = {part.get_filename(): part.get_content() for part in sent.iter_attachments()}
-    assert {name: str(text).strip() for name, text in files.items()} == {page.name: "<p>Participants: 42</p>"}
-
-
-def test_a_page_that_is_too_large_is_not_attached_and_the_message_says_so(
-    mail: tuple[str, Postbox], tmp_path: Path
-) -> None:
-    page = tmp_path / "report-2026-10.html"
-    page.touch()
-    os.truncate(page, notify.MOST_ATTACHED + 1)
-    notify.tell_month(settings_for(None, f"mailto://{mail[0]}?from=a@example.com&to=b@example.com"), page, ["42 calls"])
-    sent = email.message_from_bytes(mail[1][0].content, policy=email.policy.default)
-    assert not list(sent.iter_attachments())
-    body = sent.get_body(("plain", "html"))
-    assert body is not None
-    assert "too large to be sent" in body.get_content()
+    assert {name: str(text).strip() for name, text in files.items()} == (
+        {} if large else {page.name: "<p>Participants: 42</p>"}
+    )
 
 
 def test_a_link_in_the_place_of_a_months_page_is_not_sent(mail: tuple[str, Postbox], tmp_path: Path) -> None:
@@ -633,5 +610,5 @@ def test_a_link_in_the_place_of_a_months_page_is_not_sent(mail: tuple[str, Postb
     page = tmp_path / "report-2026-10.html"
     page.symlink_to(tmp_path / "secret")
     with pytest.raises(CollectorError, match="symbolic link"):
-        notify.tell_month(settings_for(None, f"mailto://{mail[0]}?from=a@example.com&to=b@example.com"), page, [])
+        notify.tell_month(settings_for(None, mail_to(mail)), page, [])
     assert not mail[1]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
-from urllib.parse import urlsplit
 
 from pexip_history import __version__
 from pexip_history.errors import DONE, FAILED, QUOTED, CollectorError, Refused, TooLarge, explain, printable
@@ -22,7 +21,7 @@ from pexip_history.node.api import Node
 from pexip_history.node.certificates import describe
 from pexip_history.node.connection import peer_certificate
 from pexip_history.operate import running
-from pexip_history.operate.notify import described, try_all
+from pexip_history.operate.notify import described, host_of, try_all
 from pexip_history.operate.status import peek, say
 from pexip_history.settings.environment import Settings
 
@@ -134,7 +133,7 @@ def _check_settings(settings: Settings) -> Found:
 def _check_name(settings: Settings) -> Found:
     import socket
 
-    host = urlsplit(f"https://{settings.address}").hostname or ""
+    host = host_of(settings)
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError:

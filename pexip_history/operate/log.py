@@ -96,9 +96,7 @@ def open_log(settings: Settings, to_file: bool) -> None:
             trouble = getattr(error, "strerror", None) or str(error)
     for handler in handlers:
         handler.setFormatter(Formatter(settings.zone))
-    for handler in log.handlers:
-        handler.close()
-    log.handlers, log.propagate = handlers, False
+    log.handlers = handlers
     log.setLevel(settings.log_level)
     if trouble:
         log.warning(sentence("log-not-written", why=trouble))

@@ -6,9 +6,9 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from pexip_history.settings.environment import Settings
 from pexip_history.values import parse_time
 
 if TYPE_CHECKING:
-    from pexip_history.report import Facts, Page
+    from pexip_history.report import Facts
 
 MOST_NAMES = 1 << 23
 """Bytes of a file of rooms' names."""
@@ -41,52 +41,27 @@ class Monthly:
 
 def report_command(settings: Settings, asked: argparse.Namespace) -> int:
     """Write the page that was asked for, and print where it is. The exit code. Raises CollectorError, sqlite3.Error."""
-    progress = print if sys.stdout.isatty() else lambda text: None
+    from pexip_history.report import write_report
+
     first, last = asked.month or (asked.first, asked.last)
     if asked.month and (asked.first or asked.last):
         raise CollectorError(sentence("month-and-days"))
-    page = report(
-        settings,
-        first,
-        last,
-        output=asked.output,
-        licenses=asked.licenses,
+    page = write_report(
+        settings.data_dir,
+        asked.output or settings.data_dir / "report.html",
+        zone=settings.zone,
+        first=first,
+        last=last,
+        licenses=settings.licenses if asked.licenses is None else asked.licenses,
         rooms=read_rooms(asked.rooms) if asked.rooms else None,
         hide_names=asked.hide_names,
-        progress=progress,
+        facts=facts_of(peek(settings)),
+        progress=print if sys.stdout.isatty() else lambda text: None,
     )
     print(page.path)
     if asked.figures:
         print("\n".join(page.figures))
     return DONE
-
-
-def report(
-    settings: Settings,
-    first: date | None = None,
-    last: date | None = None,
-    *,
-    output: Path | None = None,
-    licenses: Mapping[str, int] | None = None,
-    rooms: Sequence[str] | None = None,
-    hide_names: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
-) -> Page:
-    """Write the page on the history. Raises CollectorError, sqlite3.Error."""
-    from pexip_history.report import write_report
-
-    return write_report(
-        settings.data_dir,
-        output or settings.data_dir / "report.html",
-        zone=settings.zone,
-        first=first,
-        last=last,
-        licenses=settings.licenses if licenses is None else licenses,
-        rooms=rooms,
-        hide_names=hide_names,
-        facts=facts_of(peek(settings)),
-        progress=progress,
-    )
 
 
 def facts_of(found: Mapping[str, Any]) -> Facts:

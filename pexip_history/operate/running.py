@@ -53,15 +53,14 @@ def failure(folder: Path) -> tuple[datetime, str] | None:
 
 def forget(folder: Path) -> None:
     """The container stops, and with it what it runs with. No link is followed."""
-    place = -1
+    opened: list[int] = []
     with suppress(OSError):
-        place = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+        opened.append(os.open(folder, os.O_PATH | os.O_DIRECTORY))
         for part in PLACE.parts:
-            above, place = place, os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
-            os.close(above)
-        os.unlink(NOTE, dir_fd=place)
-    if place >= 0:
-        os.close(place)
+            opened.append(os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=opened[-1]))
+        os.unlink(NOTE, dir_fd=opened[-1])
+    for descriptor in opened:
+        os.close(descriptor)
 
 
 def described(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -104,9 +103,9 @@ def differences(folder: Path, environ: Mapping[str, str]) -> tuple[str, list[str
 
 def _read(path: Path) -> dict[str, Any]:
     with open(path, "rb", opener=own) as file:
-        held = file.read(LARGEST_NOTE + 1)
+        held = file.read(LARGEST_NOTE)
     try:
-        noted = json.loads(held[:LARGEST_NOTE])
+        noted = json.loads(held)
         texts = [noted["started"], noted["version"], *noted["settings"].values(), *noted["files"].values()]
         if all(isinstance(text, str) for text in texts):
             return dict(noted)

@@ -18,15 +18,18 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
-from tests.bench import archive, exports, stage
+from tests.bench import exports, stage
 from tests.bench.measure import Cost, FailedError, run
 
 LARGE = 300_000
 """Participants from which on a size is measured `--large-repeat` times."""
 BYTES_EACH = 10_000
 """Of disk for each participant: the node's records, a client's files, staged and published."""
+ROW_BYTES, A_DAY = 1640, 10_000
+"""Of a participant in an archive, about, and how many of them it has on each day (archive.py)."""
 ARCHIVE_BYTES_EACH = 2_500
 """Of disk for each participant that the report reads: its row, and DuckDB's tables and what it spills."""
 OF_PLAIN = {100_000: 0.45}
@@ -106,28 +109,20 @@ def compare(folder: Path, participants: int, repeat: int, options: argparse.Name
     costs: dict[str, list[Cost]] = {client: [] for client in CLIENTS}
     with stage.node(folder / "node", participants, options.page) as node:
         for turn in range(repeat):
-            costs["a"].append(stage.floor(node, "content"))
-            costs["raw"].append(stage.floor(node, "raw"))
-            costs["b"].append(stage.plain(node, folder / "plain"))
+            costs["a"].append(stage.client(node, "floor", "content"))
+            costs["raw"].append(stage.client(node, "floor", "raw"))
+            costs["b"].append(stage.client(node, "plain", str(folder)))
             collector = stage.Collector(node, folder / "data", options.collector)
             costs["c"].append(collector.run("collect"))
-            collector.expect_rows(
-                dict.fromkeys(node.counts, 0),
-                {name: count + 1 for name, count in node.counts.items()},  # and the header
-            )
+            collector.expect_rows({name: count + 1 for name, count in node.day.counts.items()})  # and the header
             if turn == 0:
                 collector.verify()
             collector.discard()
-        records = node.records
+        records = sum(node.day.counts.values())
     medians = {client: Cost.median(each) for client, each in costs.items()}
     say(f"\n{participants:,} participants, pages of {options.page}, median of {repeat}")
-    say(f"  {'':14}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}{'records/s':>12}{'us/record':>11}")
     for client, cost in medians.items():
-        label = client if client == CLIENTS[client] else f"{client:4}{CLIENTS[client]}"
-        say(
-            f"  {label:14}{cost.wall:9.2f}{cost.cpu:9.2f}{cost.peak:9.1f}"
-            f"{records / cost.wall:12,.0f}{cost.wall / records * 1e6:11.2f}"
-        )
+        show(f"{client:4}{CLIENTS[client]}", cost, f"{records / cost.wall:,.0f} records/s")
     for other, wanted in (("b", f"at most {OF_PLAIN.get(participants, 0.5)}"), ("a", "at most 2.5"), ("raw", "")):
         wall, cpu = (getattr(medians["c"], figure) / getattr(medians[other], figure) for figure in ("wall", "cpu"))
         say(f"  c/{other:4} wall {wall:5.2f}  CPU {cpu:5.2f}  {wanted}")
@@ -138,18 +133,14 @@ def growth(sizes: dict[int, dict[str, Cost]]) -> None:
     """How the cost of one record changes with their number, and what one more record costs."""
     if len(sizes) < 2:
         return
-    say(f"\nGrowth, microseconds a participant{'':8}CPU       wall")
     smallest, *larger = sizes
-    for client in CLIENTS:
+    say(f"\nGrowth, microseconds a participant, and for each beyond {smallest:,}")
+    for client, name in CLIENTS.items():
         for figure in ("cpu", "wall"):
-            each = {n: getattr(costs[client], figure) / n * 1e6 for n, costs in sizes.items()}
-            more = [f"{(each[n] * n - each[smallest] * smallest) / (n - smallest):.1f}" for n in larger]
-            say(
-                f"  {CLIENTS[client]:12}{figure:5}"
-                + " -> ".join(f"{value:.1f}" for value in each.values())
-                + f"   each beyond {smallest:,}: {', '.join(more)}"
-            )
-    say("  peak MB of c: " + " -> ".join(f"{costs['c'].peak:.1f}" for costs in sizes.values()))
+            took = {n: getattr(costs[client], figure) * 1e6 for n, costs in sizes.items()}
+            each = " -> ".join(f"{took[n] / n:.1f}" for n in sizes)
+            more = ", ".join(f"{(took[n] - took[smallest]) / (n - smallest):.1f}" for n in larger)
+            say(f"  {name:12}{figure:5}{each}   {more}")
 
 
 def history(folder: Path, options: argparse.Namespace) -> None:
@@ -160,26 +151,15 @@ def history(folder: Path, options: argparse.Namespace) -> None:
         return
     costs: dict[int, list[Cost]] = {MB: [], long: []}
     with stage.node(folder / "node", participants, options.page) as node:
-        grown = {
-            size: stage.Grown.make(
-                stage.Collector(node, folder / f"data-{size}", options.collector),
-                folder / f"backup-{size}",
-                size,
-            )
-            for size in costs
-        }
+        grown = {size: stage.Collector(node, folder / f"data-{size}", options.collector) for size in costs}
+        for size, collector in grown.items():
+            collector.begin(size)
         for _ in range(options.repeat):
-            for size, there in grown.items():
-                costs[size].append(there.collect())
-        for there in grown.values():
-            there.collector.discard()
+            for size, collector in grown.items():
+                costs[size].append(collector.collect_the_rest())
     say(f"\nInto an aggregate that is there already, {participants:,} participants")
     for size, each in costs.items():
-        median, walls = Cost.median(each), sorted(cost.wall for cost in each)
-        say(
-            f"  {size // MB:6,} MB: wall {median.wall:.2f} s ({walls[0]:.2f} to {walls[-1]:.2f}),"
-            f" CPU {median.cpu:.2f} s, peak {median.peak:.1f} MB"
-        )
+        show(f"{size // MB:,} MB", Cost.median(each))
 
 
 def reconcile(folder: Path, options: argparse.Namespace) -> None:
@@ -191,18 +171,13 @@ def reconcile(folder: Path, options: argparse.Namespace) -> None:
         collector.run("collect")
         for _ in range(options.repeat):
             collector.doubt()
-            node.ask()
+            node.asked()
             costs.append(collector.run_in_vain("collect"))
-            requests.append(node.ask()["requests"])
-        size = collector.ledger.stat().st_size
-        conferences = node.counts["conference"]
-        collector.discard()
-    cost = Cost.median(costs)
-    say(
-        f"\nReconciling with nothing new, {conferences:,} conferences and {participants:,} participants known:"
-        f"\n  {max(requests):.0f} requests (at most 12), wall {cost.wall:.2f} s (at most 3), CPU {cost.cpu:.2f} s,"
-        f" peak {cost.peak:.1f} MB (at most 80), ledger {size / MB:.1f} MB (below 20)"
-    )
+            requests.append(node.asked()["requests"])
+        size = collector.ledger.stat().st_size / MB
+    say(f"\nReconciling with nothing new, {participants:,} participants known (wall at most 3, peak at most 80)")
+    more = f"{max(requests):.0f} requests (at most 12), ledger {size:.1f} MB (below 20)"
+    show("the whole list", Cost.median(costs), more)
 
 
 def by_hand(folder: Path, options: argparse.Namespace) -> None:
@@ -217,35 +192,28 @@ def by_hand(folder: Path, options: argparse.Namespace) -> None:
         for collector in collectors:
             collector.run("collect")
         stage.grow(collectors[-1].aggregate("participant"), long)
-        window = node.history.span
+        made = node.day.made
+        window = ("--from", f"{made - timedelta(hours=21)}Z", "--to", f"{made}Z")
         for _ in range(options.repeat):
             for each, collector in zip(costs.values(), collectors, strict=True):
-                each.append(collector.run_in_vain("collect", "--from", window[0], "--to", window[1]))
-        for collector in collectors:
-            collector.discard()
+                each.append(collector.run_in_vain("collect", *window))
     say(f"\nA window by hand over {participants:,} known participants (as fast whatever the aggregate's size)")
     for name, each in costs.items():
-        median = Cost.median(each)
-        say(f"  {name:>12}: wall {median.wall:.2f} s, CPU {median.cpu:.2f} s, peak {median.peak:.1f} MB")
+        show(name, Cost.median(each))
 
 
 def slow_node(folder: Path, options: argparse.Namespace) -> None:
     """A node that spends a millisecond an object: how much of the time is the node's."""
     participants = min(options.participants)
-    shares, walls = [], []
-    with stage.node(folder / "node", participants, options.page) as node:
-        node.ask(delay=DELAY)
+    costs, shares = [], []
+    with stage.node(folder / "node", participants, options.page, DELAY) as node:
         for _ in range(min(options.repeat, 3)):
             collector = stage.Collector(node, folder / "data", options.collector)
-            cost = collector.run("collect")
+            costs.append(collector.run("collect"))
+            shares.append(node.asked()["slept"] / costs[-1].wall)
             collector.discard()
-            walls.append(cost.wall)
-            shares.append(node.ask()["slept"] / cost.wall)
-    say(
-        f"\nA node that spends {DELAY * 1000:.0f} ms an object, {participants:,} participants:"
-        f" wall {statistics.median(walls):.2f} s,"
-        f" {statistics.median(shares):.1%} of it the node's (at least 95 %)"
-    )
+    say(f"\nA node that spends {DELAY * 1000:.0f} ms an object, {participants:,} participants")
+    show("a collection", Cost.median(costs), f"{statistics.median(shares):.1%} of it the node's (at least 95 %)")
 
 
 def health(folder: Path, options: argparse.Namespace) -> None:
@@ -253,37 +221,29 @@ def health(folder: Path, options: argparse.Namespace) -> None:
     with stage.node(folder / "node", 1000, 1000) as node:
         collector = stage.Collector(node, folder / "data", options.collector)
         collector.run("collect")
-        walls = [collector.run("health", accept=(0, 1)).wall for _ in range(10)]
-        collector.discard()
-    say(
-        f"\nhealth: {statistics.median(walls) * 1000:.0f} ms,"
-        f" {min(walls) * 1000:.0f} to {max(walls) * 1000:.0f} (under 150)"
-    )
+        costs = [collector.run("health", accept=(0, 1)) for _ in range(10)]
+    say("\nHealth")
+    show("(wall under 0.15)", Cost.median(costs))
 
 
 def report(folder: Path, options: argparse.Namespace) -> None:
-    """The page on archives of several sizes, as a process of its own."""
-    say(f"\nThe report, median of {options.report_repeat}")
+    """The page on archives of several sizes."""
+    say(f"\nThe report, median of {options.report_repeat} (peak at most 400)")
     for participants in options.report:
         if not enough(folder, participants * ARCHIVE_BYTES_EACH, f"a report on {participants:,} participants"):
             continue
         with tempfile.TemporaryDirectory(dir=folder) as name:
-            data = Path(name)
-            archive.write(data, participants)
-            command = [sys.executable, "-m", "tests.bench.client_report", str(data)]
-            each = [run(command, {"PYTHONPATH": str(stage.ROOT)}) for _ in range(options.report_repeat)]
-            size = (data / "report.html").stat().st_size / 1000
-        cost = Cost.median(each)
-        wanted = REPORT_SECONDS.get(participants)
-        say(
-            f"  {participants:9,} participants: wall {cost.wall:.1f} s{f' (at most {wanted})' if wanted else ''},"
-            f" CPU {cost.cpu:.1f} s, peak {cost.peak:.0f} MB (at most 400), page {size:.0f} kB (at most 500)"
-        )
+            stage.write_archive(Path(name), participants)
+            command = [sys.executable, str(options.collector), "report"]
+            each = [run(command, {"DATA_DIR": name, "TZ": "Europe/Oslo"}) for _ in range(options.report_repeat)]
+            size = Path(name, "report.html").stat().st_size / 1000
+        wanted = f"wall at most {REPORT_SECONDS[participants]}, " if participants in REPORT_SECONDS else ""
+        show(f"{participants:,} participants", Cost.median(each), f"{wanted}page {size:.0f} kB (at most 500)")
 
 
 def parquet(folder: Path, options: argparse.Namespace) -> None:
     """A run with DATA_PARQUET beside one without."""
-    say("\nA run with DATA_PARQUET, CPU beside one without (at most 15 % more)")
+    say("\nA run without DATA_PARQUET, and with it (CPU at most 15 % more)")
     for participants in (10_000, 100_000):
         costs: dict[str, list[Cost]] = {"false": [], "true": []}
         with stage.node(folder / "node", participants, options.page) as node:
@@ -293,10 +253,8 @@ def parquet(folder: Path, options: argparse.Namespace) -> None:
                     each.append(collector.run("collect"))
                     collector.discard()
         without, made = (Cost.median(each) for each in costs.values())
-        say(
-            f"  {participants:9,} participants: {without.cpu:.2f} s, {made.cpu:.2f} s"
-            f" ({made.cpu / without.cpu - 1:.0%} more), peak {made.peak:.0f} MB"
-        )
+        show(f"{participants:,} participants", without)
+        show("with it", made, f"{made.cpu / without.cpu - 1:.0%} more")
 
 
 def exporting(folder: Path, options: argparse.Namespace) -> None:
@@ -305,35 +263,32 @@ def exporting(folder: Path, options: argparse.Namespace) -> None:
         return
     say(f"\nExports of {options.export:,} participants")
     for what, cost, wanted in exports.measure(folder, options.export, options.collector):
-        say(f"  {what:28} wall {cost.wall:.1f} s, CPU {cost.cpu:.1f} s, peak {cost.peak:.0f} MB (at most {wanted})")
+        show(what, cost, f"at most {wanted}")
 
 
 def erasing(folder: Path, options: argparse.Namespace) -> None:
     """A person erased from a long history, and half of it removed for its age, beside a copy through the csv module."""
     if not enough(folder, 4 * options.erase * MB, f"erasing in {options.erase} MB"):
         return
-    archive.write(folder, options.erase * MB // archive.BYTES_EACH)
-    size, spare = (folder / "pexHistoryPart.csv").stat().st_size, folder / "copy.csv"
-    program = [sys.executable, str(options.collector), "erase", "--yes", "--alias"]
+    participants = options.erase * MB // ROW_BYTES
+    stage.write_archive(folder, participants)
+    file, spare = folder / "pexHistoryPart.csv", folder / "copy.csv"
+    ours, program = [sys.executable, "-m"], [sys.executable, str(options.collector), "erase", "--yes", "--alias"]
+    half = str(max(1, participants // A_DAY // 2))  # of its days
     environment = {"DATA_DIR": str(folder), "PYTHONPATH": str(stage.ROOT)}
     run([*program, "nobody"], environment)  # makes the ledger
-    copy = run(
-        [sys.executable, "-m", "tests.bench.client_copy", str(folder / "pexHistoryPart.csv"), str(spare)], environment
-    )
+    copy = run([*ours, "tests.bench.client_copy", str(file), str(spare)], environment)
     spare.unlink()
-    days = str(max(1, options.erase * MB // archive.BYTES_EACH // archive.A_DAY // 2))
-    costs = {
-        "nobody found": run([*program, "nobody"], environment),
-        "one in six rows": run([*program, "ola@example.com"], environment),
-        "every row": run([*program, "*"], environment),
-        "half removed": run([sys.executable, "-m", "tests.bench.client_keep", str(folder), days], environment),
-    }
-    say(f"\nErasing in {size // MB:,} MB; a copy takes {copy.wall:.1f} s, CPU {copy.cpu:.1f} s")
-    for name, cost in costs.items():
-        say(
-            f"  {name:>16}: {cost.wall / copy.wall:.2f} of it, CPU {cost.cpu / copy.cpu:.2f} (at most 3),"
-            f" peak {cost.peak:.1f} MB (at most 80)"
-        )
+    say(f"\nErasing in {file.stat().st_size // MB:,} MB, beside a copy (at most 3 times, peak at most 80)")
+    show("a copy", copy)
+    for name, command in (
+        ("nobody found", [*program, "nobody"]),
+        ("one in six rows", [*program, "ola@example.com"]),
+        ("every row", [*program, "*"]),
+        ("half removed", [*ours, "tests.bench.client_keep", str(folder), half]),
+    ):
+        cost = run(command, environment)
+        show(name, cost, f"{cost.wall / copy.wall:.2f} of it, CPU {cost.cpu / copy.cpu:.2f}")
 
 
 def enough(folder: Path, needed: int, what: str) -> bool:
@@ -342,6 +297,10 @@ def enough(folder: Path, needed: int, what: str) -> bool:
     if free < needed:
         say(f"\n{what}: left out, it takes {needed // MB:,} MB of disk and {free // MB:,} are free")
     return free >= needed
+
+
+def show(what: str, cost: Cost, more: str = "") -> None:
+    say(f"  {what:<27} wall {cost.wall:7.2f} s, CPU {cost.cpu:7.2f} s, peak {cost.peak:5.1f} MB  {more}".rstrip())
 
 
 def say(line: str) -> None:

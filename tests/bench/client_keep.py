@@ -11,7 +11,7 @@ from pexip_history.archive.belonging import open_ledger
 from pexip_history.archive.keeping import forget_old
 from pexip_history.settings.environment import read_settings
 
-from .archive import LAST
+from .records import LAST
 
 environment = {"DATA_DIR": sys.argv[1], "DATA_KEEP_HISTORY_DAYS": sys.argv[2]}
 archive, now = Archive(read_settings(environment, node=False)), LAST.replace(tzinfo=UTC)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tests.bench import archive
 from tests.bench.measure import Cost, run
+from tests.bench.stage import write_archive
 
 A_FILE = 10_000
 """Participants of a dated file: a busy platform's day."""
@@ -20,37 +20,24 @@ COLUMNS = (
 )
 BYTES_EACH = 8_000
 """Of disk for each participant: the aggregate, the dated files, what DuckDB spills."""
+WORKBOOK, USAGE = ("participants", "--columns", COLUMNS), ("usage", "--partial", "--format", "csv")
 
 
-def measure(folder: Path, participants: int, collector: Path) -> list[tuple[str, Cost, str]]:
+def measure(folder: Path, participants: int, collector: Path) -> Iterator[tuple[str, Cost, str]]:
     """What each costs for a history of that many, and what it may cost."""
-    data = folder / "data"
-    data.mkdir()
-    archive.write(data, participants)
-    split(data, "pexHistoryPart.csv")
-    environment = {"DATA_DIR": str(data), "TZ": "Europe/Oslo"}
-
-    def command(*words: str) -> Cost:
-        return run([sys.executable, str(collector), *words], environment)
-
-    (data / ".collector").mkdir()
+    data, millions = folder / "data", participants / 1e6
+    (data / ".collector").mkdir(parents=True)
     (data / ".collector" / "lock").touch()
-    found = [("Parquet of its dated files", command("parquet"), f"{12 * participants / 1e6:.1f} s, 400 MB")]
-    found.append(
-        (
-            "workbook of 13 columns",
-            command("export", "participants", "--columns", COLUMNS, "--output", str(folder / "people.xlsx")),
-            f"{90 * participants / 1e6:.1f} s, 300 MB",
-        )
-    )
-    found.append(
-        (
-            "usage of all of it",
-            command("export", "usage", "--partial", "--format", "csv", "--output", str(folder / "usage.csv")),
-            f"{10 * participants / 1e6:.1f} s",
-        )
-    )
-    return found
+    write_archive(data, participants)
+    split(data, "pexHistoryPart.csv")
+    for what, wanted, words in (
+        ("Parquet of its dated files", f"{12 * millions:.1f} s, 400 MB", ("parquet",)),
+        ("workbook of 13 columns", f"{90 * millions:.1f} s, 300 MB", ("export", *WORKBOOK, "--output", "people.xlsx")),
+        ("usage of all of it", f"{10 * millions:.1f} s", ("export", *USAGE, "--output", "usage.csv")),
+    ):
+        words = tuple(str(folder / word) if word.endswith((".xlsx", ".csv")) else word for word in words)
+        cost = run([sys.executable, str(collector), *words], {"DATA_DIR": str(data), "TZ": "Europe/Oslo"})
+        yield what, cost, wanted
 
 
 def split(data: Path, name: str) -> None:
@@ -60,10 +47,6 @@ def split(data: Path, name: str) -> None:
         rows = csv.reader(file)
         header, day = next(rows), datetime(2026, 1, 1, 0, 5)
         while some := list(itertools.islice(rows, A_FILE)):
-            write(data / f"{day:%Y-%m-%d_%H-%M-%S}_{name}", [header, *some])
+            with (data / f"{day:%Y-%m-%d_%H-%M-%S}_{name}").open("w", encoding="utf-8", newline="") as dated:
+                csv.writer(dated).writerows([header, *some])
             day += timedelta(days=1)
-
-
-def write(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)

@@ -1,7 +1,10 @@
-"""What the benchmark runs: the node's process, the three clients' commands, a data folder."""
+"""What the benchmark runs: the node's process, the clients' commands, a data folder."""
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 import json
 import os
 import shutil
@@ -11,19 +14,40 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
 
-from tests.bench.check import LINE_END, rows_after
-from tests.bench.history import EPOCH, MICROSECOND, PARTICIPANTS_EACH, PASSWORD, History
-from tests.bench.measure import Cost, run
+from tests.bench.measure import Cost, FailedError, run
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-PIECE = 1 << 20
-"""Bytes that an aggregate grows by at once; more would show in the peak of what is run next (measure.py)."""
+PASSWORD = "correct horse battery staple"
 AGGREGATES = {"conference": "pexHistoryConf.csv", "participant": "pexHistoryPart.csv"}
+
+
+@dataclass(frozen=True)
+class Day:
+    """A day's calls, which all ended between 20 and 2 hours before `made` (UTC), one after another.
+
+    A first collection within four hours of `made` finds them all in the day that it asks for.
+    """
+
+    EACH = 10
+    """Participants in every conference."""
+    participants: int
+    made: datetime
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"conference": self.participants // self.EACH, "participant": self.participants}
+
+    def left(self, number: int) -> datetime:
+        """When that participant left."""
+        return self.made - timedelta(hours=20) + number * timedelta(hours=18) / self.participants
+
+    def ended(self, number: int) -> datetime:
+        """When that conference ended: just after the last of its participants left."""
+        return self.left((number + 1) * self.EACH - 1) + timedelta(microseconds=5)
 
 
 @dataclass
@@ -31,63 +55,45 @@ class Node:
     """The node's process; its records lie in a folder of its own."""
 
     folder: Path
-    history: History
+    day: Day
     address: str
     process: subprocess.Popen[str]
 
     @property
-    def counts(self) -> dict[str, int]:
-        return {s.resource: s.count for s in (self.history.conferences, self.history.participants)}
+    def account(self) -> tuple[str, ...]:
+        """What a client is given."""
+        return self.address, PASSWORD, str(self.folder / "ca.pem")
 
-    @property
-    def records(self) -> int:
-        return sum(self.counts.values())
-
-    @property
-    def ca_file(self) -> str:
-        return str(self.folder / "ca.pem")
-
-    def ask(self, **wanted: float) -> dict[str, float]:
-        """Set `delay` (seconds an object) or `maximum` (objects a page); what was served so far."""
+    def asked(self) -> dict[str, float]:
+        """How many requests came since the last time, and the seconds that they were made to wait."""
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.write(json.dumps(wanted) + "\n")
-        self.process.stdin.flush()
-        served: dict[str, float] = json.loads(self.process.stdout.readline())
-        return served
+        print(file=self.process.stdin, flush=True)
+        told: dict[str, float] = json.loads(self.process.stdout.readline())
+        return told
 
 
 @contextmanager
-def node(folder: Path, participants: int, page: int) -> Iterator[Node]:
-    """A node with that many participants, in a process of its own until the block ends."""
+def node(folder: Path, participants: int, page: int, delay: float = 0) -> Iterator[Node]:
+    """A node with that many participants, in a process of its own until the block ends; `delay`: seconds an object."""
     folder.mkdir()
-    command = [sys.executable, "-m", "tests.bench.node", str(folder), str(participants)]
+    command = [sys.executable, "-m", "tests.bench.node", *map(str, (folder, participants, page, delay))]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
         assert process.stdout
         try:
             ready = json.loads(process.stdout.readline())
-            history = History(participants, datetime.fromisoformat(ready["made"]))
-            running = Node(folder, history, f"localhost:{ready['port']}", process)
-            running.ask(maximum=page)
-            yield running
+            day = Day(participants, datetime.fromisoformat(ready["made"]))
+            yield Node(folder, day, f"localhost:{ready['port']}", process)
         finally:
             process.stdin.close()  # which ends it
             process.wait()
             shutil.rmtree(folder)
 
 
-def floor(node: Node, way: str) -> Cost:
-    script = str(HERE / "client_floor.py")
-    return run([sys.executable, script, node.address, PASSWORD, node.ca_file, way], {})
-
-
-def plain(node: Node, folder: Path) -> Cost:
-    folder.mkdir()
-    script = str(HERE / "client_plain.py")
-    cost = run([sys.executable, script, node.address, PASSWORD, node.ca_file, str(folder)], {})
-    shutil.rmtree(folder)
-    return cost
+def client(node: Node, name: str, last: str) -> Cost:
+    """One of the other clients: `client_NAME.py ADDRESS PASSWORD CA_FILE LAST`."""
+    return run([sys.executable, str(HERE / f"client_{name}.py"), *node.account, last], {})
 
 
 @dataclass
@@ -98,32 +104,25 @@ class Collector:
     data: Path
     program: Path = ROOT / "collector.py"
     settings: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(AGGREGATES, 0))
+    """Of the aggregates, before the runs whose rows are counted."""
 
     def __post_init__(self) -> None:
         self.data.mkdir()
 
     def run(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> Cost:
-        environment = {
-            "DEFAULT_MGR_ADDRESS": self.node.address,
-            "DEFAULT_MGR_SECRET": PASSWORD,
-            "DEFAULT_MGR_CA_FILE": self.node.ca_file,
+        account = dict(zip(("ADDRESS", "SECRET", "CA_FILE"), self.node.account, strict=True))
+        environment = {f"DEFAULT_MGR_{name}": value for name, value in account.items()} | {
             "DEFAULT_CONF_LIMIT": "0",
             "DEFAULT_PART_LIMIT": "0",
             "DATA_CRON_TIME": "@daily",
             "DATA_DIR": str(self.data),
             "TZ": "UTC",
-        } | self.settings
-        command = [sys.executable, str(self.program), *arguments]
-        return run(command, environment, accept)
+        }
+        return run([sys.executable, str(self.program), *arguments], environment | self.settings, accept)
 
     def aggregate(self, resource: str) -> Path:
         return self.data / AGGREGATES[resource]
-
-    def collect_first(self, participants: int) -> None:
-        """Collect the oldest records alone, so that header and ledger are there."""
-        series = self.node.history.participants
-        start, end = (EPOCH + series.end(n) * MICROSECOND for n in (0, participants))
-        self.run("collect", "--from", start.isoformat(), "--to", end.isoformat())
 
     @property
     def ledger(self) -> Path:
@@ -135,77 +134,77 @@ class Collector:
             if not db.execute("UPDATE fact SET value = NULL WHERE name = 'reconciled'").rowcount:
                 sys.exit(f"{self.ledger}: no run reconciled")
 
+    def measure_sizes(self) -> None:
+        self.sizes = {name: self.aggregate(name).stat().st_size for name in AGGREGATES}
+
     def run_in_vain(self, *arguments: str) -> Cost:
         """A run that must find nothing new."""
-        sizes = {name: self.aggregate(name).stat().st_size for name in AGGREGATES}
+        self.measure_sizes()
         cost = self.run(*arguments)
-        self.expect_rows(sizes, dict.fromkeys(AGGREGATES, 0))
+        self.expect_rows(dict.fromkeys(AGGREGATES, 0))
         return cost
 
     def verify(self) -> None:
         """Every record of the node is in its aggregate, once; checked row by row."""
-        for resource, count in self.node.counts.items():
-            file = str(self.aggregate(resource))
-            subprocess.run(
-                [sys.executable, "-m", "tests.bench.check", file, resource, str(count)],
-                cwd=ROOT,
-                check=True,
-            )
+        for resource, count in self.node.day.counts.items():
+            words = (str(self.aggregate(resource)), resource, str(count))
+            subprocess.run([sys.executable, "-m", "tests.bench.check", *words], cwd=ROOT, check=True)
 
-    def expect_rows(self, offsets: dict[str, int], rows: dict[str, int]) -> None:
-        """From the offset on, each aggregate has exactly that many rows."""
+    def expect_rows(self, rows: dict[str, int]) -> None:
+        """So many rows came since the sizes were measured. Raises FailedError."""
         for resource, count in rows.items():
-            found = rows_after(self.aggregate(resource), offsets[resource])
+            found = rows_after(self.aggregate(resource), self.sizes[resource])
             if found != count:
-                sys.exit(f"{self.aggregate(resource)}: {found} rows came, not {count}")
+                raise FailedError(f"{self.aggregate(resource)}: {found} rows came, not {count}")
 
     def discard(self) -> None:
         shutil.rmtree(self.data)
 
+    # With a long history already there
 
-@dataclass
-class Grown:
-    """A data folder with a history already there: a small collection whose participants'
-    aggregate was grown to a size, and that `restore` brings back after a run into it."""
+    def begin(self, size: int) -> None:
+        """Collect the oldest hundred participants alone, and make the aggregate of participants as long as `size`."""
+        self.run("collect", "--from", f"{self.node.day.left(0)}Z", "--to", f"{self.node.day.left(100)}Z")
+        shutil.copytree(self.data / ".collector", self.backup)
+        grow(self.aggregate("participant"), size)
+        self.measure_sizes()
 
-    collector: Collector
-    backup: Path
-    sizes: dict[str, int]
-    collected: dict[str, int]
-    """Rows that the small collection brought."""
+    @property
+    def backup(self) -> Path:
+        return self.data.with_name(f"{self.data.name}-backup")
 
-    @classmethod
-    def make(cls, collector: Collector, backup: Path, size: int) -> Self:
-        collector.collect_first(10 * PARTICIPANTS_EACH)
-        collected = {name: rows_after(collector.aggregate(name), 0) - 1 for name in AGGREGATES}
-        grow(collector.aggregate("participant"), size)
-        sizes = {name: collector.aggregate(name).stat().st_size for name in AGGREGATES}
-        shutil.copytree(collector.data, backup, ignore=shutil.ignore_patterns(*AGGREGATES.values()))
-        return cls(collector, backup, sizes, collected)
-
-    def collect(self) -> Cost:
+    def collect_the_rest(self) -> Cost:
         """Collect the whole day into it, check what came, and undo it."""
-        cost = self.collector.run("collect")
-        counts = self.collector.node.counts
-        self.collector.expect_rows(self.sizes, {name: counts[name] - had for name, had in self.collected.items()})
-        self.restore()
-        return cost
-
-    def restore(self) -> None:
-        for entry in self.collector.data.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name not in AGGREGATES.values():
-                entry.unlink()
+        cost = self.run("collect")
+        counts = self.node.day.counts
+        self.expect_rows({"conference": counts["conference"] - 10, "participant": counts["participant"] - 100})
         for name, size in self.sizes.items():
-            os.truncate(self.collector.aggregate(name), size)
-        shutil.copytree(self.backup, self.collector.data, dirs_exist_ok=True)
+            os.truncate(self.aggregate(name), size)
+        for dated in self.data.glob("????-*"):
+            dated.unlink()
+        shutil.rmtree(self.data / ".collector")
+        shutil.copytree(self.backup, self.data / ".collector")
+        return cost
 
 
 def grow(aggregate: Path, size: int) -> None:
     """Append the file's own first rows to it, over and over, until it has about that many bytes."""
-    with aggregate.open("r+b") as file:
-        rows, end, _ = file.read(min(size, PIECE)).partition(LINE_END)[2].rpartition(LINE_END)
-        chunk = (rows + end) * max(1, min(size, PIECE) // len(rows + end))
-        for _ in range((size - file.seek(0, os.SEEK_END)) // len(chunk)):
-            file.write(chunk)
+    rows = io.StringIO()
+    with aggregate.open(encoding="utf-8", newline="") as file:
+        csv.writer(rows).writerows(itertools.islice(csv.reader(file), 1, 600))
+    chunk = rows.getvalue().encode()
+    with aggregate.open("ab") as out:
+        for _ in range((size - out.tell()) // len(chunk)):
+            out.write(chunk)
+
+
+def rows_after(path: Path, offset: int) -> int:
+    """How many rows begin at or after the offset, which is the start of one."""
+    with path.open(encoding="utf-8", newline="") as file:
+        file.seek(offset)
+        return sum(1 for _ in csv.reader(file))
+
+
+def write_archive(folder: Path, participants: int) -> None:
+    """What years of collecting leave in a data folder (archive.py)."""
+    subprocess.run([sys.executable, "-m", "tests.bench.archive", str(folder), str(participants)], cwd=ROOT, check=True)

@@ -22,10 +22,11 @@ from typing import Any
 
 import pytest
 
-from tests.management_node import ManagementNode, calls
+from tests.management_node import ManagementNode, calls, certificates, faults
+from tests.management_node.server import Request
 
 ROOT = Path(__file__).resolve().parents[2]
-EVERY_MINUTE = "* * * * *"
+EVERY_MINUTE, NEVER = "* * * * *", "0 0 29 2 *"
 # What compose.yaml sets; `docker run` words for it.
 HARDENED = (
     *("--read-only", "--tmpfs", "/run:mode=755,size=4m", "--tmpfs", "/tmp:size=64m"),
@@ -33,6 +34,8 @@ HARDENED = (
     *("--cap-drop", "ALL", "--cap-add", "CHOWN", "--cap-add", "SETGID", "--cap-add", "SETUID"),
     *("--security-opt", "no-new-privileges", "--memory", "512m", "--pids-limit", "128", "--ulimit", "core=0"),
 )
+
+both_ways = pytest.mark.parametrize("flags", [(), HARDENED], ids=["plain", "hardened"])
 
 
 def docker(*words: str, check: bool = True, stdin: str | bytes | None = None, env: dict[str, str] | None = None) -> str:
@@ -154,6 +157,41 @@ class Engine:
         docker("start", container.id)
         return container
 
+    def idle(self, **how: Any) -> Container:
+        """A container that schedules, and whose schedule does not come."""
+        container = self.start(env=how.pop("env", self.settings(DATA_CRON_TIME=NEVER)), **how)
+        until(container.scheduling, 60, "cron")
+        return container
+
+    def busy(self, flags: tuple[str, ...] = (), data: Path | None = None, **settings: str | None) -> Container:
+        """A container in the middle of a run, which the node does not answer."""
+        user = self.keep_waiting()
+        given = {"DEFAULT_MGR_USERNAME": user, "DATA_CRON_TIME": NEVER, "DATA_RUN_ON_START": "true"}
+        container = self.start(env=self.settings(**given | settings), flags=flags, data=data)
+        asked = "a request of the run's, besides that of the start's own check"
+        until(lambda: len(self.asked_by(user)) > 1 or not container.state["Running"], 60, asked)
+        assert container.state["Running"], container.logs
+        return container
+
+    def collect(self, data: Path, flags: tuple[str, ...] = (), **settings: str | None) -> str:
+        """A collection that ends well; what it said."""
+        code, logs = self.run("collect", env=self.settings(**settings), data=data, flags=flags)
+        assert code == 0, logs
+        return logs
+
+    def keep_waiting(self, user: str = "") -> str:
+        """The node answers this user late; a new user where none is named."""
+        user = user or f"user-{secrets.token_hex(4)}"
+        self.node.faults.add(faults.hang(40), when=lambda request: sent(request)[0] == user, times=None)
+        return user
+
+    def file(self, content: str | bytes, owner: str = "0:0", mode: str = "600") -> Path:
+        """A file outside of the data folders."""
+        path = self.folder / secrets.token_hex(4)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        self.sh(f"chown {owner} {path} && chmod {mode} {path}")
+        return path
+
     def run(self, *arguments: str, **how: Any) -> tuple[int, str]:
         """`docker run`: the exit code, and what was printed."""
         container = self.start(*arguments, **how)
@@ -174,12 +212,15 @@ class Engine:
 
     def asked_by(self, username: str) -> list[str]:
         """The passwords that this user sent, in requests' order."""
-        sent = [
-            base64.b64decode(request.headers["Authorization"].split()[1]).decode(errors="surrogateescape")
-            for request in self.node.requests
-            if "Authorization" in request.headers
-        ]
-        return [pair.partition(":")[2] for pair in sent if pair.partition(":")[0] == username]
+        pairs = [sent(request) for request in self.node.requests]
+        return [password for name, password in pairs if name == username]
+
+
+def sent(request: Request) -> tuple[str, str]:
+    """The user and the password of a request."""
+    encoded = request.headers.get("Authorization", "Basic ").split(" ")[1]
+    user, _, password = base64.b64decode(encoded).decode(errors="surrogateescape").partition(":")
+    return user, password
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -203,7 +244,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         docker("build", "--tag", name, str(ROOT))
         docker("network", "create", name)
         [config] = json.loads(docker("network", "inspect", "--format", "{{json .IPAM.Config}}", name))
-        with _node(config["Gateway"]) as node:
+        host = config["Gateway"]
+        with ManagementNode(host=host, certificate=certificates.issued(host)) as node:
+            load_two_days(node)
             engine = Engine(name, name, node, folder, made=made, cleanups=cleanups)
             words = ("run", "-d", "-v", f"{folder}:{folder}", "--entrypoint", "sleep", name, "infinity")
             engine.toolbox = docker(*words).strip()
@@ -214,7 +257,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
             clean()
         if made:
             docker("exec", made[0], "find", str(folder), "-mindepth", "1", "-delete", check=False)
-        if made:
             docker("rm", "--force", "--volumes", *made, check=False)
         docker("network", "rm", name, check=False)
         docker("image", "rm", name, check=False)
@@ -224,21 +266,6 @@ def load_two_days(node: ManagementNode) -> None:
     today = datetime.now(UTC).date()
     for day in (today - timedelta(days=1), today):
         node.load(calls(1, day, 60))
-
-
-def _node(host: str) -> ManagementNode:
-    from tests.management_node import certificates
-
-    node = ManagementNode(host=host, certificate=certificates.issued(host))
-    original = node.start
-
-    def start() -> ManagementNode:
-        original()
-        load_two_days(node)
-        return node
-
-    node.start = start  # type: ignore[method-assign]
-    return node
 
 
 @pytest.fixture(scope="session")

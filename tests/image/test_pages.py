@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.management_node import ManagementNode, certificates
-from tests.test_docs import ADDRESS, DOCS, section, terminal
+from tests.test_docs import ADDRESS, DOCS, pasted, section
 
 from .conftest import ROOT, Engine, docker, load_two_days
 
@@ -59,19 +59,8 @@ class Person:
         socket = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
         become = () if self.uid == os.geteuid() else ("setpriv", f"--reuid={self.uid}", f"--regid={self.uid}")
         become += (f"--groups={socket.stat().st_gid}",) if become else ()
-        with terminal(self.node.secret + "\n") as keyboard:
-            done = subprocess.run(
-                [*become, "bash", "-euo", "pipefail", "-c", script],
-                cwd=folder or self.folder,
-                env=env | ({"DOCKER_HOST": os.environ["DOCKER_HOST"]} if "DOCKER_HOST" in os.environ else {}),
-                stdin=keyboard,
-                capture_output=True,
-                encoding="utf-8",
-                timeout=180,
-            )
-        said = f"{script}\n{done.stdout}{done.stderr}"
-        assert done.returncode == expected, f"ended with {done.returncode}:\n{said}"
-        return said
+        env |= {name: value for name, value in os.environ.items() if name == "DOCKER_HOST"}
+        return pasted(script, folder or self.folder, env, f"{self.node.secret}\n", expected, become)
 
 
 def git(folder: Path, *words: str) -> str:

@@ -6,17 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from .conftest import EVERY_MINUTE, HARDENED, Container, Engine, docker, until
-from .test_privileges import NEVER
+from .conftest import EVERY_MINUTE, Container, Engine, docker, until
 
 
 def start(engine: Engine) -> dict[str, Container]:
     file = engine.folder / "settings.env"
     settings = engine.settings(DATA_CRON_TIME='"* * * * *"', DATA_RUN_ON_START="false")
     file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    in_oslo = engine.settings(TZ="Europe/Oslo")
     return {
-        "by_e": engine.start(env=in_oslo),
+        "by_e": engine.start(env=engine.settings(TZ="Europe/Oslo")),
         "refused": engine.start(env=engine.settings(DEFAULT_MGR_SECRET="another")),
         "by_env_file": engine.start(flags=("--env-file", str(file))),
     }
@@ -32,50 +30,36 @@ def test_cron_collects_into_the_mounted_folder(engine: Engine, fleet: SimpleName
         assert engine.rows(container.data, f"pexHistory{kind}.csv") > 10
 
 
-def test_the_start_says_the_schedule_in_words_the_next_run_and_who_it_runs_as(fleet: SimpleNamespace) -> None:
-    first = fleet.by_e.logs.splitlines()[0]
-    assert first.startswith("Every minute (Europe/Oslo), next ")
-    assert first.endswith("as 1000:1000")
-
-
-def test_a_runs_lines_reach_docker_logs_once_and_crons_own_do_not(fleet: SimpleNamespace) -> None:
+def test_the_log_says_the_schedule_in_words_and_a_runs_lines_once_and_nothing_of_crons(fleet: SimpleNamespace) -> None:
     until(fleet.by_e.ran, 60, "a run")
     logs = fleet.by_e.logs
+    first = logs.splitlines()[0]
+    assert first.startswith("Every minute (Europe/Oslo), next ")
+    assert first.endswith("as 1000:1000")
     assert logs.count(" INFO collecting ") == logs.count(" waiting, ") >= 1
     assert "scheduled" not in logs
     assert "cron" not in logs.lower()
 
 
-@pytest.mark.parametrize("flags", [(), HARDENED], ids=["plain", "hardened"])
-def test_a_run_by_hand_is_in_docker_logs_too(engine: Engine, flags: tuple[str, ...]) -> None:
-    container = engine.start(env=engine.settings(DATA_CRON_TIME=NEVER), flags=flags)
-    until(container.scheduling, 60, "the start")
-    said = [line for line in container.exec("collector.py", "collect").splitlines() if " INFO " in line]
-    assert said
-    assert set(said) <= set(container.logs.splitlines())
-    container.stop()
-
-
 def test_a_run_that_fails_says_so_itself_and_cron_does_not_say_it_again(fleet: SimpleNamespace) -> None:
     until(fleet.refused.ran, 60, "a run")
     logs = fleet.refused.logs
-    assert "FAIL credentials: " in logs
-    assert "The container goes on, and its runs will try." in logs
-    assert " ERROR " in logs
+    for words in ("FAIL credentials: ", "The container goes on, and its runs will try.", " ERROR "):
+        assert words in logs
     assert "grandchild" not in logs
 
 
 def test_arguments_are_the_collectors(engine: Engine) -> None:
     data = engine.data()
-    code, logs = engine.run("collect", env=engine.settings(DATA_CRON_TIME=None), data=data)
-    assert code == 0, logs
+    engine.collect(data, DATA_CRON_TIME=None)
     assert engine.rows(data, "pexHistoryConf.csv") > 10
-    code, logs = engine.run("status", env=engine.settings(), data=data)
-    assert (code, logs.count(" done ")) == (0, 1), logs
-    code, logs = engine.run("check", env=engine.settings(), data=data)
-    assert code == 0, logs
-    code, logs = engine.run("collect", "--to", "yesterday", env=engine.settings(), data=data)
-    assert code == 2, logs
+    for arguments, expected, words in (
+        (("status",), 0, " done "),
+        (("check",), 0, "ok   credentials"),
+        (("collect", "--to", "yesterday"), 2, "yesterday"),
+    ):
+        code, logs = engine.run(*arguments, env=engine.settings(), data=data)
+        assert (code, logs.count(words)) == (expected, 1), logs
 
 
 def test_without_its_settings_the_container_stops_at_once_and_names_each(engine: Engine) -> None:
@@ -86,8 +70,7 @@ def test_without_its_settings_the_container_stops_at_once_and_names_each(engine:
 
 
 def test_a_folder_that_is_no_mount_is_warned_of(engine: Engine) -> None:
-    container = engine.start(env=engine.settings(), mount=False)
-    until(container.scheduling, 60, "cron")
+    container = engine.idle(mount=False)
     assert "WARNING /app/data is not a mount" in container.logs
     container.stop()
 

@@ -69,34 +69,21 @@ def wrong_name() -> Certificate:
 def self_signed(*names: str) -> Certificate:
     """Its own authority, with the extensions that `openssl req -x509` gives."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name.from_rfc4514_string("CN=mgr")
-    alternatives = x509.SubjectAlternativeName([_general_name(n) for n in names or LOOPBACK])
-    subject_key = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=365))
-        .add_extension(alternatives, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(subject_key, critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(subject_key),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    key_pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return Certificate(chain=pem, key=key_pem, ca=pem)
+    name, now = x509.Name.from_rfc4514_string("CN=mgr"), datetime.now(UTC)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=365))
+    for extension in (
+        x509.SubjectAlternativeName([_general_name(n) for n in names or LOOPBACK]),
+        x509.BasicConstraints(ca=True, path_length=None),
+        identifier,
+        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
+    ):
+        builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+    form = serialization.PrivateFormat.PKCS8
+    held = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return Certificate(chain=pem, key=held, ca=pem)
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -96,9 +96,9 @@ def status(
     return lambda request, answer: Reply(code, {**HTML, **extra, **(headers or {})}, body.encode())
 
 
-def html(code: int = 200, body: str = LOGIN_PAGE) -> Fault:
+def html(code: int = 200) -> Fault:
     """A page for people: a captive portal, a proxy's error, a sign-in form."""
-    return status(code, body=body)
+    return status(code, body=LOGIN_PAGE)
 
 
 def redirect(url: str, code: int = 302) -> Fault:
@@ -110,92 +110,61 @@ def not_the_envelope(document: object = ("not", "the", "envelope")) -> Fault:
     return lambda request, answer: Reply(200, JSON, json.dumps(document).encode())
 
 
-def hang(seconds: float) -> Fault:
-    """The answer comes, but late; it ends at once when the node stops."""
-    return lambda request, answer: replace(answer(), delay=seconds)
-
-
 def reset() -> Fault:
     """The connection is reset (RST) instead of an answer."""
     return lambda request, answer: Reply(200, reset=True)
 
 
-def cut(at: float = 0.5, *, chunked: bool = False) -> Fault:
-    """The connection ends after this share of the body, though the head promised all of it."""
-
-    def fault(request: Request, answer: Answer) -> Reply:
-        reply = answer()
-        return replace(reply, sent=int(len(reply.body) * at), chunked=chunked)
-
-    return fault
+def spoiled(spoil: Callable[[Reply], Reply]) -> Fault:
+    return lambda request, answer: spoil(answer())
 
 
-def truncated(at: float = 0.5) -> Fault:
-    """This share of the JSON, with a Content-Length that agrees."""
+def hang(seconds: float) -> Fault:
+    """The answer comes, but late; it ends at once when the node stops."""
+    return spoiled(lambda reply: replace(reply, delay=seconds))
 
-    def fault(request: Request, answer: Answer) -> Reply:
-        reply = answer()
-        return replace(reply, body=reply.body[: int(len(reply.body) * at)])
 
-    return fault
+def cut(*, chunked: bool = False) -> Fault:
+    """The connection ends in the middle of the body, though the head promised all of it."""
+    return spoiled(lambda reply: replace(reply, sent=len(reply.body) // 2, chunked=chunked))
+
+
+def truncated() -> Fault:
+    """Half of the JSON, with a Content-Length that agrees."""
+    return spoiled(lambda reply: replace(reply, body=reply.body[: len(reply.body) // 2]))
 
 
 def edited(edit: Callable[[dict[str, Any]], object]) -> Fault:
     """The answer's JSON after `edit` changed it in place."""
 
-    def fault(request: Request, answer: Answer) -> Reply:
-        reply = answer()
+    def spoil(reply: Reply) -> Reply:
         document = json.loads(reply.body)
         edit(document)
         return replace(reply, body=json.dumps(document, ensure_ascii=False).encode())
 
-    return fault
+    return spoiled(spoil)
 
 
 def next_at(origin: str) -> Fault:
     """`next` leads to another place: "https://other.example.com", "http://127.0.0.1:80"."""
-
-    def edit(document: dict[str, Any]) -> None:
-        document["meta"]["next"] = origin + (document["meta"]["next"] or "/")
-
-    return edited(edit)
+    return edited(lambda document: document["meta"].update(next=origin + (document["meta"]["next"] or "/")))
 
 
 def counted(by: int) -> Fault:
     """total_count is off by so many."""
-
-    def edit(document: dict[str, Any]) -> None:
-        document["meta"]["total_count"] += by
-
-    return edited(edit)
+    return edited(lambda document: document["meta"].update(total_count=document["meta"]["total_count"] + by))
 
 
-def short(by: int = 1) -> Fault:
-    """So many objects less than the envelope says, and no next page."""
-
-    def edit(document: dict[str, Any]) -> None:
-        del document["objects"][len(document["objects"]) - by :]
-        document["meta"]["next"] = None
-
-    return edited(edit)
+def short() -> Fault:
+    """An object less than the envelope says, and no next page."""
+    return edited(lambda document: (document["objects"].pop(), document["meta"].update(next=None)))
 
 
 def before(act: Callable[[Request], object]) -> Fault:
     """Something happens to the node just before this request; the answer is then true."""
-
-    def fault(request: Request, answer: Answer) -> Reply:
-        act(request)
-        return answer()
-
-    return fault
+    return lambda request, answer: (act(request), answer())[1]
 
 
 def after(act: Callable[[Request], object]) -> Fault:
     """Something happens to the node when this answer is made, before it is sent."""
-
-    def fault(request: Request, answer: Answer) -> Reply:
-        reply = answer()
-        act(request)
-        return reply
-
-    return fault
+    return lambda request, answer: (answer(), act(request))[0]

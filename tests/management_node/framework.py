@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connections
 
 if TYPE_CHECKING:
-    from .behaviour import Behaviour
+    from .node import Behaviour
 
 _current: ContextVar[Behaviour] = ContextVar("current")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from io import BytesIO
@@ -14,28 +15,54 @@ from pathlib import Path
 from typing import Any, Self
 
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
-from django.db.models import OuterRef, Subquery
 
 from . import certificates, framework
-from .behaviour import Behaviour
 from .calls import Call, Record
 from .faults import Faults
 from .models import Conference, Participant
-from .resources import INTERNAL, ConferenceResource, ParticipantResource
+from .oauth import OAuth2
 from .server import Reply, Request, Server
-
-BATCH = 900  # SQLite's older limit of variables in one statement is 999
 
 _aliases = (f"node{number}" for number in count(1))
 _handler = WSGIHandler()
 
-TIMES = ("end_time", "start_time")
-RESOURCES = {Conference: ConferenceResource, Participant: ParticipantResource}
-LISTED = {
-    model: {name for name, field in resource.base_fields.items() if field.use_in == "all"}
-    for model, resource in RESOURCES.items()
-}
-COLUMNS = {model: {field.name for field in model._meta.fields} - INTERNAL for model in LISTED}
+
+@dataclass
+class Behaviour:
+    """What a test may change about a node while it runs. Times are UTC, spans are seconds."""
+
+    username: str = "admin"
+    secret: str = "sesame, open"
+    basic: bool = True
+    """Whether a name and password are taken at all (the product: api_oauth2_disable_basic)."""
+    oauth2: OAuth2 | None = None
+    """Its OAuth2 clients; None: a node without."""
+
+    max_limit: int = 1000
+    """Larger pages are clamped to this without a word, as Tastypie does."""
+    ordering: Collection[str] = ("end_time", "id", "name", "start_time")
+    """Fields that order_by takes; any other answers Tastypie's 400."""
+
+    now: datetime | None = None
+    """The node's clock; None: the real one. What ends later is not shown."""
+    tells_time: bool = False
+    """Whether answers carry its clock as their Date, as a real node's do; a test with a clock of its own need not."""
+    hidden: set[str] = field(default_factory=set)
+    """Ids of records that are not shown (yet)."""
+
+    extra_fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Fields of a newer release: {"participant": {"bandwidth_class": "HD"}}."""
+    dropped_fields: dict[str, Collection[str]] = field(default_factory=dict)
+    """Fields that an older release lacks: {"conference": ["tag"]}."""
+    shuffled_fields: bool = False
+    """Keys in another order from row to row, instead of alphabetical."""
+
+    database: str = field(default="", repr=False)
+
+    def clock(self) -> datetime:
+        """In UTC."""
+        now = self.now or datetime.now(UTC)
+        return now.astimezone(UTC) if now.tzinfo else now.replace(tzinfo=UTC)
 
 
 class ManagementNode(Behaviour):
@@ -128,26 +155,16 @@ class ManagementNode(Behaviour):
 
     def _dated(self, reply: Reply) -> Reply:
         if self.tells_time:
-            now = self.now or datetime.now(UTC)
-            now = now if now.tzinfo else now.replace(tzinfo=UTC)
-            reply.headers.setdefault("Date", format_datetime(now.astimezone(UTC), usegmt=True))
+            reply.headers["Date"] = format_datetime(self.clock(), usegmt=True)
         return reply
 
     # What it knows
 
     def add(self, conferences: Iterable[Record] = (), participants: Iterable[Record] = ()) -> None:
-        """Takes records in the API's own form; one with a known id replaces it.
-
-        A field that a record lacks is missing in its answer, one that the API has not is added.
-        """
+        """Takes records in the API's own form."""
         with framework.using(self):
-            ended = [_stored(Conference, record) for record in conferences]
-            left = [_stored(Participant, record) for record in participants]
-            for one in left:
-                one.conference_end = one.end_time
-            _replace(Conference, ended)
-            _replace(Participant, left)
-            _tell_ends({one.id for one in ended} | {one.conference_id for one in left})
+            for model, records in ((Conference, conferences), (Participant, participants)):
+                model.objects.bulk_create([_stored(model, record) for record in records])
 
     def load(self, calls: Iterable[Call]) -> None:
         """Adds calls, a few hundred at a time."""
@@ -161,7 +178,7 @@ class ManagementNode(Behaviour):
     def clear(self) -> None:
         """As new: no records, requests or faults, and the behaviour that it was made with."""
         with framework.using(self):
-            for model in RESOURCES:
+            for model in (Conference, Participant):
                 model.objects.all().delete()
         fresh = Behaviour(**copy.deepcopy(self._made), database=self.database)
         vars(self).update(vars(fresh))
@@ -188,39 +205,8 @@ def _ask_framework(request: Request) -> Reply:
 
 
 def _stored(model: type[Any], record: Record) -> Any:
-    columns = {name: value for name, value in record.items() if name in COLUMNS[model]}
-    for name in COLUMNS[model].intersection(TIMES):
-        columns[name] = _utc(columns.get(name))
-    if "conference" in columns:
-        uri = columns.pop("conference")
-        columns["conference_id"] = uri and uri.rstrip("/").rsplit("/", 1)[-1]
-    known = COLUMNS[model] | {"resource_uri"}
-    return model(
-        **columns,
-        absent_fields=sorted(LISTED[model] - record.keys()) or None,
-        further_fields={name: record[name] for name in record.keys() - known} or None,
-    )
-
-
-def _utc(value: str | datetime | None) -> datetime | None:
-    time = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return time.astimezone(UTC).replace(tzinfo=None) if time and time.tzinfo else time
-
-
-def _replace(model: type[Any], records: list[Any]) -> None:
-    for batch in _batches([one.pk for one in records]):
-        model.objects.filter(pk__in=batch).delete()
-    model.objects.bulk_create(records)
-
-
-def _tell_ends(conferences: set[str]) -> None:
-    """Copies the ends of these conferences to their participants."""
-    end = Conference.objects.filter(pk=OuterRef("conference_id")).values("end_time")
-    for batch in _batches(list(conferences)):
-        Participant.objects.filter(
-            conference_id__in=Subquery(Conference.objects.filter(pk__in=batch).values("pk"))
-        ).update(conference_end=Subquery(end))
-
-
-def _batches(ids: list[str]) -> Iterator[list[str]]:
-    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
+    columns = {name: value for name, value in record.items() if name != "resource_uri"}
+    columns |= {name: datetime.fromisoformat(columns[name]) for name in ("end_time", "start_time")}
+    if uri := columns.pop("conference", None):
+        columns["conference_id"] = uri.split("/")[-2]
+    return model(**columns)

@@ -112,7 +112,7 @@ class Assertion(JWTBearerClientAssertion):
         node = current()
         must = {name: {"essential": True} for name in ("iss", "sub", "exp", "iat", "jti")}
         must["aud"] = {"essential": True, "value": node.oauth2.audience or f"https://{node.address}/oauth/token/"}
-        now = int(node.now.timestamp() if node.now else time.time())
+        now = int(node.clock().timestamp())
         try:
             jwt.JWTClaimsRegistry(now=now, leeway=0, **must).validate(claims)
         except JoseError as error:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db.models import Q, QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import include, path
 from tastypie import fields
@@ -23,25 +23,18 @@ from tastypie.exceptions import InvalidFilterError
 from tastypie.resources import ModelResource
 from tastypie.serializers import Serializer
 
+from .calls import ROOT
 from .framework import current
-from .models import Conference, Participant, Record
+from .models import ONLY_AT_ITS_ADDRESS, Conference, Participant
 from .oauth import Authentication, token
 
-ROOT = "/api/admin/history/v1/"
-
 NOT_FILTERS = {"format", "limit", "offset", "order_by"}
-INTERNAL = {"absent_fields", "further_fields", "conference_end"}
-NESTED = {"bucketed_call_quality", "historic_call_quality", "media_streams", "participants"}
+NESTED = {*ONLY_AT_ITS_ADDRESS, "media_streams", "participants"}
 
 
-def uri(resource: str, record_id: str) -> str:
-    return f"{ROOT}{resource}/{record_id}/"
-
-
-def filters(model: type[Record]) -> dict[str, int]:
+def filters(model: type[Model]) -> dict[str, int]:
     """Every field with a column of its own may be filtered on, in every way."""
-    columns = {field.name for field in model._meta.fields}
-    return dict.fromkeys(sorted(columns - INTERNAL - NESTED), ALL)
+    return dict.fromkeys(sorted({field.name for field in model._meta.fields} - NESTED), ALL)
 
 
 class Administrator:
@@ -66,7 +59,7 @@ class NodeSerializer(Serializer):
 class ConferenceUri(fields.ToOneField):
     def dehydrate(self, bundle: Bundle, for_list: bool = True) -> str | None:
         known = bundle.obj.conference_id
-        return None if known is None else uri("conference", known)
+        return None if known is None else f"{ROOT}conference/{known}/"
 
 
 class ParticipantUris(fields.ToManyField):
@@ -85,17 +78,13 @@ class HistoryResource(ModelResource):
         return super().build_filters(filters, ignore_bad_filters)
 
     def get_object_list(self, request: HttpRequest) -> QuerySet:
-        records = super().get_object_list(request).filter(self.shown())
+        records = super().get_object_list(request).filter(end_time__lte=current().clock().replace(tzinfo=None))
         return records.exclude(pk__in=current().hidden) if current().hidden else records
-
-    def shown(self) -> Q:
-        return Q(end_time__lte=current().shown_until())
 
     def dehydrate(self, bundle: Bundle) -> Bundle:
         name, data, record = self._meta.resource_name, bundle.data, bundle.obj
-        data |= record.further_fields or {}
         data |= current().extra_fields.get(name, {})
-        for field in (*(record.absent_fields or ()), *current().dropped_fields.get(name, ())):
+        for field in current().dropped_fields.get(name, ()):
             data.pop(field, None)
         if current().shuffled_fields:
             order = random.Random(record.id).sample(list(data), len(data))
@@ -110,7 +99,6 @@ class Common:
     authentication = Authentication(backend=Administrator(), realm="Management Node")
     authorization = ReadOnlyAuthorization()
     detail_uri_name = "id"
-    excludes = tuple(INTERNAL)
     max_limit = property(lambda options: current().max_limit)
     ordering = property(lambda options: list(current().ordering))
     serializer = NodeSerializer()
@@ -137,10 +125,6 @@ class ParticipantResource(HistoryResource):
         queryset = Participant.objects.order_by("pk")
         resource_name = "participant"
         filtering = filters(Participant)
-
-    def shown(self) -> Q:
-        until = current().shown_until()
-        return Q(end_time__lte=until) | Q(end_time=None, conference_end__lte=until)
 
 
 api = Api(api_name="v1")
