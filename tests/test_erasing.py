@@ -26,7 +26,7 @@ from .forked import MEMORY, PROGRAM, Fault, ForkedCollector, Outcome
 from .harness import CONF, PART, Site, environment_for
 from .management_node import ManagementNode, conference, media_stream, participant
 from .management_node.calls import stamp
-from .power_cut import Disk, Recording, image_of, lay_out, record
+from .power_cut import lay_out, record
 from .striking import FAULTS, Struck
 
 NOW = datetime(2026, 11, 24)
@@ -391,14 +391,9 @@ def test_what_strikes_at_any_step_leaves_each_file_whole_and_is_gone_on_with(fol
 @pytest.mark.parametrize("again", [[], ["erase", "--alias", ALIAS, "--yes"]], ids=["a run", "erase"])
 def test_a_power_cut_leaves_each_file_whole_and_is_gone_on_with(folder: Folder, again: list[str]) -> None:
     shutil.rmtree(folder.data / "parquet")
-    before = image_of(folder.data)
-    ops = record(PROGRAM, folder.data, folder.env, NOW, ["erase", "--alias", ALIAS, "--yes"])
-    disk, after = Disk(before), folder.files()
-    for op in ops:
-        disk.do(op)
-    assert disk.after_cut({}) == image_of(folder.data)
-    recording = Recording("erase", folder.env, NOW, before, ops, ({}, {}), set())
-    cuts = list(recording.folders(None, set()))
+    folder.moment = NOW
+    cuts = list(record(folder, "erase", "--alias", ALIAS, "--yes").folders(None, set()))
+    after = folder.files()
     assert len(cuts) > 40
     for how, image in cuts:
         lay_out(image, folder.data)
