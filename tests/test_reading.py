@@ -49,12 +49,18 @@ CELL = st.text(st.sampled_from('ab,"\r\n;\0\ufeffé😀 '), max_size=6)
 TEXTS = st.lists(st.lists(CELL, min_size=3, max_size=3), max_size=6)
 
 
-@given(rows=TEXTS, raw=st.binary(max_size=40), piece=st.integers(1, 30), bom=st.booleans())
+@given(
+    rows=TEXTS,
+    line_end=st.sampled_from(["\r\n", "\n"]),
+    raw=st.binary(max_size=40),
+    piece=st.integers(1, 30),
+    bom=st.booleans(),
+)
 def test_rows_are_those_of_csv_and_their_places_are_right(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], raw: bytes, piece: int, bom: bool
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], line_end: str, raw: bytes, piece: int, bom: bool
 ) -> None:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
+    csv.writer(text, lineterminator=line_end).writerows(rows)
     content = (reading.BOM if bom else b"") + HEADER + text.getvalue().encode() + raw
     path = made(tmp_path_factory.mktemp("data"), content)
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:

@@ -85,7 +85,7 @@ class Person:
 
     def is_in(self, text: str | None) -> bool:
         """Whether a longer text, such as a room's name, holds what is looked for."""
-        return bool(text and self._longest) and self._longest in canonical(text or "")
+        return bool(text and self._longest and self._longest in canonical(text))
 
     @cached_property
     def _longest(self) -> str:
