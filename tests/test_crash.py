@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -170,6 +171,8 @@ class Bench:
             assert contents(self.site) == self.after, f"{what}\n{said}"
             with closing(sqlite3.connect(self.site.ledger)) as ledger:
                 assert ledger.execute("PRAGMA integrity_check").fetchall() == [("ok",)], what
+        noted = [json.loads(line)["name"] for line in (self.site.data / "manifest.jsonl").read_text().splitlines()]
+        assert sorted(noted) == sorted(path.name for path in self.site.data.glob("????-*.csv")), what
         left = {path.name for path in (self.site.data / ".collector").iterdir() if "set-aside" not in path.name}
         assert left == {"lock", "ledger.sqlite"}, what
         self.recovered.add(state)

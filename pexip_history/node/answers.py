@@ -69,7 +69,7 @@ class PageReader:
         except (msgspec.DecodeError, RecursionError):
             return None
         _check_number(answer.objects, self._most)
-        columns = dict(zip(self._names, zip(*map(self._row, answer.objects), strict=True), strict=False))
+        columns: Columns = dict(zip(self._names, zip(*map(self._row, answer.objects), strict=True), strict=False))
         if any(not NESTED.isdisjoint(map(type, values)) for values in columns.values()):
             return None  # where none was expected: its fractions have become text
         return answer.meta, columns
