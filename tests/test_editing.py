@@ -131,6 +131,7 @@ def test_every_file_with_rows_is_found_and_no_other(tmp_path: Path) -> None:
     ]
     drafts = [f"{name}.new" for name in (PART, DATED, f"{PART}.set-aside-{MOMENT}", ours[-1])]
     others = ["Copy of pexHistoryPart.csv", "export.xlsx", "notes.new", "manifest.jsonl", ".collector/lock"]
+    assert list(holdings(tmp_path)) == []
     for name in (*ours, *drafts, *others):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
