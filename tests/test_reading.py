@@ -99,6 +99,23 @@ def test_what_has_no_rows_has_none(tmp_path: Path) -> None:
         pass
 
 
+@given(st.lists(st.lists(CELL, min_size=1, max_size=8), max_size=4))
+def test_a_row_of_more_cells_than_ours_have_is_refused_and_no_other(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]
+) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    path, refused = made(tmp_path_factory.mktemp("data"), HEADER + text.getvalue().encode()), False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "UNCOUNTED", 0)
+        patch.setattr(reading, "MOST_CELLS", 4)
+        try:
+            open_list(path)
+        except NotOurs:
+            refused = True
+    assert refused == any(len(row) > 5 for row in rows)
+
+
 BOMBS = {
     "a stray quote": b'1,"' + b"a,b,c\r\n" * (2 * MB),
     "a line without end": b"x" * (9 * MB),
@@ -106,6 +123,7 @@ BOMBS = {
     "a cell": b'1,"' + b"x" * MOST + b'",y\r\n',
     "cells": b"ab," * (2 * MB) + b"\r\n",
     "cells behind quotes that open none": b'a"' + b",ab" * (2 * MB) + b"\r\n",
+    "cells that end in commas": b'"xy,",' * (4 * MB // 3),
     "cells between quotes": b'"a""b",c,' * (MB // 2) + b"\r\n",
     "cells in lines of an open quote": b'"\n' + b'",ab,"\n' * MB,
 }
