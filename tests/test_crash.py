@@ -168,6 +168,7 @@ class Bench:
         assert sorted(noted) == sorted(path.name for path in self.site.data.glob("????-*.csv")), what
         left = {path.name for path in (self.site.data / ".collector").iterdir() if "set-aside" not in path.name}
         assert left == {"lock", "ledger.sqlite"}, what
+        assert not list(self.site.data.glob("*.new")), what
         self.recovered.add(state)
 
     def assert_ended_by_itself(self, struck: Outcome, what: str) -> None:

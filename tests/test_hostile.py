@@ -547,25 +547,6 @@ def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_tha
     assert collector("health").code == 0
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--from", "0001-01-01"],
-        ["--to", "0001-01-01"],
-        ["--from", "9999-12-31T23:59:59-10:00"],
-        ["--to", "9999-12-31T23:59:59-10:00"],
-        ["--from", "2026-11-24", "--to", "2026-11-24"],
-        ["--from", "2999-12-31"],
-    ],
-)
-def test_a_time_that_no_call_can_have_is_refused_with_the_way_to_say_it(collector: Site, words: list[str]) -> None:
-    outcome = collector("collect", *words)
-    assert outcome.code == 2
-    assert "Traceback" not in outcome.output
-    assert "give " in outcome.stderr
-    assert list(collector.data.glob("*.csv")) == []
-
-
 def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(node: ManagementNode, collector: Site) -> None:
     node.faults.add(faults.status(404), when=lambda request: "schema" in request.path, times=None)
     outcome = collector()

@@ -50,14 +50,14 @@ def ours(name: str) -> bool:
 @cache
 def imports(file: Path) -> list[tuple[str, str, int]]:
     """(module, name, line) of everything that is imported of ours, wherever in the file it stands; "" for a module."""
-    package = module(file) if file.name == "__init__.py" else module(file).rpartition(".")[0]
+    package = module(file).split(".")[: -1 if file.name != "__init__.py" else None]
     known = {module(other) for other in FILES}
     found = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found += [(alias.name, "", node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            above = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
                 inner = f"{source}.{alias.name}"
