@@ -399,6 +399,7 @@ def test_a_name_in_the_journal_leads_nowhere(folder: Folder) -> None:
     folder()
     with open_journal(folder.data / ".collector") as journal:
         journal.will_rewrite("../../etc/passwd")
+        journal.will_rewrite(f"2020-01-01_00-00-00_{PART}")  # which the user removed since
     folder(moment=NOW + timedelta(hours=1))
     assert not (folder.data / ".collector" / "rewriting.sqlite").exists()
     assert "passwd" not in (folder.data / "manifest.jsonl").read_text()
