@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import duckdb
 import pytest
 
-from pexip_history.archive.keeping import leaving_out_before
+from pexip_history.archive.journal import scratch_journal
+from pexip_history.archive.keeping import leaving_out_before, remove_older
 from pexip_history.errors import CollectorError
 from pexip_history.settings.columns import KNOWN, NEEDED, omitted
 from pexip_history.values import parse_time
@@ -128,6 +131,16 @@ def test_a_file_that_is_open_elsewhere_stays_as_it_is_and_is_tried_a_day_later(f
     folder(moment=LATER + timedelta(days=1))
     assert times(folder, dated(folder)[0]) == []
     assert name in dated(folder)
+
+
+def test_rows_that_wait_or_are_half_appended_are_left_to_the_run_that_publishes_them(folder: Folder) -> None:
+    waiting, before = next((folder.data / ".collector").glob("*-participant.csv")), folder.files()
+    half: Any = SimpleNamespace(half_published=lambda: {"conference", "participant", "stream"})
+    with scratch_journal() as journal:
+        remove_older(folder.data, NOW, half, journal)
+    for name in (CONF, PART, str(waiting.relative_to(folder.data))):
+        assert folder.files()[name] == before[name]
+    assert {time for name in dated(folder) for time in times(folder, name)} == set()
 
 
 def test_a_row_without_a_readable_time_stays_and_is_counted(folder: Folder) -> None:

@@ -120,7 +120,8 @@ def test_what_is_no_file_of_ours_is_refused_and_nothing_hangs(kind: str, tmp_pat
         manifest.note(tmp_path)
 
 
-def test_a_fifo_and_a_link_named_as_dated_files_do_not_stop_the_others(tmp_path: Path) -> None:
+def test_a_fifo_and_a_link_named_as_dated_files_and_files_of_a_user_s_have_no_line(tmp_path: Path) -> None:
+    (tmp_path / "mine_pexHistoryPart.csv").touch()
     os.mkfifo(tmp_path / "2026-11-20_00-05-00_pexHistoryPart.csv")
     name = dated(tmp_path, 21)
     (tmp_path / "2026-11-19_00-05-00_pexHistoryPart.csv").symlink_to(tmp_path / name)
