@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import shutil
+import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,14 +19,16 @@ from typing import Any
 import duckdb
 import pytest
 
+import collector
 from pexip_history.archive import manifest
-from pexip_history.archive.journal import open_journal
+from pexip_history.archive.journal import Journal, open_journal
 
-from .forked import MEMORY, PROGRAM, Fault, ForkedCollector, Outcome
+from .forked import MEMORY, Fault, ForkedCollector, Outcome
 from .harness import CONF, PART, Site, environment_for
 from .management_node import ManagementNode, conference, media_stream, participant
 from .management_node.calls import stamp
 from .power_cut import lay_out, record
+from .privileged import in_child
 from .striking import FAULTS, Struck
 
 NOW = datetime(2026, 11, 24)
@@ -291,28 +293,19 @@ def test_two_erasures_of_which_the_first_waits_are_both_finished(folder: Folder)
 
 
 def test_a_run_under_way_is_waited_for(folder: Folder) -> None:
-    import fcntl
-
     with (folder.data / ".collector" / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "another run is under way" in folder.erase(code=75).output
 
 
-def test_one_that_is_stopped_before_it_decided_changes_nothing_and_says_so(folder: Folder) -> None:
+def test_one_that_is_stopped_before_it_decided_changes_nothing_and_says_so(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder()
-    before, program = folder.files(), folder.data.parent / "stopped.py"
-    program.write_text(
-        "import os, signal, sys\n"
-        f"sys.path.insert(0, {str(PROGRAM.parent)!r})\n"
-        "import collector\n"
-        "from pexip_history.archive.journal import Journal\n"
-        "Journal.add = lambda *row: os.kill(os.getpid(), signal.SIGTERM)\n"
-        f"sys.exit(collector.main(['erase', '--alias', {ALIAS!r}, '--yes'], dict(os.environ)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, str(program)], env=folder.env, capture_output=True, encoding="utf-8", timeout=60
-    )
-    assert (done.returncode, "nothing was changed" in done.stderr) == (1, True), done.stderr
+    before = folder.files()
+    monkeypatch.setattr(Journal, "add", lambda *row: os.kill(os.getpid(), signal.SIGTERM))
+    assert in_child(lambda: collector.main(["erase", "--alias", ALIAS, "--yes"], folder.env)) == 1
+    assert "nothing was changed" in capfd.readouterr().err
     assert folder.files() == before
     assert not (folder.data / ".collector" / "rewriting.sqlite").exists()
 
