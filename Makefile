@@ -43,13 +43,13 @@ test-image: $(VENV)/ready  ## the image on a Docker Engine
 	@$(BIN)/python -m pytest tests/image
 
 test-crash-syscalls: $(VENV)/ready  ## kill at every system call (needs strace)
-	@$(BIN)/python -m tests.crash_syscalls
+	@STRIKE=calls $(BIN)/python -m pytest tests/test_crash.py -m "slow or not slow"
 
 simulate: $(VENV)/ready  ## thousands of made-up weeks of misfortunes: make simulate EXAMPLES=3000
 	@SIMULATION_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/python -m pytest tests/test_simulation.py -m slow
 
 test-power-cut: $(VENV)/ready  ## cut the power after every change of a run (needs strace)
-	@$(BIN)/python -m tests.power_cut
+	@POWER_CUTS=all $(BIN)/python -m pytest tests/test_power_cut.py -m slow
 
 test-mutants: $(VENV)/ready  ## break rooms on purpose, in one place at a time: make test-mutants WORDS=ledger/ SAMPLE=50 MINUTES=60
 	@$(BIN)/python -m tests.mutants $(WORDS) --sample $(or $(SAMPLE),30) --minutes $(or $(MINUTES),4)

@@ -179,7 +179,7 @@ def hook(steps: Steps) -> None:
             return real_open(file, mode, *rest, **named)
         if steps.take("open" if Path(file).exists() else "create", file):
             steps.fail(file)
-        raw = File(file, mode.replace("b", "").replace("t", ""))
+        raw = File(file, mode.replace("b", "").replace("t", ""), opener=named.get("opener"))
         raw.name = os.fspath(file)
         if (*rest, named.get("buffering"))[0] == 0:
             return raw  # type: ignore[return-value]

@@ -20,7 +20,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -78,10 +78,12 @@ class Site:
             return Outcome(process.returncode, *said)
         return self.forked(list(arguments), self._environment(env), how.pop("moment", self.moment), **how)
 
-    def start(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> subprocess.Popen[str]:
-        """As a process of its own, for tests that act (or kill) while it runs."""
+    def start(
+        self, *arguments: str, env: Mapping[str, str | None] | None = None, under: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """As a process of its own, for tests that act (or kill) while it runs; `under` another, such as strace."""
         return subprocess.Popen(
-            [sys.executable, str(COLLECTOR), *arguments],
+            [*under, sys.executable, str(COLLECTOR), *arguments],
             env=self._environment(env) | self._clock(),
             cwd=self.data.parent,
             stdin=subprocess.DEVNULL,

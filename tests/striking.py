@@ -1,8 +1,14 @@
-"""A command that is struck at each of its steps: killed, the disk full from then on, or the step not permitted."""
+"""A command that is struck at each of its steps: killed, the disk full from then on, or the step not permitted.
+
+STRIKE=calls (make test-crash-syscalls): at each system call of its whole process, SQLite's among them, by strace.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from .forked import GROWS, NEEDS_PERMISSION, Fault, Outcome
@@ -46,3 +52,57 @@ class Struck:
             what = f"{fault} at step {at}: {step}"
             assert outcome.code in ((-9,) if fault == "kill" else (0, 1)), f"{what}\n{outcome.output}"
             yield outcome, what
+
+
+OPENS = ("open", "openat", "creat")
+CHANGES = (
+    *("write", "pwrite64", "writev", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat"),
+    *("ftruncate", "truncate", "fallocate", "mkdir", "mkdirat", "fchmod", "chmod", "fchmodat", "fchown", "link"),
+)
+FULL = {"write", "pwrite64", "writev", "ftruncate", "fallocate", "fsync", "fdatasync", "mkdir", "mkdirat"}
+CALL = re.compile(r"^(?:\[pid +)?(?:\d+)\]? +(\w+)\((.*)", re.MULTILINE)
+
+
+class StruckAtCalls(Struck):
+    """At the system calls that change the data folder, those of the kernel of any machine."""
+
+    def __init__(self, site: Site, command: Callable[..., Outcome]) -> None:
+        super().__init__(site, command)
+        self.moment, self.within = site.moment, list[str]()
+        folder = os.path.realpath(site.data)
+        for _ in range(2):  # the second counts those on files of the folder alone, so that what is said is heard
+            self.reset()
+            watched = ",".join(f"?{name}" for name in (*CHANGES, *OPENS))
+            self.traced("-y", "-e", f"trace={watched}")
+            text = (site.data.parent / "trace").read_text(errors="replace")
+            self.within = [f"-P{path}" for path in sorted({folder, *re.findall(rf"{re.escape(folder)}/[^>\"]+", text)})]
+        seen: Counter[str] = Counter()
+        self.calls = []
+        """Those that change something: name, which of that name (from 1), what it was given."""
+        for name, given in CALL.findall(text):
+            seen[name] += 1
+            if name in CHANGES or re.search(r"O_(WRONLY|RDWR|CREAT)", given):
+                self.calls.append((name, seen[name], given.replace(folder, "")[:90]))
+
+    def traced(self, *options: str) -> Outcome:
+        assert self.moment
+        self.site.at(self.moment)
+        strace = ("strace", "-f", "-qq", "-o", str(self.site.data.parent / "trace"), *self.within, *options)
+        with self.site.start(under=strace) as process:
+            said = process.communicate(timeout=120)
+        return Outcome(process.returncode, *said)
+
+    def strikes(self, fault: Fault, begin: str = "") -> Iterator[tuple[Outcome, str]]:
+        how = "signal=SIGKILL" if fault == "kill" else f"error={fault}"
+        for name, number, given in self.calls:
+            if fault != "kill" and (name in FULL) != (fault == "ENOSPC"):
+                continue
+            for when in ("", "+") if fault == "ENOSPC" else ("",):
+                self.reset()
+                outcome = self.traced("-e", f"trace={name}", "-e", f"inject={name}:{how}:when={number}{when}")
+                what = f"{fault} at call {number}{when} of {name}({given}"
+                assert fault != "kill" or outcome.code in (-9, 137), f"{what}\n{outcome.output}"
+                yield outcome, what
+
+
+MACHINE = StruckAtCalls if os.environ.get("STRIKE") == "calls" else Struck

@@ -296,6 +296,8 @@ def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNod
         ("--from", "yesterday"),
         ("--from", "2026-11-21", "--to", "2026-11-20"),
         ("--from", "2026-11-21", "--to", "2026-11-21"),
+        *((option, time) for option in ("--from", "--to") for time in ("0001-01-01", "9999-12-31T23:59:59-10:00")),
+        ("--from", "2999-12-31"),
         ("--to", "2026-13-01"),
         ("check", "--from", "2026-11-21"),
         ("harvest",),

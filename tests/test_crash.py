@@ -1,19 +1,18 @@
 """A crash costs nothing, at any step; a full disk or a locked file costs a run and no row.
 
-Each scenario is run undisturbed first, which tells its steps. Then, for every step, it is run
-again from the same start and struck there, looked at, and followed by an undisturbed run.
-tests/crash_syscalls.py does the same at the system calls of the whole process, SQLite's too.
+Each scenario is run undisturbed first, which tells its steps. Then, for every step, it is run again from the same start
+and struck there, looked at, and followed by an undisturbed run. STRIKE=calls: see tests/striking.py.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import shutil
+import json
+import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,7 +24,8 @@ from .forked import MEMORY, Fault, ForkedCollector, Outcome
 from .harness import CONF, PART, STREAM, Site, environment_for
 from .management_node import ManagementNode, conference, media_stream, participant
 from .management_node.calls import Call, stamp
-from .striking import FAULTS, Struck
+from .power_cut import fingerprint, image_of
+from .striking import FAULTS, MACHINE
 
 FIRST, SECOND = datetime(2026, 11, 24), datetime(2026, 11, 25)
 NAMES = (CONF, PART, STREAM)
@@ -67,15 +67,28 @@ def other_order(site: Site) -> None:
 
 
 def half_published(site: Site) -> None:
-    """The first day's run was killed in the middle of its rows, and before that a file was taken."""
+    """The next run was killed in the middle of its rows."""
     first_day(site)
-    clean = site.data.parent / "clean"
-    shutil.copytree(site.data, clean)
-    noon = datetime(2026, 11, 24, 12)
-    steps = site.run(noon, fork=True).steps
-    shutil.rmtree(site.data)
-    shutil.copytree(clean, site.data)
-    site.run(noon, fault="kill", at=steps.index("half pexHistoryPart.csv") + 1, code=-9)
+    site.run(datetime(2026, 11, 24, 12), fault="kill", at=f"half {PART}", code=-9)
+
+
+def not_ours(site: Site) -> None:
+    """A user's file in the place of an aggregate, to be set aside."""
+    site.run(FIRST)
+    (site.data / PART).write_bytes(b"Name;Phone\r\nA;1\r\n")
+
+
+def no_line_end(site: Site) -> None:
+    """Someone's editor took the last line's end away from an aggregate, which is long."""
+    site.run(FIRST)
+    path = site.data / PART
+    path.write_bytes(path.read_bytes().removesuffix(b"\r\n"))
+
+
+def damaged(site: Site) -> None:
+    """The ledger is no ledger any more."""
+    site.run(FIRST)
+    site.ledger.write_bytes(b"no ledger" * 1000)
 
 
 SCENARIOS = {
@@ -87,6 +100,12 @@ SCENARIOS = {
     "a run onto a file with other columns first": Scenario(other_order),
     "a run that finishes one that was killed": Scenario(half_published),
 }
+OF_THE_POWER = {
+    "a run onto a file that is not ours": Scenario(not_ours),
+    "a run onto a file without a last line end": Scenario(no_line_end),
+    "a run with a damaged ledger": Scenario(damaged),
+}
+"""Tried with power cuts alone."""
 
 
 def a_day(day: datetime) -> Iterator[Call]:
@@ -120,28 +139,36 @@ def prepared(scenario: Scenario, node: ManagementNode, forked: ForkedCollector, 
     return site
 
 
-Found = tuple[dict[str, list[list[str]]], dict[str, list[dict[str, str]]]]
+Found = tuple[dict[str, list[list[str]]], dict[str, list[dict[str, str]]], list[bytes]]
 
 
-class Bench(Struck):
+class Bench:
     """A scenario that can be started over and over, and what it comes to undisturbed."""
 
     def __init__(self, site: Site) -> None:
-        self.moment = site.node.now
-        super().__init__(site, lambda **how: site.run(self.moment, **how))
+        self.site, self.moment = site, site.node.now
+        self.struck = MACHINE(site, lambda **how: site.run(self.moment, **how))
         self.after = contents(site)
-        self.recovered: set[str] = set()
+        self.recovered: set[bytes] = set()
 
     def assert_recovers(self, what: str) -> None:
-        """An undisturbed run now makes it all good. What it does follows from what it finds: a
-        state of the folder that was seen before is not tried again."""
-        state = fingerprint(self.site.data)
+        """An undisturbed run now makes it all good, and the next brings nothing.
+
+        What it does follows from what it finds: a state of the folder that was seen before is not tried again.
+        """
+        state = fingerprint(image_of(self.site.data))
         if state in self.recovered:
             return
-        self.site.run(self.moment + timedelta(seconds=1))
-        assert contents(self.site) == self.after, what
-        left = {path.name for path in (self.site.data / ".collector").iterdir()}
+        for later in (1, 2):
+            said = self.site.run(self.moment + timedelta(seconds=later)).output
+            assert contents(self.site) == self.after, f"{what}\n{said}"
+            with closing(sqlite3.connect(self.site.ledger)) as ledger:
+                assert ledger.execute("PRAGMA integrity_check").fetchall() == [("ok",)], what
+        noted = [json.loads(line)["name"] for line in (self.site.data / "manifest.jsonl").read_text().splitlines()]
+        assert sorted(noted) == sorted(path.name for path in self.site.data.glob("????-*.csv")), what
+        left = {path.name for path in (self.site.data / ".collector").iterdir() if "set-aside" not in path.name}
         assert left == {"lock", "ledger.sqlite"}, what
+        assert not list(self.site.data.glob("*.new")), what
         self.recovered.add(state)
 
     def assert_ended_by_itself(self, struck: Outcome, what: str) -> None:
@@ -157,8 +184,7 @@ class Bench(Struck):
         assert struck.code in (0, 1), what
         assert struck.output, what
         for name, whole in self.after[0].items():
-            path = self.site.data / name
-            kept = self.copy / name
+            path, kept = self.site.data / name, self.struck.copy / name
             if not path.exists() or (kept.exists() and kept.read_bytes() == path.read_bytes()):
                 continue
             header, *rows = self.site.table(path)
@@ -189,33 +215,24 @@ def bench(request: pytest.FixtureRequest, loaded: ManagementNode, forked: Forked
         yield Bench(prepared(SCENARIOS[request.param], loaded, forked, Path(folder)))
 
 
-def fingerprint(data: Path) -> str:
-    """Of all that a run finds, save the log and the number in the lock."""
-    digest = hashlib.sha256()
-    for path in sorted(data.rglob("*")):
-        if path.is_file() and path.name not in ("lock", "data_collector.log"):
-            digest.update(f"{path.name} {path.stat().st_size} {path.stat().st_mode}\n".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def contents(site: Site) -> Found:
-    """Header and rows of each aggregate; the rows of the dated files one behind the other, by name."""
+    """Header and rows of each aggregate; the rows of its dated files, by name; a user's files that were set aside."""
     rows = {
         name: [{k: v for k, v in row.items() if v} for path in site.dated(name) for row in site.rows(path)]
         for name in NAMES
     }
-    return {name: site.table(name) for name in NAMES if (site.data / name).exists()}, rows
+    aside = [path.read_bytes() for path in site.set_aside()]
+    return {name: site.table(name) for name in NAMES if (site.data / name).exists()}, rows, aside
 
 
 def test_a_kill_at_any_step_costs_nothing(bench: Bench) -> None:
-    for _, what in bench.strikes("kill"):
+    for _, what in bench.struck.strikes("kill"):
         bench.assert_recovers(what)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "kill"])
 @pytest.mark.parametrize("bench", marked(FAULTY), indirect=True, scope="module")
 def test_a_disk_that_is_full_and_a_step_that_is_not_permitted_cost_no_row(bench: Bench, fault: Fault) -> None:
-    for struck, what in bench.strikes(fault):
+    for struck, what in bench.struck.strikes(fault):
         bench.assert_ended_by_itself(struck, what)
         bench.assert_recovers(what)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from itertools import count
@@ -27,13 +26,14 @@ from hypothesis import strategies as st
 from pexip_history.folder.rewriting import sync_folder
 
 from .forked import MEMORY, ForkedCollector
-from .harness import PART, Site, environment_for
+from .harness import CONF, PART, Site, environment_for
 from .management_node import ManagementNode, calls, conference, media_stream, participant
 from .management_node.faults import Answer, Fault
 from .management_node.server import Reply, Request
 
 FIRST = datetime(2026, 11, 24, 0, 0, 20)
 DAY = timedelta(days=1)
+END = "2026-11-23T21:00:00"
 BOM = b"\xef\xbb\xbf"
 RISKY = ("=", "@", "\t", "\r", "+", "-")
 
@@ -108,7 +108,7 @@ def history(shared: ManagementNode, forked: ForkedCollector) -> Iterator[History
 
 
 def record(number: int | str, **fields: Any) -> Record:
-    return {"end_time": "2026-11-23T21:00:00", "id": f"id-{number}", **fields}
+    return {"end_time": END, "id": f"id-{number}", **fields}
 
 
 # Quoting, line ends, values
@@ -137,38 +137,24 @@ def test_a_file_is_rfc_4180_in_utf_8_to_the_byte(history: History) -> None:
 
 
 NUMBERS = ["0", "-7", "1800", "10000000000000000000000000000001", "-170141183460469231731687303715884105728",
-           "0.0", "-0.5", "29.97", "0.30000000000000004", "1e-05", "1e+16", "1.7976931348623157e+308"]  # fmt: skip
+           "0.0", "-0.5", "29.97", "0.30000000000000004", "1.7976931348623157e+308", "1.50", "1e-05"]  # fmt: skip
+VALUES = {
+    **{number: number for number in NUMBERS}, **{f"[ {number}]": f"[{number}]" for number in NUMBERS},
+    "null": "", "true": "True", "false": "False", '""': "", "[]": "[]", '"text"': "text", '["-=1"]': '["-=1"]',
+    '{"a": null, "b": [true]}': '{"a":null,"b":[true]}',
+    r'[{"a": "say \"x,y\"", "b": [1.5, null, true]}]': r'[{"a":"say \"x,y\"","b":[1.5,null,true]}]',
+    r'{"æ": "\n\r\t\\", "": []}': r'{"æ":"\n\r\t\\","":[]}',
+    """[[[-1]], "=1+1", "😀", "'"]""": """[[[-1]],"=1+1","😀","'"]""",
+}  # fmt: skip
+"""JSON as the node sends it, and the cell: numbers as sent, nested values compact, a sign inside of JSON is data."""
 
 
-def test_numbers_are_as_the_node_sent_them_however_large(history: History) -> None:
-    text = '{"end_time": "2026-11-23T21:00:00", "id": "%s", "n": %s, "nested": [%s]}'
-    history.sent([text % (place, number, number) for place, number in enumerate(NUMBERS)], page=5)
-    assert history.column("n") == NUMBERS
-    assert history.column("nested") == [f"[{number}]" for number in NUMBERS]
-
-
-def test_null_is_empty_and_true_and_false_are_words_in_any_column(history: History) -> None:
-    values = [None, True, False, 1, 1.5, "text", "", [], {"a": None, "b": [True]}]
-    history.sent([record(n, mixed=value) for n, value in enumerate(values)])
-    assert history.column("mixed") == ["", "True", "False", "1", "1.5", "text", "", "[]", '{"a":null,"b":[true]}']
-
-
-@pytest.mark.parametrize("page", [1, 2, 1000])
-def test_nested_values_are_compact_json_that_parses_to_what_was_sent(history: History, page: int) -> None:
-    values = [
-        [{"a": 'say "x,y"', "b": [1.5, None, True]}],
-        {"æ": "\n\r\t\\", "": []},
-        [[[-1]], "=1+1", "😀", "'"],
-        ["-=1"],
-    ]
-    history.sent([record(n, nested=value) for n, value in enumerate(values)], page)
-    cells = history.column("nested")
-    assert [json.loads(cell) for cell in cells] == values
-    assert [json.dumps(json.loads(cell), separators=(",", ":")) for cell in cells] == [
-        json.dumps(value, separators=(",", ":")) for value in values
-    ]
-    assert not any(sign in cell for cell in cells for sign in ('": ', '", ', "\r", "\n"))
-    assert cells[3] == '["-=1"]', "a sign inside of JSON is data"
+@pytest.mark.parametrize("more", ["", ', "more": 2.50'])  # a record that is unlike the others
+@pytest.mark.parametrize("page", [1, 5, 1000])  # a column of one type is made another way than one of several
+def test_values_are_as_the_node_sent_them(history: History, page: int, more: str) -> None:
+    records = [f'{{"end_time": "{END}", "id": "{n}", "v": {json}}}' for n, json in enumerate(VALUES)]
+    history.sent([records[0][:-1] + more + "}", *records[1:]], page)
+    assert history.column("v") == list(VALUES.values())
 
 
 # Columns
@@ -197,32 +183,17 @@ def test_three_changes_of_the_fields_leave_every_value_under_its_name(history: H
     history.sent([record(3, mike="m3", zulu="z3")])  # one dropped
     history.sent([record(4, alpha="a4", beta='b,"4"', mike="m4")])  # another dropped, the first back, a new one
     header = ["end_time", "id", "alpha", "zulu", "mike", "beta"]
-    end = "2026-11-23T21:00:00"
     assert history.table(PART) == [
         header,
-        [end, "id-1", "a1", "z1", "", ""],
-        [end, "id-2", "a2", "z2", "m2", ""],
-        [end, "id-3", "", "z3", "m3", ""],
-        [end, "id-4", "a4", "", "m4", 'b,"4"'],
+        [END, "id-1", "a1", "z1", "", ""],
+        [END, "id-2", "a2", "z2", "m2", ""],
+        [END, "id-3", "", "z3", "m3", ""],
+        [END, "id-4", "a4", "", "m4", 'b,"4"'],
     ]
     assert [history.table(file)[0] for file in history.dated(PART)] == [header[:4], header[:5], header[:5], header]
     log = history.log()
     assert f"{PART} got the new columns mike" in log
     assert f"{PART} got the new columns beta" in log
-
-
-def test_rows_are_written_by_name_whatever_their_order_and_whatever_they_lack(history: History) -> None:
-    rng = random.Random(5)
-    names = ["aa", "bb", "cc", "dd", "ee"]
-    records = []
-    for number in range(40):
-        fields = {name: f"{name}{number}" for name in names if rng.random() < 0.8}
-        whole = list(record(number, **fields).items())
-        rng.shuffle(whole)
-        records.append(dict(whole))
-    history.sent(records, page=7)
-    for row, sent in zip(history.rows(PART), records, strict=True):
-        assert {name: text for name, text in row.items() if text} == sent
 
 
 def test_a_field_that_is_new_midway_through_a_run_is_a_column_of_all_its_rows(history: History) -> None:
@@ -274,17 +245,6 @@ DATA = ["+47 22 33 44 55", "+4722334455", "+1 (555) 123-4567", "+47 22.33.44.55"
         "-", "", "a=b", "a-b", "x@y", "'x", "1+1", "(1)", "[1]", "\u2212x", "0047"]  # fmt: skip
 
 
-@pytest.mark.parametrize("mixed", [False, True])
-def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe_and_no_other_does(
-    history: History, mixed: bool
-) -> None:
-    texts = [*RUN, *DATA]
-    last = [record("last", t=[1])] if mixed else []  # a column of several types is made another way
-    history.sent([*(record(n, t=text, u=text) for n, text in enumerate(texts)), *last])
-    for name in ("t", "u"):
-        assert history.column(name)[: len(texts)] == [*("'" + text for text in RUN), *DATA]
-
-
 # What begins a cell only for some programs: where `;`, `|` or a tab separates, a line ends, or blanks are passed over.
 PLACES = {
     " =x": "' =x", "\u00a0=x": "'\u00a0=x", "\u3000@x": "'\u3000@x", "\ufeff=x": "'\ufeff=x", "\u200b+x": "'\u200b+x",
@@ -296,55 +256,43 @@ PLACES = {
 }  # fmt: skip
 
 
-def test_a_formula_is_guarded_wherever_a_program_would_see_a_cell_begin(history: History) -> None:
-    history.sent([record(n, t=text) for n, text in enumerate(PLACES)])
-    assert history.column("t") == list(PLACES.values())
+GUARDED = {text: f"'{text}" for text in RUN} | {text: text for text in DATA} | PLACES
 
 
-def test_keys_are_never_guarded(history: History) -> None:
-    history.sent([record("x", t="=1") | {"id": "-1"}, record("y", t="=1") | {"id": "=2"}])
-    assert history.column("id") == ["-1", "=2"]
-
-
-def test_numbers_and_nested_values_keep_their_signs(history: History) -> None:
-    history.sent([record(1, n=-5, x=-0.5, j=["=1+1", "-x"]), record(2, n=-(10**30), x=None, j=None)])
-    assert history.column("n") == ["-5", "-1" + "0" * 30]
-    assert history.column("x") == ["-0.5", ""]
-    assert history.column("j") == ['["=1+1","-x"]', ""]
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_text_that_a_program_would_run_gets_an_apostrophe_and_nothing_else_does(
+    history: History, mixed: bool
+) -> None:
+    """Ids, numbers and nested values keep their signs."""
+    last = [record("last", t=[1])] if mixed else []  # a column of several types is made another way
+    keys = [{"id": "=1", "end_time": END, "n": -5, "j": ["=1+1", "-x"]}]
+    history.sent([*(record(n, t=text, u=text) for n, text in enumerate(GUARDED)), *keys, *last])
+    for name in ("t", "u"):
+        assert history.column(name)[: len(GUARDED)] == list(GUARDED.values())
+    signed = history.rows(PART)[len(GUARDED)]
+    assert (signed["id"], signed["n"], signed["j"]) == ("=1", "-5", '["=1+1","-x"]')
 
 
 def test_without_the_guard_every_text_is_as_it_was_sent(history: History) -> None:
-    texts = [*RUN, *DATA]
-    history.sent([record(n, t=text) for n, text in enumerate(texts)], DATA_CSV_ESCAPE_FORMULAS="false")
-    assert history.column("t") == texts
+    history.sent([record(n, t=text) for n, text in enumerate(GUARDED)], DATA_CSV_ESCAPE_FORMULAS="false")
+    assert history.column("t") == list(GUARDED)
 
 
 # Byte order mark, streams
 
 
-def test_with_the_byte_order_mark_every_file_begins_with_one_and_one_only(history: History) -> None:
-    for _ in range(2):
-        history.sent([record(history.days, name="é")], DATA_CSV_BOM="true")
-    for name, content in history.files().items():
-        assert content.startswith(BOM), name
-        assert content.count(BOM) == 1, name
-    assert history.column("name") == ["é", "é"]
-
-
-def test_the_byte_order_mark_switched_on_later_comes_to_the_aggregates_and_stays_and_the_log_says_so(
-    history: History,
-) -> None:
+def test_the_byte_order_mark_comes_to_the_aggregates_when_it_is_switched_on_and_stays(history: History) -> None:
     history.sent([record(1, name="é\n")])
     before = history.files()
-    history.sent([record(2, name="ø")], DATA_CSV_BOM="true")
-    for name in ("pexHistoryConf.csv", PART):
-        assert (history.data / name).read_bytes().startswith(BOM + before[name])
-        assert f"{name} got a byte order mark (DATA_CSV_BOM)" in history.log()
-    history.sent([record(3, name="å")], DATA_CSV_BOM="false")
-    assert (history.data / PART).read_bytes().count(BOM) == 1
-    assert history.column("name") == ["é\n", "ø", "å"]
-    assert [file.read_bytes().startswith(BOM) for file in history.dated(PART)] == [False, True, False]
-    assert history.log().count("byte order mark") == 2, "each aggregate once"
+    for number, mark in ((2, "true"), (3, "true"), (4, "false")):
+        history.sent([record(number, name="ø")], DATA_CSV_BOM=mark)
+        for name in (CONF, PART):
+            content = (history.data / name).read_bytes()
+            assert content.startswith(BOM + before[name])
+            assert content.count(BOM) == 1
+    assert history.column("name") == ["é\n", "ø", "ø", "ø"]
+    assert [file.read_bytes().count(BOM) for file in history.dated(PART)] == [0, 1, 1, 0]
+    assert history.log().count("got a byte order mark (DATA_CSV_BOM)") == 2, "each aggregate once"
 
 
 def streams_of(present: Sequence[Record]) -> list[tuple[str, str]]:
@@ -357,39 +305,16 @@ def stream_rows(history: History, file: str | Path = "pexHistoryStream.csv") -> 
     return sorted((row[0], row[header.index("id")]) for row in rows)
 
 
-@pytest.mark.parametrize("ordering", [("end_time",), ()])
-def test_each_stream_is_one_row_also_with_limits_and_a_node_that_does_not_order(
-    history: History, ordering: tuple[str, ...]
-) -> None:
-    history.node.ordering = ordering
-    day = list(calls(seed=21, day=date(2026, 11, 23), conferences=12))
-    history.node.load(day)
-    present = [one for _, some in day for one in some]
-    history.env |= {"DATA_MEDIA_STREAMS": "true", "DEFAULT_PART_LIMIT": "23"}
-    for _ in range(4):
-        history.collect()
-    assert stream_rows(history) == streams_of(present)
-    dated = history.dated("Stream")
-    assert [row for file in dated for row in history.table(file)[1:]] == history.table("pexHistoryStream.csv")[1:]
-    for part, stream in zip(history.dated(PART), dated, strict=True):
-        assert {row[0] for row in history.table(stream)[1:]} <= set(history.column("id", part))
-
-
-def test_streams_switched_on_later_begin_with_the_participants_collected_then_and_the_log_says_so(
-    history: History,
-) -> None:
+def test_streams_switched_on_later_begin_with_the_participants_collected_then(history: History) -> None:
     days = [list(calls(seed=22, day=date(2026, 11, 23) + n * DAY, conferences=6)) for n in range(3)]
-    history.node.load(days[0])
-    history.collect(DATA_MEDIA_STREAMS="false")
-    before = {one for file in history.dated(PART) for one in history.column("id", file)}
-    for day in days[1:]:
+    before: set[str] = set()
+    for number, day in enumerate(days):
         history.node.load(day)
-        history.collect(DATA_MEDIA_STREAMS="true")
-    present = [one for day in days for _, some in day for one in some if one["id"] not in before]
-    present = [one for one in present if one["id"] in history.column("id")]
-    assert streams_of(present)
-    assert stream_rows(history) == streams_of(present)
-    assert not before & {participant for participant, _ in stream_rows(history)}
+        history.collect(DATA_MEDIA_STREAMS=str(number > 0).lower())
+        before = before if number else set(history.column("id"))
+    new = set(history.column("id")) - before
+    present = [one for day in days for _, some in day for one in some if one["id"] in new]
+    assert stream_rows(history) == streams_of(present) > []
     assert len(history.dated("Stream")) == 2
     assert "pexHistoryStream.csv begins; streams of participants collected before are not in it" in history.log()
 
@@ -494,38 +419,11 @@ def sorted_by_name(table: Table) -> Table:
     return [[row[place] for place in order] for row in table]
 
 
-@pytest.fixture(scope="module")
-def changing(forked: ForkedCollector) -> Iterator[History]:
-    """Four days of hostile calls; before each of the last three the node's fields change."""
-    changes: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
-        ({}, {}),
-        ({"participant": {"breakout": 'a "b",\r\n', "zone": 1}, "conference": {"mode": None}}, {}),
-        ({"participant": {"zone": [1]}}, {"participant": ["vendor", "call_tag"], "conference": ["tag"]}),
-        ({"participant": {"aaa": "=1"}, "conference": {"aaa": {"b": 1}}}, {}),
-    ]
-    with ManagementNode() as node, begun(node, forked) as history:
-        for number, (extra, dropped) in enumerate(changes):
-            node.extra_fields, node.dropped_fields, node.shuffled_fields = extra, dropped, number > 1
-            node.load(calls(seed=number, day=date(2026, 11, 23) + number * DAY, conferences=25))
-            history.collect(DATA_CSV_BOM=str(number > 0).lower(), DATA_MEDIA_STREAMS="true")
-        yield history
-
-
-@pytest.mark.parametrize("kind", ["Conf", "Part", "Stream"])
-@pytest.mark.parametrize("read", READERS)
-def test_a_reader_gets_the_same_from_the_aggregate_and_from_all_dated_files_by_name(
-    changing: History, read: Callable[[Sequence[Path]], Table], kind: str
-) -> None:
-    aggregate = changing.data / f"pexHistory{kind}.csv"
-    wanted = changing.table(aggregate)
-    assert len(wanted) > 90
-    assert read([aggregate]) == wanted
-    assert sorted_by_name(read(changing.dated(kind))) == sorted_by_name(wanted)
-
-
-def test_times_are_times_to_every_reader(changing: History) -> None:
-    path = changing.data / PART
-    wanted = [datetime.fromisoformat(text) for text in changing.column("end_time")]
+def test_times_are_times_to_every_reader(history: History) -> None:
+    history.node.load(calls(seed=1, day=date(2026, 11, 23), conferences=25))
+    history.collect()
+    path = history.data / PART
+    wanted = [datetime.fromisoformat(text) for text in history.column("end_time")]
     assert {bool(time.microsecond) for time in wanted} == {True, False}
     by_sql = duckdb.sql(f"SELECT end_time FROM read_csv('{path}')").fetchall()
     assert [time for (time,) in by_sql] == wanted
@@ -555,13 +453,7 @@ days = st.lists(  # each day: its records' fields, the node's page size, whether
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(days=days, guarded=st.booleans())
 def test_whatever_the_node_sends_is_what_every_reader_gets_back(
     shared: ManagementNode, forked: ForkedCollector, days: list[Any], guarded: bool
@@ -622,30 +514,16 @@ def came_back(cell: str, value: Any, guarded: bool) -> bool:
 def test_widening_a_large_aggregate_takes_no_memory_to_speak_of(node: ManagementNode, collector: Site) -> None:
     node.add([conference(end_time="2026-11-23T20:00:00")])
     small = collector.run(FIRST, fork=True).peak
-    path = collector.data / "pexHistoryConf.csv"
+    path = collector.data / CONF
     header, row = path.read_bytes().splitlines(keepends=True)
-    size = 40_000_000
+    number = 40_000_000 // len(row)
     with path.open("ab") as file:
-        for _ in range(100):
-            file.write(row * (size // len(row) // 100))
-    rows = (path.stat().st_size - len(header)) // len(row)
+        file.write(row * number)
     node.extra_fields = {"conference": {"added": "x"}}
     node.add([conference(end_time="2026-11-24T20:00:00")])
     assert collector.run(FIRST + DAY, fork=True).peak < small + 15_000_000
-    with path.open("rb") as file:
-        assert file.readline() == header.replace(b"\r\n", b",added\r\n")
-        assert file.readline() == row.replace(b"\r\n", b",\r\n").replace(b'"[]"', b"[]")
-        file.seek(-len(row), os.SEEK_END)
-        assert file.read().endswith(b",x\r\n")
-    with path.open("rb") as file:
-        assert sum(1 for _ in file) == rows + 2, "a header and one more"
-    path.unlink()
-
-
-def test_what_a_killed_run_left_beside_an_aggregate_goes(history: History) -> None:
-    history.sent([record(1)])
-    draft = history.data / f"{PART}.new"
-    draft.write_text("half of the")
-    history.sent([record(2)])
-    assert not draft.exists()
-    assert history.column("id") == ["id-1", "id-2"]
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 1 + 1 + number + 1
+    assert lines[0] == header.replace(b"\r\n", b",added\r\n")
+    assert lines[1] == lines[-2] == row.replace(b"\r\n", b",\r\n").replace(b'"[]"', b"[]")
+    assert lines[-1].endswith(b",x\r\n")

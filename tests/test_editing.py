@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import tempfile
 from pathlib import Path
 
 import duckdb
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexip_history.archive.editing import Changing, Edited, Moved, edit, open_table, would_change
+from pexip_history.archive.editing import Change, Changing, Edited, Moved, edit, open_table, would_change
 from pexip_history.archive.holdings import holdings, remove_drafts, strange_files
 from pexip_history.archive.parquet_rows import (
     Unreadable,
@@ -42,6 +43,8 @@ def as_text(rows: list[list[str]], delimiter: str = ",", end: str = "\r\n", quot
     return out.getvalue()
 
 
+MOMENT = "2026-11-24_00-05-00"
+PART, DATED = "pexHistoryPart.csv", f"{MOMENT}_pexHistoryPart.csv"
 HEADER = ["id", "name", "more"]
 THREE = [["1", "Kari, K", 'a"b'], ["2", "Ola\nN", ""], ["3", "é", "x"]]
 
@@ -68,8 +71,6 @@ def test_a_file_keeps_the_form_that_a_spreadsheet_gave_it(
 def test_what_is_not_changed_stays_to_the_byte(
     rows: list[list[str]], chosen: set[int], ended: bool, odd: bytes
 ) -> None:
-    import tempfile
-
     rows = [[str(number), *row[1:]] for number, row in enumerate(rows)]
     ids = [str(number) for number in chosen]
     lines = [as_text([row], quoting=csv.QUOTE_ALL).encode() for row in rows]
@@ -92,27 +93,21 @@ def test_what_is_not_changed_stays_to_the_byte(
 
 def test_nothing_is_left_of_a_rewriting_that_fails(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_bytes(as_text([HEADER, *THREE]).encode())
-    before = path.read_bytes()
+    before = as_text([HEADER, *THREE]).encode()
+    path.write_bytes(before)
 
-    def ready(edited: Edited) -> None:
+    def full(edited: Edited) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
-        edit(path, emptying("1"), ready)
-
-    def written_to(edited: Edited) -> None:
-        path.write_bytes(before + b"4,x,\r\n")
-
-    assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
-    assert path.read_bytes() == before
-
-    def changing(columns: list[str]):  # type: ignore[no-untyped-def]
+    def written_to(columns: list[str]) -> Change:
         path.write_bytes(before + b"4,x,\r\n")
         return leaving_out("1")(columns)
 
+    with pytest.raises(OSError, match="No space"):
+        edit(path, emptying("1"), full)
+    assert path.read_bytes() == before
     with pytest.raises(Moved, match="written to meanwhile"):
-        edit(path, changing)
+        edit(path, written_to)
     assert path.read_bytes() == before + b"4,x,\r\n"
     assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
 
@@ -130,23 +125,13 @@ def test_a_file_that_is_one_endless_row_is_named_and_stays(tmp_path: Path, separ
 
 def test_every_file_with_rows_is_found_and_no_other(tmp_path: Path) -> None:
     ours = [
-        ".collector/7-participant.csv",
-        "2026-11-24_00-05-00_pexHistoryConf.csv",
-        "2026-11-24_00-05-00_pexHistoryPart.csv",
-        "pexHistoryPart.csv",
-        "pexHistoryPart.csv.set-aside-2026-11-24_00-05-00",
-        "pexHistoryPart.csv.set-aside-2026-11-24_00-05-00-1",
-        "pexHistoryPart.csv.unfinished-2026-11-24_00-05-00",
-        "pexHistoryStream.csv",
-        "parquet/participants/2026-11-24_00-05-00.parquet",
+        *(".collector/7-participant.csv", f"{DATED[:-8]}Conf.csv", DATED, PART),
+        *(f"{PART}.set-aside-{MOMENT}", f"{PART}.set-aside-{MOMENT}-1", f"{PART}.unfinished-{MOMENT}"),
+        *("pexHistoryStream.csv", f"parquet/participants/{MOMENT}.parquet"),
     ]
-    drafts = [
-        "pexHistoryPart.csv.new",
-        "2026-11-24_00-05-00_pexHistoryPart.csv.new",
-        "pexHistoryPart.csv.set-aside-2026-11-24_00-05-00.new",
-        "parquet/participants/2026-11-24_00-05-00.parquet.new",
-    ]
+    drafts = [f"{name}.new" for name in (PART, DATED, f"{PART}.set-aside-{MOMENT}", ours[-1])]
     others = ["Copy of pexHistoryPart.csv", "export.xlsx", "notes.new", "manifest.jsonl", ".collector/lock"]
+    assert list(holdings(tmp_path)) == []
     for name in (*ours, *drafts, *others):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -154,12 +139,12 @@ def test_every_file_with_rows_is_found_and_no_other(tmp_path: Path) -> None:
     remove_drafts(tmp_path)
     assert not [name for name in drafts if (tmp_path / name).exists()]
     assert all((tmp_path / name).exists() for name in (*ours, *others))
-    assert strange_files(tmp_path) == ["Copy of pexHistoryPart.csv", "export.xlsx"]
+    assert strange_files(tmp_path) == others[:2]
 
 
 @pytest.fixture
 def parquet(tmp_path: Path) -> Path:
-    path = tmp_path / "parquet" / "participants" / "2026-11-24_00-05-00.parquet"
+    path = tmp_path / "parquet" / "participants" / f"{MOMENT}.parquet"
     path.parent.mkdir(parents=True)
     duckdb.sql(
         "SELECT i::VARCHAR AS id, 'Kari ' || i AS display_name, 'sip:' || i AS local_alias,"
@@ -177,6 +162,7 @@ def rows_of(path: Path) -> list[tuple[object, ...]]:
 def test_parquet_cells_are_emptied_and_the_types_stay(parquet: Path) -> None:
     before = rows_of(parquet)
     types = duckdb.sql(f"DESCRIBE SELECT * FROM read_parquet('{parquet}')").fetchall()
+    (parquet.parent.parent / "linked").symlink_to(parquet.parent)
     assert list(parquet_files(parquet.parent.parent.parent)) == [parquet]
     cells = {"display_name": ["1", "3", "9"], "local_alias": ["3"], "call_tag": ["1"]}
     assert empty_cells(parquet, cells) == 2

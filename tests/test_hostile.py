@@ -9,6 +9,7 @@ import fcntl
 import gzip
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pexip_history.folder.cells import cells
-from pexip_history.node.answers import PageReader
-from tests.forked import MEMORY, Outcome
-from tests.harness import Site, environment_for
+from tests.forked import Outcome
+from tests.harness import CONF, DAY, HOUR, MIDNIGHT, Site, environment_for
 from tests.management_node import ManagementNode, OAuth2, certificates, conference, faults
 from tests.raw_node import RawNode, Send, Talk, asked, conferences, listing, normal, reply, zipped
 
@@ -39,7 +38,6 @@ pytestmark = pytest.mark.slow
 MB = 1_000_000
 MOST_MEMORY = 220 * MB
 """A container has 512 MB, and is to stay below 256."""
-NOON = datetime(2026, 11, 24, 12, 0, 30)
 
 SMALL_BOMB = zipped([bytes(MB)] * 60)
 """60 MB in 60 KB."""
@@ -96,6 +94,15 @@ def text(size: float, letter: str = "a") -> bytes:
     return json.dumps("\U0001f680;" + letter * int(size * MB), ensure_ascii=False).encode()
 
 
+def one(field: str, value: bytes) -> Talk:
+    """A record, one field of which has this JSON."""
+    return always(listing(holding(field, value), 1))
+
+
+def zipped_bomb(*headers: str, status: str = "200 OK") -> Talk:
+    return always(SMALL_BOMB, "Content-Encoding: gzip", *headers, status=status)
+
+
 def in_participants(value: bytes) -> Talk:
     def talk(target: str, send: Send) -> None:
         found = listing(holding("media_streams", value), 1)
@@ -106,17 +113,14 @@ def in_participants(value: bytes) -> Talk:
 
 STREAMS = (("DATA_MEDIA_STREAMS", "true"),)
 VALUES, BYTES, RECORDS, FIELDS = "more values", "bytes at once", "records at once", " fields, of which"
+DAMAGED, TAKEN, HINTS = "cut or damaged", "the run has taken", "informational answers"
 BOMBS = {
-    "gzip": Attack(always(SMALL_BOMB, "Content-Encoding: gzip"), BYTES),
+    "gzip": Attack(zipped_bomb(), BYTES),
     "gzip three times over": Attack(always(zipped([SMALL_BOMB], 2), "Content-Encoding: gzip, gzip, gzip"), BYTES),
     "gzip fifty times over": Attack(always(b"x", "Content-Encoding: " + ", ".join(["gzip"] * 50)), "encodings"),
-    "a million members of gzip": Attack(
-        always(gzip.compress(b"") * 100_000, "Content-Encoding: gzip"), "cut or damaged"
-    ),
-    "a redirect with gzip": Attack(
-        always(SMALL_BOMB, "Content-Encoding: gzip", "Location: /x", status="302 Found"), BYTES
-    ),
-    "an error with gzip": Attack(always(SMALL_BOMB, "Content-Encoding: gzip", status="404 No"), BYTES),
+    "a million members of gzip": Attack(always(gzip.compress(b"") * 100_000, "Content-Encoding: gzip"), DAMAGED),
+    "a redirect with gzip": Attack(zipped_bomb("Location: /x", status="302 Found"), BYTES),
+    "an error with gzip": Attack(zipped_bomb(status="404 No"), BYTES),
     "a body without an end": Attack(
         lambda target, send: [send(b"HTTP/1.1 200 OK\r\n\r\n"), *(send(bytes(MB)) for _ in range(1000))],  # type: ignore[arg-type, return-value]
         BYTES,
@@ -128,9 +132,9 @@ BOMBS = {
     ),
     "nested where text was": Attack(second(listing(holding("name", times(b"{}", 2.9), 1), 2)), VALUES),
     "texts where text was": Attack(second(listing(holding("name", times(b'"a"', 2.9), 1), 2)), VALUES),
-    "nested participants": Attack(always(listing(holding("participants", times(b"{}", 2.9)), 1)), VALUES),
+    "nested participants": Attack(one("participants", times(b"{}", 2.9)), VALUES),
     "nested meta": Attack(always(b'{"meta": {"a": ' + times(b"{}", 5.8) + b'}, "objects": []}'), VALUES),
-    "only json takes it": Attack(always(listing(holding("name", b"[NaN, " + times(b"{}", 2.9) + b"]"), 1)), VALUES),
+    "only json takes it": Attack(one("name", b"[NaN, " + times(b"{}", 2.9) + b"]"), VALUES),
     "50,000 columns": Attack(always(listing(conferences(1, **{f"f{n}": 1 for n in range(50_000)}), 1)), FIELDS),
     "a million columns": Attack(
         always(listing(b'{"id":1,' + b",".join(b'"%d":1' % n for n in range(400_000)) + b"}", 1)), VALUES
@@ -144,10 +148,10 @@ BOMBS = {
         ),
         VALUES,
     ),
-    "a name of quotes": Attack(always(listing(holding("name", b'"' + b'\\"' * int(2.9 * MB) + b'"'), 1)), code=0),
-    "a name of formulas": Attack(always(listing(holding("name", b'"' + b";=a" * MB + b'"'), 1)), code=0),
-    "a name of tabs": Attack(always(listing(holding("name", b'"a' + b"\\t" * (2 * MB) + b'"'), 1)), code=0),
-    "a name of digits": Attack(always(listing(holding("name", b'"+' + b"1" * (5 * MB) + b'x"'), 1)), code=0),
+    "a name of quotes": Attack(one("name", b'"' + b'\\"' * int(2.9 * MB) + b'"'), code=0),
+    "a name of formulas": Attack(one("name", b'"' + b";=a" * MB + b'"'), code=0),
+    "a name of tabs": Attack(one("name", b'"a' + b"\\t" * (2 * MB) + b'"'), code=0),
+    "a name of digits": Attack(one("name", b'"+' + b"1" * (5 * MB) + b'x"'), code=0),
     "ids of 1 MB": Attack(always(listing(b",".join(b'{"id":' + text(1, str(n)) + b"}" for n in range(5)), 5)), code=0),
     "a conference of 300,000 participants": Attack(
         lambda target, send: send(
@@ -165,13 +169,12 @@ BOMBS = {
     ),
     "a stream of wide text": Attack(in_participants(b'[{"a":' + text(5.9) + b"}]"), code=0, env=STREAMS),
 }
-BOMBS |= {f"{depth} deep": attack for depth, attack in {
-    "100,000": Attack(always(b"[" * 10**5), "cut or damaged"),
-    "a field 100,000": Attack(always(listing(holding("x", b"[" * 10**5 + b"]" * 10**5), 1)), "cut or damaged"),
-    "NaN, and a field 100,000": Attack(
-        always(listing(holding("x", b"[NaN," + b"[" * 10**5 + b"]" * 10**5 + b"]"), 1)), "cut or damaged"
-    ),
-}.items()}  # fmt: skip
+DEEP = b"[" * 10**5 + b"]" * 10**5
+BOMBS |= {
+    "100,000 deep": Attack(always(b"[" * 10**5), DAMAGED),
+    "a field 100,000 deep": Attack(one("x", DEEP), DAMAGED),
+    "NaN, and a field 100,000 deep": Attack(one("x", b"[NaN," + DEEP + b"]"), DAMAGED),
+}
 
 
 def dripping(head: bytes, piece: bytes, pause: float = 0.05) -> Talk:
@@ -209,7 +212,7 @@ DRIPS = {
     "a handshake": Attack(lambda target, send: None, LATE, greet=mute),
 }
 FLOODS = {
-    "100 Continue": Attack(dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 50, 0), "informational answers"),
+    "100 Continue": Attack(dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 50, 0), HINTS),
     "103 Early Hints": Attack(
         dripping(b"", b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 50, 0), "informational answers"
     ),
@@ -248,9 +251,9 @@ def two_in_turn(target: str, send: Send) -> None:
 
 CHAINS = {
     "10^15 records": Attack(endless(10**15, 100), "a count of 1000000000000000 records"),
-    "an honest number": Attack(endless(10**7, 100), "the run has taken", env=(("DEFAULT_CONF_LIMIT", "0"),)),
-    "an honest number behind a limit": Attack(endless(10**7, 1000), "the run has taken"),
-    "two pages in turn": Attack(two_in_turn, "the run has taken"),
+    "an honest number": Attack(endless(10**7, 100), TAKEN, env=(("DEFAULT_CONF_LIMIT", "0"),)),
+    "an honest number behind a limit": Attack(endless(10**7, 1000), TAKEN),
+    "two pages in turn": Attack(two_in_turn, TAKEN),
     "new columns on each page": Attack(
         endless(10**7, 2, f=99), "columns, of which", env=(("DEFAULT_CONF_LIMIT", "0"),)
     ),
@@ -283,8 +286,8 @@ TEXTS = {
         "1 conferences",
         code=0,
     ),
-    "no UTF-8 in a list": Attack(always(listing(holding("participants", b'["/\xff/"]'), 1)), "1 conferences", code=0),
-    "no UTF-8 in a text": Attack(always(listing(holding("name", b'"\xff"'), 1)), "cut or damaged"),
+    "no UTF-8 in a list": Attack(one("participants", b'["/\xff/"]'), "1 conferences", code=0),
+    "no UTF-8 in a text": Attack(one("name", b'"\xff"'), DAMAGED),
     "an end that is no time": Attack(
         in_turn(listing(conferences(2, end_time=f"2020-01-01T12:00:00{NASTY}"), 2)),
         "0 conferences",
@@ -418,89 +421,57 @@ def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: Manageme
 
 # What an answer leaves behind
 
-
-def ended(*, at: datetime, number: int = 3) -> list[dict[str, Any]]:
-    """Conferences that ended a minute after the other."""
-    return [conference(end_time=(at - timedelta(minutes=n)).isoformat(), participants=[]) for n in range(number)]
+FAR = "9999-12-31T23:59:59"
 
 
-def test_records_that_end_in_9999_behind_a_limit_are_left_out_and_stop_nothing(
-    node: ManagementNode, collector: Site
-) -> None:
-    node.now = NOON
-    node.add(ended(at=NOON - timedelta(hours=1)))
-    far = [conference(end_time="9999-12-31T23:59:59", participants=[]) for _ in range(5)]
+def test_records_that_end_in_9999_behind_a_limit_are_left_out_and_stop_nothing(site: Site) -> None:
+    far = [{"id": f"far{n}", "end_time": FAR, "start_time": FAR, "name": "", "participants": []} for n in range(5)]
 
     def poisoned(document: dict[str, Any]) -> None:
         document["objects"] += far
         document["meta"]["total_count"] += len(far)
 
-    collector.env["DEFAULT_CONF_LIMIT"] = "2"
-    collector.at(NOON)
-    node.faults.add(faults.edited(poisoned), on="conference", times=None)
-    assert collector().code == 0
-    node.faults.clear()
-    for lost in (False, True):  # with its ledger, and with one that is made again from the files
-        node.now = (node.now or NOON) + timedelta(days=1)
-        collector.at(node.now)
-        if lost:
-            (collector.data / ".collector" / "ledger.sqlite").unlink()
-        new = ended(at=node.now - timedelta(hours=2), number=1)
-        node.add(new)
-        for _ in range(3):
-            assert collector().code == 0
-        assert new[0]["id"] in {row["id"] for row in collector.rows("pexHistoryConf.csv")}
-    assert not {one["id"] for one in far} & {row["id"] for row in collector.rows("pexHistoryConf.csv")}
-    marks = [file["collected_to"] for file in json.loads(collector("status", "--json").stdout)["files"]]
-    assert all(mark < "2027" for mark in marks)
+    site.env["DEFAULT_CONF_LIMIT"] = "2"
+    site.hourly(3, MIDNIGHT - 3 * HOUR)
+    site.node.faults.add(faults.edited(poisoned), on="conference", times=None)
+    site.run(MIDNIGHT)
+    site.node.faults.clear()
+    for day in (1, 2):  # with its ledger, and with one that is made again from the files
+        site.hourly(1, MIDNIGHT + day * DAY - 2 * HOUR)
+        site.runs(MIDNIGHT + day * DAY, MIDNIGHT + day * DAY + 2 * HOUR)
+        site.check()
+        site.lose_ledger()
+    site.run(MIDNIGHT + 3 * DAY)
+    assert all(file["collected_to"] < "2027" for file in site.status()["files"])
 
 
-def test_rows_of_9999_in_the_files_do_not_stop_a_ledger_that_is_made_of_them(
-    node: ManagementNode, collector: Site
-) -> None:
-    node.now = NOON
-    node.add(ended(at=NOON - timedelta(hours=1)))
-    collector.at(NOON)
-    assert collector().code == 0
-    aggregate = collector.data / "pexHistoryConf.csv"
-    header = collector.table(aggregate)[0]
-    odd = ["9999-12-31T23:59:59" if name == "end_time" else "odd" if name == "id" else "" for name in header]
-    aggregate.write_bytes(aggregate.read_bytes() + ",".join(odd).encode() + b"\r\n")
-    (collector.data / ".collector" / "ledger.sqlite").unlink()
-    node.now += timedelta(days=1)
-    collector.at(node.now)
-    new = ended(at=node.now - timedelta(hours=2))
-    node.add(new)
-    assert collector().code == 0
-    assert {one["id"] for one in new} <= {row["id"] for row in collector.rows(aggregate)}
+def test_rows_of_9999_in_the_files_do_not_stop_a_ledger_that_is_made_of_them(site: Site) -> None:
+    site.hourly(3, MIDNIGHT - 3 * HOUR)
+    site.run(MIDNIGHT)
+    odd = [FAR if name == "end_time" else "odd" if name == "id" else "" for name in site.table(CONF)[0]]
+    with (site.data / CONF).open("a", newline="") as file:
+        file.write(",".join(odd) + "\r\n")
+    site.lose_ledger()
+    site.hourly(3, MIDNIGHT + 20 * HOUR)
+    site.run(MIDNIGHT + DAY)
+    site.check(perhaps={"odd"})
 
 
-def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(node: ManagementNode, collector: Site) -> None:
-    node.now = NOON
-    node.add(ended(at=NOON - timedelta(hours=1)))
-    wide = ["id", "end_time", *(f"f{n}" for n in range(2000))]
-    known = list(collector_fields(node, collector))
-    (collector.data / "pexHistoryConf.csv").write_text(",".join([*wide, *known]) + "\r\n")
-    collector.at(NOON)
-    assert collector().code == 0
-    assert len(collector.rows("pexHistoryConf.csv")) == 3
-
-
-def collector_fields(node: ManagementNode, collector: Site) -> list[str]:
-    """The node's fields, but for those that every file has."""
-    return [name for name in ended(at=NOON, number=1)[0] if name not in ("id", "end_time")]
+def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(site: Site) -> None:
+    known = ["id", "end_time", "name", "participants", "start_time"]
+    (site.data / CONF).write_text(",".join([*known, *(f"f{n}" for n in range(2000))]) + "\r\n")
+    site.hourly(3, MIDNIGHT - 3 * HOUR)
+    site.run(MIDNIGHT)
+    site.check()
 
 
 def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones_and_nothing_is_lost(
     node: ManagementNode, collector: Site
 ) -> None:
-    node.now = NOON
     held = [conference(end_time="2026-11-24T11:00:00", name="x" * 30_000, participants=[]) for _ in range(300)]
     node.add(held)
-    collector.at(NOON)
-    outcome = collector()
-    assert outcome.code == 0, outcome.output
-    assert len(collector.rows("pexHistoryConf.csv")) == 300
+    collector.run(datetime(2026, 11, 24, 12))
+    assert len(collector.rows(CONF)) == 300
     assert {request.query.get("limit") for request in node.requests} >= {"1000", "250", "25"}
 
 
@@ -527,25 +498,20 @@ def test_no_cookie_of_the_node_is_sent_back_and_no_tls_key_is_written(node: Mana
 # Odd days
 
 
-def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(node: ManagementNode, collector: Site) -> None:
-    with tempfile.TemporaryDirectory(dir=MEMORY) as elsewhere:
-        if Path(elsewhere).stat().st_dev == collector.data.stat().st_dev:
+def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(site: Site) -> None:
+    with tempfile.TemporaryDirectory() as elsewhere:
+        if Path(elsewhere).stat().st_dev == site.data.stat().st_dev:
             pytest.skip("no second volume here")
-        node.now = NOON
-        node.add(ended(at=NOON - timedelta(hours=1)))
-        collector.at(NOON)
-        assert collector().code == 0
+        site.hourly(3, MIDNIGHT - 3 * HOUR)
+        site.run(MIDNIGHT)
         real = Path(elsewhere, "conferences.csv")
-        real.write_bytes((collector.data / "pexHistoryConf.csv").read_bytes())
-        (collector.data / "pexHistoryConf.csv").unlink()
-        (collector.data / "pexHistoryConf.csv").symlink_to(real)
-        node.now += timedelta(hours=2)
-        collector.at(node.now)
-        node.extra_fields = {"conference": {"mood": "good"}}
-        node.add(ended(at=node.now - timedelta(hours=1)))
-        assert collector().code == 0
-        assert [row["mood"] for row in collector.rows(real)] == [""] * 3 + ["good"] * 3
-        assert (collector.data / "pexHistoryConf.csv").is_symlink()
+        shutil.move(site.data / CONF, real)
+        (site.data / CONF).symlink_to(real)
+        site.node.newer = {"mood": "good"}
+        site.hourly(3, MIDNIGHT)
+        site.run(MIDNIGHT + 3 * HOUR)
+        assert [row["mood"] for row in site.rows(real)] == [""] * 3 + ["good"] * 3
+        assert (site.data / CONF).is_symlink()
         assert [file.name for file in Path(elsewhere).iterdir()] == [real.name]
 
 
@@ -586,79 +552,21 @@ def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_tha
     assert collector("health").code == 0
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--from", "0001-01-01"],
-        ["--to", "0001-01-01"],
-        ["--from", "9999-12-31T23:59:59-10:00"],
-        ["--to", "9999-12-31T23:59:59-10:00"],
-        ["--from", "2026-11-24", "--to", "2026-11-24"],
-        ["--from", "2999-12-31"],
-    ],
-)
-def test_a_time_that_no_call_can_have_is_refused_with_the_way_to_say_it(collector: Site, words: list[str]) -> None:
-    outcome = collector("collect", *words)
-    assert outcome.code == 2
-    assert "Traceback" not in outcome.output
-    assert "give " in outcome.stderr
-    assert list(collector.data.glob("*.csv")) == []
-
-
 def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(node: ManagementNode, collector: Site) -> None:
     node.faults.add(faults.status(404), when=lambda request: "schema" in request.path, times=None)
     outcome = collector()
     assert outcome.code == 0, outcome.output
-    assert not {"id", "end_time"} - set(collector.table("pexHistoryConf.csv")[0])
+    assert not {"id", "end_time"} - set(collector.table(CONF)[0])
 
 
-def test_streams_that_only_a_later_page_has_keep_every_digit() -> None:
-    reader = PageReader()
-    for listed, cell in ((b"null", ""), (b'[{"loss":1.50}]', '"[{""loss"":1.50}]"'), (b"null", "")):
-        _, columns = reader(b'{"meta":{"total_count":1},"objects":[{"id":"a","media_streams":' + listed + b"}]}")
-        assert cells(columns["media_streams"], escape=True) == [cell]
-
-
-def test_records_unlike_each_other_keep_every_digit(site: Site) -> None:
-    numbers = [b"1.50", b"1e5", b"10000000000000000000000000000000001", b"-0.0", b"true", b"null", b'["1.50", 1.50]']
-    records = [holding("name", number, n) for n, number in enumerate(numbers)]
-    records[0] = records[0].replace(b"}", b', "more": 2.50}')
-    body = reply(listing(b",".join(records), len(records)))
-    with RawNode(lambda target, send: send(body if asked(target)[0] == "conference" else normal(target))) as node:
-        assert site("--from", "2020-01-01", "--to", "2020-01-02", env=environment_for(node, site.data)).code == 0
-    wanted = [number.decode() for number in numbers[:4]] + ["True", "", '["1.50",1.50]']
-    rows = site.rows("pexHistoryConf.csv")
-    assert [row["name"] for row in rows] == wanted
-    assert rows[0]["more"] == "2.50"
-
-
-def test_a_log_file_that_cannot_be_written_keeps_no_row_from_being_collected(
-    node: ManagementNode, collector: Site
-) -> None:
-    (collector.data / "data_collector.log").mkdir()
-    node.now = NOON
-    node.add(ended(at=NOON - timedelta(hours=1)))
-    collector.at(NOON)
-    outcome = collector()
-    assert outcome.code == 0
-    assert "data_collector.log cannot be written" in outcome.stderr
-    assert len(collector.rows("pexHistoryConf.csv")) == 3
-
-
-def test_times_with_a_zone_are_read_as_the_moments_that_they_are(node: ManagementNode, collector: Site) -> None:
-    node.now = NOON
-    held = ended(at=NOON - timedelta(hours=1), number=1)
-    node.add(held)
+def test_times_with_a_zone_are_read_as_the_moments_that_they_are(site: Site) -> None:
+    (id,) = site.hourly(1, MIDNIGHT - HOUR)
 
     def zoned(document: dict[str, Any]) -> None:
-        for one, zone in zip(document["objects"], ("Z",), strict=False):
-            one["end_time"] += zone
+        for one in document["objects"]:
+            one["end_time"] += "Z"
 
-    node.faults.add(faults.edited(zoned), on="conference", times=None)
-    collector.at(NOON)
-    outcome = collector()
-    assert outcome.code == 0
-    assert "WARNING" not in outcome.stderr
-    (row,) = collector.rows("pexHistoryConf.csv")
-    assert row["end_time"] == f"{held[0]['end_time']}Z", "as it was sent"
-    assert json.loads(collector("status", "--json").stdout)["files"][0]["collected_to"] == "2026-11-24T12:00:00"
+    site.node.faults.add(faults.edited(zoned), on="conference", times=None)
+    assert "WARNING" not in site.run(MIDNIGHT).output
+    assert [(row["id"], row["end_time"]) for row in site.rows(CONF)] == [(id, "2026-11-23T23:30:00Z")], "as it was sent"
+    assert site.status()["files"][0]["collected_to"] == "2026-11-24T00:00:00"

@@ -14,6 +14,8 @@ import pytest
 from pexip_history.archive import manifest
 from pexip_history.errors import CollectorError
 
+from .test_folder import OTHERS
+
 SPAN = ("2026-11-22T00:00:00", "2026-11-23T00:00:00")
 NAMES = ["  spaces ", 'Robert "Bob"', "two\r\nlines", '"\n"', "plain", '","', "\n\n", '"']
 
@@ -80,36 +82,6 @@ def test_a_manifest_cut_at_any_byte_is_whole_again_after_the_next_run(tmp_path: 
             }
 
 
-def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = dated(tmp_path, 21), dated(tmp_path, 22)
-    (tmp_path / second).rename(tmp_path / "later")
-    manifest.note(tmp_path)
-    before = (tmp_path / manifest.NAME).read_bytes()
-    (tmp_path / "later").rename(tmp_path / second)
-
-    class Full(manifest.Entry):
-        def line(self) -> bytes:
-            return super().line() + b"x" * (1 << 26)
-
-    whole = manifest.measure
-    monkeypatch.setattr(manifest, "measure", lambda *given: Full(**vars(whole(*given))))
-    import resource
-    import signal
-
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
-    try:
-        with pytest.raises(OSError, match="too large"):
-            manifest.note(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (tmp_path / manifest.NAME).read_bytes() == before
-    monkeypatch.undo()
-    assert manifest.note(tmp_path) == 1
-    assert [line["name"] for line in lines(tmp_path)] == [first, second]
-
-
 def test_an_upgraded_folder_gets_its_lines_over_some_runs_the_new_files_first(tmp_path: Path) -> None:
     names = [dated(tmp_path, day, rows=100) for day in range(1, 8)]
     size = (tmp_path / names[0]).stat().st_size
@@ -140,18 +112,16 @@ def test_what_the_collector_changed_later_is_a_line_of_its_own_and_the_latest_co
     assert manifest.note(tmp_path) == 0
 
 
-@pytest.mark.parametrize("kind", ["link", "FIFO", "folder"])
+@pytest.mark.parametrize("kind", OTHERS)
 def test_what_is_no_file_of_ours_is_refused_and_nothing_hangs(kind: str, tmp_path: Path) -> None:
     dated(tmp_path, 21)
-    place, elsewhere = tmp_path / manifest.NAME, tmp_path / "elsewhere"
-    elsewhere.write_text("of somebody else\n")
-    {"link": lambda: place.symlink_to(elsewhere), "FIFO": lambda: os.mkfifo(place), "folder": place.mkdir}[kind]()
+    OTHERS[kind](tmp_path / manifest.NAME)
     with pytest.raises(CollectorError, match=r"manifest\.jsonl is a"):
         manifest.note(tmp_path)
-    assert elsewhere.read_text() == "of somebody else\n"
 
 
-def test_a_fifo_and_a_link_named_as_dated_files_do_not_stop_the_others(tmp_path: Path) -> None:
+def test_a_fifo_and_a_link_named_as_dated_files_and_files_of_a_user_s_have_no_line(tmp_path: Path) -> None:
+    (tmp_path / "mine_pexHistoryPart.csv").touch()
     os.mkfifo(tmp_path / "2026-11-20_00-05-00_pexHistoryPart.csv")
     name = dated(tmp_path, 21)
     (tmp_path / "2026-11-19_00-05-00_pexHistoryPart.csv").symlink_to(tmp_path / name)

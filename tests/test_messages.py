@@ -9,7 +9,7 @@ from string import Formatter
 
 import pytest
 
-from pexip_history.messages import sentence, table
+from pexip_history.messages import table
 from tests.conftest import COLLECTOR, ROOT
 from tests.troubleshooting import PAGE, page
 
@@ -81,7 +81,3 @@ def test_the_entrypoint_says_what_the_table_has(name: str) -> None:
 
 def test_the_page_is_made_of_the_table() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "make troubleshooting writes it again"
-
-
-def test_a_message_is_filled() -> None:
-    assert sentence("not-a-number", value="ten") == "'ten' is not a number; give 0, 1, 2 and so on"

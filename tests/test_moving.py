@@ -61,10 +61,6 @@ def here(node: ManagementNode, tmp_path: Path) -> Sandbox:
     return sandbox(PAGE, tmp_path, {"": node})
 
 
-def newest_first(records: list[Record]) -> list[Record]:
-    return sorted(records, key=lambda record: record["end_time"], reverse=True)
-
-
 def put_old_files(here: Sandbox, kind: str) -> dict[str, list[Record]]:
     """The older half of what the node had yesterday, and one dated file; the rows that were written."""
     day = list(calls(3, datetime.now(UTC).date() - timedelta(days=1), 20))
@@ -72,7 +68,8 @@ def put_old_files(here: Sandbox, kind: str) -> dict[str, list[Record]]:
     old = here.folder / "old"
     old.mkdir()
     for name, records in had.items():
-        had[name] = newest_first(records)[len(records) // 2 :]
+        newest_first = sorted(records, key=lambda record: record["end_time"], reverse=True)
+        had[name] = newest_first[len(records) // 2 :]
         content = exported(had[name], COLUMNS[name], kind)
         (old / f"pexHistory{name}.csv").write_bytes(content)
         (old / f"2026-01-02_03-04-05_pexHistory{name}.csv").write_bytes(content)

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from pexip_history.archive.aggregates import whole_until
 from pexip_history.folder import reading
-from pexip_history.folder.opening import NotAFile
 from pexip_history.folder.reading import MOST, MOST_CELLS, NotOurs, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite
 from tests.conftest import ROOT
@@ -49,12 +48,18 @@ CELL = st.text(st.sampled_from('ab,"\r\n;\0\ufeffé😀 '), max_size=6)
 TEXTS = st.lists(st.lists(CELL, min_size=3, max_size=3), max_size=6)
 
 
-@given(rows=TEXTS, raw=st.binary(max_size=40), piece=st.integers(1, 30), bom=st.booleans())
+@given(
+    rows=TEXTS,
+    line_end=st.sampled_from(["\r\n", "\n"]),
+    raw=st.binary(max_size=40),
+    piece=st.integers(1, 30),
+    bom=st.booleans(),
+)
 def test_rows_are_those_of_csv_and_their_places_are_right(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], raw: bytes, piece: int, bom: bool
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], line_end: str, raw: bytes, piece: int, bom: bool
 ) -> None:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
+    csv.writer(text, lineterminator=line_end).writerows(rows)
     content = (reading.BOM if bom else b"") + HEADER + text.getvalue().encode() + raw
     path = made(tmp_path_factory.mktemp("data"), content)
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -73,40 +78,42 @@ def test_rows_are_those_of_csv_and_their_places_are_right(
             assert list(rest) == expected[place + 1 :]
 
 
-@pytest.mark.parametrize(
-    ("last", "torn"),
-    [
-        (b"", False),
-        (b"3,c,z\r\n", False),
-        (b"3,c,z\n", False),
-        (b"3,c,z\r", False),
-        (b"3,c,z\r\n\r\n", False),
-        (b"3,c,z", False),
-        (b"3,c\r\n", False),
-        (b'3,c,"z\r\n', True),
-        (b'3,"c\r\n\r\n', True),
-        (b"3", True),
-        (b"3\0\0\0", True),
-        (b"3,c,z\0\0\0", False),
-        (b"\0" * 100, False),
-    ],
-)
-def test_a_last_row_that_is_torn_is_told_from_whole_ones(tmp_path: Path, last: bytes, torn: bool) -> None:
-    whole = HEADER + b'1,a\r\n2,"b\r\n",y\r\n'  # a short row before the last is a user's
-    path = made(tmp_path, whole + last)
-    until = len(whole) if torn else len(whole + last)
-    for start in (0, len(HEADER), len(whole)):
-        assert whole_until(path, ["id", "name", "end_time"], start) == until
+WHOLE = [b"", b"3,c,z\r\n", b"3,c,z\n", b"3,c,z\r", b"3,c,z\r\n\r\n", b"3,c,z", b"3,c\r\n", b"3,c,z\0\0\0", b"\0" * 100]
+TORN = [b'3,c,"z\r\n', b'3,"c\r\n\r\n', b"3", b"3\0\0\0"]
+
+
+@pytest.mark.parametrize("last", [*WHOLE, *TORN])
+def test_a_last_row_that_is_torn_is_told_from_whole_ones(tmp_path: Path, last: bytes) -> None:
+    rows = HEADER + b'1,a\r\n2,"b\r\n",y\r\n'  # a short row before the last is a user's
+    path = made(tmp_path, rows + last)
+    for start in (0, len(HEADER), len(rows)):
+        assert whole_until(path, ["id", "name", "end_time"], start) == len(rows + last if last in WHOLE else rows)
 
 
 def test_what_has_no_rows_has_none(tmp_path: Path) -> None:
     assert header(tmp_path / "none") is None
     assert header(made(tmp_path, b"")) == []
     assert header(made(tmp_path, b"\xef\xbb\xbfid,name")) == ["id", "name"]
-    with open_rows(made(tmp_path, HEADER)) as rows:
-        assert list(rows) == []
+    assert open_list(made(tmp_path, HEADER)) == []
     with pytest.raises(FileNotFoundError), open_rows(tmp_path / "none"):
         pass
+
+
+@given(st.lists(st.lists(CELL, min_size=1, max_size=8), max_size=4))
+def test_a_row_of_more_cells_than_ours_have_is_refused_and_no_other(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]
+) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    path, refused = made(tmp_path_factory.mktemp("data"), HEADER + text.getvalue().encode()), False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "UNCOUNTED", 0)
+        patch.setattr(reading, "MOST_CELLS", 4)
+        try:
+            open_list(path)
+        except NotOurs:
+            refused = True
+    assert refused == any(len(row) > 5 for row in rows)
 
 
 BOMBS = {
@@ -116,6 +123,7 @@ BOMBS = {
     "a cell": b'1,"' + b"x" * MOST + b'",y\r\n',
     "cells": b"ab," * (2 * MB) + b"\r\n",
     "cells behind quotes that open none": b'a"' + b",ab" * (2 * MB) + b"\r\n",
+    "cells that end in commas": b'"xy,",' * (4 * MB // 3),
     "cells between quotes": b'"a""b",c,' * (MB // 2) + b"\r\n",
     "cells in lines of an open quote": b'"\n' + b'",ab,"\n' * MB,
 }
@@ -137,9 +145,16 @@ def test_a_row_that_cannot_be_ours_is_refused_by_name_in_little_memory(tmp_path:
     assert int(kilobytes) < 80 * 1024, done.stdout
 
 
-def test_what_cannot_be_ours_is_rewritten_by_none(tmp_path: Path) -> None:
-    path = made(tmp_path, HEADER + b"1,a,z\r\n" + BOMBS["a cell"])
-    with pytest.raises(NotOurs), new_file(tmp_path / "new") as target:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (HEADER + b"1,a,z\r\n" + BOMBS["a stray quote"], "from byte 25 on, a row of more than 8 MB"),
+        (BOMBS["a line without end"], "from byte 0 on, a line of more than 8 MB"),
+    ],
+)
+def test_what_cannot_be_ours_is_rewritten_by_none(tmp_path: Path, content: bytes, said: str) -> None:
+    path = made(tmp_path, content)
+    with pytest.raises(NotOurs, match=said), new_file(tmp_path / "new") as target:
         rewrite(path, target, ["id"], ["id"], False)
     assert [found.name for found in tmp_path.iterdir()] == ["pexHistoryPart.csv"]  # no draft stays
 
@@ -164,25 +179,11 @@ def test_what_is_not_utf_8_is_read_as_asked(tmp_path: Path) -> None:
         list(rows)
 
 
-def test_no_link_of_a_strangers_and_no_fifo_is_read(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "device").symlink_to("/dev/zero")
-    for name in ("fifo", "device", "."):
-        with pytest.raises(NotAFile):
-            header(tmp_path / name)
-
-
 def test_a_file_is_rewritten_under_other_columns_without_some_rows(tmp_path: Path) -> None:
     path = made(tmp_path, HEADER + b"1,a,y,more\r\n2\r\n\r\n3,Bj\xf8rn,z\r\n")
     with new_file(path) as target:
-        rewrite(
-            path,
-            target,
-            ["id", "name", "end_time"],
-            ["end_time", "new", "id", "name"],
-            True,
-            drop=lambda row: row["id"] == "2",
-        )
+        columns = ["id", "name", "end_time"]
+        rewrite(path, target, columns, ["end_time", "new", "id", "name"], True, drop=lambda row: row["id"] == "2")
     assert path.read_bytes() == b"\xef\xbb\xbfend_time,new,id,name\r\ny,,1,a,more\r\nz,,3,Bj\xf8rn\r\n"
 
 

@@ -85,7 +85,7 @@ class Person:
 
     def is_in(self, text: str | None) -> bool:
         """Whether a longer text, such as a room's name, holds what is looked for."""
-        return bool(text and self._longest) and self._longest in canonical(text or "")
+        return bool(text and self._longest and self._longest in canonical(text))
 
     @cached_property
     def _longest(self) -> str:
@@ -108,7 +108,7 @@ class Person:
                 return OWN * is_own
             is_called = self.option == ALIAS and self.is_value(local)
             if is_own and not is_called and 0 <= alias < width:
-                is_called = bool(row[alias]) and canonical(row[alias]) == canonical(local)
+                is_called = canonical(row[alias]) == canonical(local)
             return OWN * is_own + CALLED * is_called
 
         return find

@@ -27,7 +27,7 @@ PIECE = 1 << 17
 """Bytes read at once."""
 BOM = b"\xef\xbb\xbf"
 # As csv reads it: a quote opens where a cell begins, two in it are one of the text. It takes no memory.
-QUOTED = re.compile(rb'(?:(?<=,)|^)"[^"]*+(?:""[^"]*+)*+')
+QUOTED = re.compile(rb'(?:(?<=,)|^)"[^"]*+(?:""[^"]*+)*+"?')
 csv.field_size_limit(MOST)  # characters, of which a row has no more than bytes
 
 

@@ -32,7 +32,7 @@ def rewrite(
     NotAFile, OSError.
     """
     picks, width = _picks(header, columns), len(header)
-    text = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="", write_through=True)
+    text = io.TextIOWrapper(target, "utf-8", "surrogateescape", newline="")
     text.write(header_line(columns, bom).decode())
     writer = csv.writer(text, lineterminator="\r\n")
     with open_rows(source, errors="surrogateescape") as rows:

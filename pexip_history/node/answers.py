@@ -18,6 +18,7 @@ MOST_FIELDS = 500
 """Of a record: the API has 45. A column once in an aggregate stays there."""
 LOOKED_AT = {"id", "conference", "start_time", "end_time"}
 """Fields that are never kept as the JSON that they came as."""
+NESTED = {list, dict}
 LISTS = {"participants", "media_streams"}
 """Fields that are kept so, though the first page that is seen may have none of them."""
 MOST_VALUES = 400_000
@@ -58,7 +59,7 @@ class PageReader:
         return self._quick(body) or (meta, {name: [as_sent(record.get(name)) for record in objects] for name in names})
 
     def _quick(self, body: bytes) -> tuple[Record, Columns] | None:
-        """The same where every record has the fields that were learned."""
+        """The same where every record has the fields that were learned, nested where that was learned."""
         import msgspec
 
         if not self._decoder:
@@ -68,8 +69,10 @@ class PageReader:
         except (msgspec.DecodeError, RecursionError):
             return None
         _check_number(answer.objects, self._most)
-        rows = zip(*map(self._row, answer.objects), strict=True)
-        return answer.meta, dict(zip(self._names, rows, strict=False))
+        columns: Columns = dict(zip(self._names, zip(*map(self._row, answer.objects), strict=True), strict=False))
+        if any(not NESTED.isdisjoint(map(type, values)) for values in columns.values()):
+            return None  # where none was expected: its fractions have become text
+        return answer.meta, columns
 
     def _learn(self, names: list[str], objects: list[Record]) -> None:
         """Expect records with these fields from now on."""
