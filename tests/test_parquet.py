@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ import pyarrow.dataset
 import pytest
 from pyarrow import parquet
 
+from pexip_history.archive.archive import Archive
 from pexip_history.archive.parquet_rows import TABLES
-from pexip_history.export.parquet import COLUMNS, make_missing
+from pexip_history.export.parquet import COLUMNS, STREAM_FIELDS, make_missing
 from pexip_history.folder.cells import cells, guard
+from pexip_history.history import files
 from pexip_history.history.schema import TYPES
-from pexip_history.operate import parquet_files
-from tests.harness import ROOT, Site
+from pexip_history.operate import apart, parquet_files
+from pexip_history.settings.environment import read_settings
+from tests.harness import ROOT, Site, command
 from tests.management_node import ManagementNode
 from tests.management_node.calls import Call, calls
 
@@ -71,23 +75,20 @@ def data(made: list[list[Call]], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def wanted(made: list[list[Call]], table: str) -> dict[tuple[str, ...], Row]:
     """The records as they were sent, by their key, null for an empty text."""
-    held = [conference for of_day in made for conference, _ in of_day]
-    there = [one for of_day in made for _, present in of_day for one in present]
-    if table == "conferences":
-        return {(r["id"],): typed(r, "conference") for r in held}
-    if table == "participants":
-        return {(r["id"],): typed(r, "participant") for r in there}
-    streams = [{"participant_id": one["id"], **stream} for one in there for stream in one["media_streams"]]
-    return {(r["participant_id"], str(r["id"])): typed(r, "stream") for r in streams}
-
-
-def typed(record: Row, resource: str) -> Row:
-    return {name: value(name, record[name]) for name in COLUMNS[resource]}
+    records = [conference for of_day in made for conference, _ in of_day]
+    if table != "conferences":
+        records = [one for of_day in made for _, present in of_day for one in present]
+    if table == "streams":
+        records = [{"participant_id": one["id"], **stream} for one in records for stream in one["media_streams"]]
+    names = COLUMNS[next(resource for resource, folder in TABLES.items() if folder == table)]
+    return by_key({name: value(name, record[name]) for name in names} for record in records)
 
 
 def value(name: str, sent: Any) -> Any:
-    if name == "media_streams":
-        return [{field: within(field, each) for field, each in stream.items()} for stream in sent]
+    if name == "media_streams":  # in JSON an empty text and none are two things
+        return [
+            {field: "" if one[field] == "" else value(field, one[field]) for field in STREAM_FIELDS} for one in sent
+        ]
     if sent is None or sent == "":
         return None
     kind = TYPES.get(name)
@@ -98,26 +99,11 @@ def value(name: str, sent: Any) -> Any:
     return float(sent) if kind == "DOUBLE" else sent
 
 
-def within(name: str, sent: Any) -> Any:
-    """In JSON an empty text and none are two things."""
-    return sent if sent == "" else value(name, sent)
-
-
-def same(found: Iterator[Row] | list[Row], right: dict[tuple[str, ...], Row]) -> None:
-    """Row by row and cell by cell, in any order."""
-    rows = {key_of(row): row for row in found}
-    assert len(rows) == len(right)
-    for key, row in right.items():
-        assert rows[key].keys() >= row.keys()
-        for name, cell in row.items():
-            read = rows[key][name]
-            if name == "media_streams":
-                read = [{field: each[field] for field in stream} for each, stream in zip(read, cell, strict=True)]
-            assert read == cell, (key, name)
-
-
-def key_of(row: Row) -> tuple[str, ...]:
-    return (row["participant_id"], row["id"]) if "participant_id" in row else (row["id"],)
+def by_key(rows: Iterable[Row]) -> dict[tuple[str, ...], Row]:
+    found = [(tuple(row[name] for name in ("participant_id", "id") if name in row), row) for row in rows]
+    found = [(tuple(map(str, key)), {**row, "id": str(row["id"])}) for key, row in found]
+    assert len(dict(found)) == len(found)
+    return dict(found)
 
 
 @pytest.mark.parametrize("table", TABLES.values())
@@ -125,13 +111,13 @@ def test_every_cell_is_what_the_node_sent_in_pyarrow_polars_pandas_and_duckdb(
     table: str, data: Path, made: list[list[Call]]
 ) -> None:
     folder, right = data / "parquet" / table, wanted(made, table)
-    same(pyarrow.dataset.dataset(folder).to_table().to_pylist(), right)
-    same(polars.read_parquet(folder / "*.parquet").to_dicts(), right)
+    assert by_key(pyarrow.dataset.dataset(folder).to_table().to_pylist()) == right
+    assert by_key(polars.read_parquet(folder / "*.parquet").to_dicts()) == right
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
         found = db.execute(f"SELECT * FROM '{folder}/*.parquet'")
         names = [name for name, *_ in found.description or ()]
-        same([dict(zip(names, row, strict=True)) for row in found.fetchall()], right)
+        assert by_key(dict(zip(names, row, strict=True)) for row in found.fetchall()) == right
     frame = pandas.read_parquet(folder, dtype_backend="pyarrow")
     assert len(frame) == len(right)
     assert str(frame["start_time"].dtype) == "timestamp[us, tz=UTC][pyarrow]"
@@ -157,19 +143,37 @@ def test_files_of_old_and_new_releases_have_the_same_columns_and_types(tmp_path:
     assert rows.num_rows == sum(len(present) for _, present in made[0]) + 2
 
 
-def test_what_cannot_be_typed_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
-    name = "2026-11-01_00-05-00_pexHistoryPart.csv"
-    rows = ["1,2026-11-01T08:00:00,2026-11-01T09:00:00,3600,Ada,[]", "2,soon,2026-11-01T09:00:00,ten,Bo,[{"]
-    (tmp_path / name).write_text("id,start_time,end_time,duration,display_name,media_streams\r\n" + "\r\n".join(rows))
+UNTYPED = {
+    "start_time": (["2999-12-31T23:59:59", "1970-01-01T02:00:00+02:00"], ["3000-01-01T00:00:00", "1969-12-31", "soon"]),
+    "duration": (["0", "-5", "9223372036854775807", "0047", "+5"], ["12.5", "1e3", "99999999999999999999", "ten"]),
+    "has_media": (["True", "False", "true"], ["1", "yes"]),
+    "media_streams": (["[]", '[{"id":1}]'], ["[{"]),
+}
+
+
+@pytest.mark.parametrize("column", UNTYPED)
+def test_what_cannot_be_typed_is_null_and_told_and_the_rest_is_there(column: str, tmp_path: Path) -> None:
+    right, wrong = UNTYPED[column]
+    name, header = "2026-11-01_00-05-00", dict.fromkeys(("id", "start_time", "end_time", "display_name", column))
+    for number, cell in enumerate([*right, *wrong], 1):  # each in a file of its own, beside what can be
+        path = tmp_path / f"{name[:-2]}{number:02}_pexHistoryPart.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            writer.writerows(
+                [{"id": n, column: text}.get(field, "") for field in header] for n, text in enumerate((cell, ""))
+            )
     (tmp_path / "2026-11-02_00-05-00_pexHistoryPart.csv").write_text("a;b;c\r\n1;2;3\r\n")
     told: list[str] = []
-    assert make_missing(tmp_path, tell=told.append) == 1
-    table = parquet.read_table(tmp_path / "parquet" / "participants" / "2026-11-01_00-05-00.parquet").to_pylist()
-    assert [(row["display_name"], row["duration"]) for row in table] == [("Ada", 3600), ("Bo", None)]
-    said = "\n".join(told)
-    assert "start_time cannot be read as a time" in said
-    assert "duration cannot be read as a value" in said
-    assert "semicolons" in said
+    assert make_missing(tmp_path, tell=told.append) == len(right) + len(wrong)
+    tables = map(parquet.read_table, sorted((tmp_path / "parquet" / "participants").glob("*")))
+    cells = [table.column(column).to_pylist() for table in tables]
+    assert [(len(found), found[0] is None, found[1]) for found in cells] == [
+        *[(2, False, None)] * len(right), *[(2, True, None)] * len(wrong)
+    ]  # fmt: skip
+    assert "semicolons" in told.pop(0)
+    assert len(told) == (0 if column == "media_streams" else len(wrong))
+    assert all(f"1 row(s) whose {column} cannot be read as a" in line for line in told)
 
 
 def test_a_text_loses_the_guard_in_whatever_column_it_is_and_a_list_of_the_nodes_loses_nothing(tmp_path: Path) -> None:
@@ -192,36 +196,40 @@ def test_a_text_loses_the_guard_in_whatever_column_it_is_and_a_list_of_the_nodes
     assert {row["media_streams"][0]["rx_codec"] for row in table} == {"a;'=1"}
 
 
-def test_no_process_is_started_where_nothing_is_missing(
+def test_what_is_missing_is_made_in_a_copy_of_the_run_and_a_copy_that_fails_is_a_warning(
+    tmp_path: Path, made: list[list[Call]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_dated(tmp_path, 1, made[0])
+    (tmp_path / "2026-11-02_00-05-00_pexHistoryPart.csv").write_text("a;b;c\r\n1;2;3\r\n")
+    settings = read_settings({"DATA_DIR": str(tmp_path)}, node=False)
+    (tmp_path / ".collector").mkdir()
+
+    def said(make_missing: Callable[..., int] = make_missing) -> list[str]:
+        monkeypatch.setattr("pexip_history.export.parquet.make_missing", make_missing)
+        caplog.clear()
+        parquet_files.make_apart(settings)
+        return [record.getMessage() for record in caplog.records]
+
+    assert said(lambda *_: os.kill(os.getpid(), signal.SIGKILL)) == ["Parquet was not written: it ended with -9"]
+    assert said(lambda *_: 1 // 0)[0].startswith("Parquet was not written: unexpected ZeroDivisionError")
+    with monkeypatch.context() as patch:
+        patch.setattr(apart, "TIME_LIMIT", 0.1)
+        assert said(lambda *_: time.sleep(60)) == ["Parquet was not written: it took longer than 0 s"]
+    with Archive(settings).lock():
+        assert "another run is under way" in said()[0]
+    (line,) = said()
+    assert line.startswith("Parquet: 2026-11-02_00-05-00_pexHistoryPart.csv: not read")
+    assert len(list((tmp_path / "parquet").glob("*/*.parquet"))) == 3
+    lines = said(lambda data, most, tell, progress: [*map(tell, map("{}\n".format, range(30)))])
+    assert (len(lines), lines[0]) == (20, "Parquet: 10\\x0a")
+    (tmp_path / "2026-11-02_00-05-00_pexHistoryPart.csv").unlink()
+    monkeypatch.setattr(parquet_files, "fork_apart", lambda *_: pytest.fail("nothing is missing"))
+    assert said() == []
+
+
+def test_what_is_missing_is_made_oldest_first_over_some_runs_and_nothing_else_is_looked_into(
     tmp_path: Path, made: list[list[Call]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[tuple[str, ...]] = []
-    monkeypatch.setattr(parquet_files, "run_apart", lambda *words: started.append(words))
-    write_dated(tmp_path, 1, made[0])
-    parquet_files.make_apart(tmp_path)
-    assert len(started) == 1
-    make_missing(tmp_path)
-    parquet_files.make_apart(tmp_path)
-    assert len(started) == 1
-
-
-@pytest.mark.parametrize("place", ["parquet", "parquet/participants"])
-def test_a_file_in_the_place_of_the_folder_is_one_sentence(place: str, tmp_path: Path, made: list[list[Call]]) -> None:
-    write_dated(tmp_path, 1, made[0], streams=False)
-    (tmp_path / ".collector").mkdir()
-    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / place).write_bytes(b"mine")
-    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
-    command = [sys.executable, str(ROOT / "collector.py"), "parquet"]
-    done = subprocess.run(command, env=env, capture_output=True, encoding="utf-8")
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert place in line
-    assert (tmp_path / place).read_bytes() == b"mine"
-    assert [path.name for path in (tmp_path / ".collector").iterdir()] == ["lock"]
-
-
-def test_what_is_missing_is_made_oldest_first_over_some_runs(tmp_path: Path, made: list[list[Call]]) -> None:
     for number in range(1, 6):
         write_dated(tmp_path, number, made[0], streams=False)
     told: list[tuple[int, int]] = []
@@ -232,24 +240,33 @@ def test_what_is_missing_is_made_oldest_first_over_some_runs(tmp_path: Path, mad
         sorted(path.name for path in (tmp_path / "parquet").rglob("*.parquet")) == ["2026-11-01_00-05-00.parquet"] * 2
     )
     assert make_missing(tmp_path, most=0) == 1  # one at least
+    looked: list[str] = []
+    read = files.own
+    monkeypatch.setattr(files, "own", lambda path, flags: looked.append(Path(path).name) or read(path, flags))
     make_missing(tmp_path)
+    assert {name[:10] for name in looked} == {f"2026-11-0{number}" for number in range(2, 6)}
     assert make_missing(tmp_path) == 0
     assert len(list((tmp_path / "parquet").rglob("*.parquet"))) == 10
 
 
-@pytest.mark.parametrize("where", ["parquet", "parquet/participants"])
-def test_a_link_in_place_of_the_folder_is_not_followed(where: str, tmp_path: Path, made: list[list[Call]]) -> None:
-    from pexip_history.errors import CollectorError
-
+@pytest.mark.parametrize("place", ["parquet", "parquet/participants"])
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_is_in_the_place_of_the_folder_is_one_sentence_and_stays(
+    kind: str, place: str, tmp_path: Path, made: list[list[Call]]
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     data = tmp_path / "data"
-    (data / where).parent.mkdir(parents=True)
-    (data / where).symlink_to(elsewhere)
+    (data / place).parent.mkdir(parents=True)
+    (data / place).symlink_to(elsewhere) if kind == "link" else (data / place).write_bytes(b"mine")
     write_dated(data, 1, made[0], streams=False)
-    with pytest.raises(CollectorError, match="link"):
-        make_missing(data)
+    done = command(data, "parquet")
+    assert (done.code, done.output.count("\n")) == (1, 1), done.output
+    assert place in done.output
+    assert kind == "file" or "link" in done.output
     assert not list(elsewhere.iterdir())
+    assert kind == "link" or (data / place).read_bytes() == b"mine"
+    assert [path.name for path in (data / ".collector").iterdir()] == ["lock"]
 
 
 KILLED = """
@@ -298,24 +315,6 @@ def test_killed_at_every_step_no_half_of_a_file_is_there_and_the_next_makes_the_
     make_missing(tmp_path)
     for table, count in rows.items():
         assert pyarrow.dataset.dataset(tmp_path / "parquet" / table).count_rows() == count
-
-
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(tmp_path: Path, made: list[list[Call]]) -> None:
-    write_dated(tmp_path, 1, made[0])
-    script = (
-        "import resource,signal,sys;signal.signal(signal.SIGXFSZ,signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE,(40000,40000));sys.argv=['collector.py','parquet'];"
-        "import collector,os;sys.exit(collector.main(['parquet'],dict(os.environ)))"
-    )
-    (tmp_path / ".collector").mkdir()
-    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, encoding="utf-8")
-    assert done.returncode == 1
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    for path in (tmp_path / "parquet").rglob("*.parquet"):
-        parquet.read_table(path)
-    assert not (tmp_path / "parquet" / "participants").exists()
-    assert [path.name for path in (tmp_path / ".collector").iterdir()] == ["lock"]
 
 
 def test_a_run_with_data_parquet_makes_its_files(collector: Site, node: ManagementNode) -> None:
