@@ -27,7 +27,11 @@ SQL = re.compile(r"\b(read_csv|read_csv_auto|read_parquet|read_json|ATTACH|COPY)
 REASONS: dict[str, list[str]] = {
     "lists names; what it finds is opened through the door": [
         *("report/output.py: glob", "archive/archive.py: iterdir, os.scandir", "archive/holdings.py: iterdir, glob"),
-        *("archive/manifest.py: glob", "archive/parquet_rows.py: iterdir, glob", "history/database.py: glob"),
+        *(
+            "archive/manifest.py: glob",
+            "archive/parquet_rows.py: iterdir, glob, os.scandir",
+            "history/database.py: glob",
+        ),
         *("history/files.py: iterdir", "operate/erase.py: glob", "operate/verify.py: iterdir, glob"),
     ],
     "in a folder that was just made, with a name of chance, and that nobody else can enter": [
