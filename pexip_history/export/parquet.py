@@ -22,7 +22,19 @@ from pexip_history.folder.opening import NotAFile, other_kind, own_folder
 from pexip_history.folder.rewriting import sync_folder
 from pexip_history.history.database import THREADS, database, workshop
 from pexip_history.history.files import File, find, opened
-from pexip_history.history.schema import TEXT, TIME, is_guarded, named, quoted, type_of, unguarded, value
+from pexip_history.history.schema import (
+    TEXT,
+    TIME,
+    TRUTH,
+    WHOLE,
+    YEARS,
+    is_guarded,
+    named,
+    quoted,
+    type_of,
+    unguarded,
+    value,
+)
 from pexip_history.history.tables import OWN, Table, Take, add, create, csv_options, unread_cells
 from pexip_history.messages import sentence
 
@@ -33,6 +45,9 @@ A_RUN = 1 << 30
 """Bytes of dated files that one call takes: those of years get theirs over some runs."""
 ROWS = 20_480
 """Of a row group, which is in memory until it is whole: larger ones go to disk and back, and take twice the time."""
+
+INSTANTS = ("start_time", "end_time")
+"""Times that are instants, so that engines show them in their own zone."""
 
 _STREAM = (
     "id stream_id stream_type node participant start_time end_time rx_bitrate rx_codec rx_fps rx_packet_loss"
@@ -135,12 +150,12 @@ class Maker:
             for remark in (*table.remarks, *unread_cells(db, table)):
                 self.tell(str(remark))
             if table.files:
-                _copy(db, [named(name) for name in table.columns], f"FROM {resource}", draft)
+                _copy(db, [_instant(name) for name in table.columns], f"FROM {resource}", draft)
             return bool(table.files)
 
 
 def _typed(columns: Mapping[str, Take], header: Sequence[str], path: str) -> tuple[list[str], str]:
-    """The SQL for the columns, and for the rows of the file; it fails at a cell that is not as it should be.
+    """The SQL for the columns, and for the rows of the file; it fails at a cell that is not as the collector writes it.
 
     The formula guard is taken from all texts of a row at once, if one of them has an apostrophe: to plan an expression
     for each column would take longer than to read a small file.
@@ -152,24 +167,43 @@ def _typed(columns: Mapping[str, Take], header: Sequence[str], path: str) -> tup
     values = []
     for name, take in columns.items():
         if not (cell := cells.get(name)):
-            found = f"NULL::{take.type}"
+            found = f"NULL::{'TIMESTAMPTZ' if name in INSTANTS else take.type}"
         elif cell in texts:
-            found = f"nullif(CASE WHEN plain IS NULL THEN {cell} ELSE plain[{texts.index(cell) + 1}] END, '')"
+            found = f"CASE WHEN contains({cell}, '''') THEN plain[{texts.index(cell) + 1}] ELSE {cell} END"
         else:
-            found = take.around.format(value(name, cell))
-            if take.type != TEXT:
-                found = f"coalesce({found}, CASE WHEN trim({cell}) <> '' THEN error('a cell') END)"
+            found = _strict(name, take, cell)
         values.append(f"{found} AS {named(name)}")
-    rows = f"FROM read_csv({quoted(path)}, {csv_options(len(header), False)})"
+    instants = {cells[name]: "TIMESTAMPTZ" for name in INSTANTS if name in cells}
+    rows = f"FROM read_csv({quoted(path)}, {csv_options(len(header), False, types=instants)})"
     return values, f"FROM (SELECT *, CASE WHEN {guarded} THEN {plain} END AS plain {rows})"
 
 
+def _strict(name: str, take: Take, cell: str) -> str:
+    """The SQL for a value that is no text: NULL for an empty cell, an error for one that the node would not send.
+
+    A time comes as one from the reader.
+    """
+    if name in INSTANTS:
+        first, after = (f"TIMESTAMPTZ '{year}-01-01 00:00:00+00'" for year in (YEARS[0], YEARS[1] + 1))
+        found = f"WHEN {cell} >= {first} AND {cell} < {after} THEN {cell}"
+    elif take.type == WHOLE:
+        found = f"WHEN {cell}::BIGINT::VARCHAR = {cell} THEN {cell}::BIGINT"
+    elif take.type == TRUTH:
+        found = f"WHEN {cell} = 'True' THEN true WHEN {cell} = 'False' THEN false"
+    else:
+        read = take.around.format(value(name, cell))
+        return read if take.type == TEXT else f"coalesce({read}, CASE WHEN trim({cell}) <> '' THEN error('a cell') END)"
+    return f"CASE {found} WHEN {cell} IS NOT NULL THEN error('a cell') END"
+
+
+def _instant(name: str) -> str:
+    return f"{name} AT TIME ZONE 'UTC' AS {name}" if name in INSTANTS else named(name)
+
+
 def _copy(db: DuckDBPyConnection, values: Sequence[str], rows: str, draft: Path) -> None:
-    """Write the draft. A time becomes an instant, so that engines show it in their own zone."""
-    instants = ", ".join(f"{time} AT TIME ZONE 'UTC' AS {time}" for time in ("start_time", "end_time"))
+    """Write the draft."""
     options = f"FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {ROWS}, USE_TMP_FILE false"
-    select = f"SELECT * REPLACE ({instants}) FROM (SELECT {', '.join(values)} {rows})"
-    db.execute(f"COPY ({select}) TO {quoted(str(draft))} ({options})")
+    db.execute(f"COPY (SELECT {', '.join(values)} {rows}) TO {quoted(str(draft))} ({options})")
 
 
 def _columns(resource: str, file: File) -> dict[str, Take]:

@@ -83,9 +83,13 @@ def unguarded(source: str) -> str:
     )
     pieces = f"regexp_extract_all({source}, '[^{_SEPARATORS}]*[{_SEPARATORS}]?')"
     plain = f"CASE WHEN i = 1 AND {first} OR i > 1 AND {further} THEN substr(p, 2) ELSE p END"
+    several = f"array_to_string(list_transform({pieces}, lambda p, i: {plain}), '')"
+    rest = f"substr({source}, 2)"
+    risky = f"regexp_matches({rest}, '{_RISKY}') AND NOT regexp_full_match({rest}, '{_HARMLESS}')"
+    alone = f"CASE WHEN regexp_matches({source}, '[{_SEPARATORS}]') THEN {several} WHEN {risky} THEN {rest}"
     return (
         f"CASE WHEN contains({source}, '''') AND regexp_matches({source}, '(^|[{_SEPARATORS}])''')"
-        f" THEN array_to_string(list_transform({pieces}, lambda p, i: {plain}), '') ELSE {source} END"
+        f" THEN {alone} ELSE {source} END ELSE {source} END"
     )
 
 

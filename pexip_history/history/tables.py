@@ -296,10 +296,14 @@ def _texts(paths: Sequence[str]) -> str:
     return ", ".join(map(quoted, paths))
 
 
-def csv_options(width: int, tolerant: bool, line_end: str = "") -> str:
-    """Of read_csv: every cell as text. `line_end` is that of a piece, which has no header to learn it from."""
+def csv_options(width: int, tolerant: bool, line_end: str = "", types: Mapping[str, str] | None = None) -> str:
+    """Of read_csv: every cell as text, those of the columns in `types` as that, and it fails where one is not.
+
+    `line_end` is that of a piece, which has no header to learn it from.
+    """
     header = f"false, new_line = {quoted(line_end.encode('unicode_escape').decode())}" if line_end else "true"
-    columns = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(width + (SPARE if tolerant else 0)))
+    names = (f"c{place}" for place in range(width + (SPARE if tolerant else 0)))
+    columns = ", ".join(f"'{name}': '{(types or {}).get(name, 'VARCHAR')}'" for name in names)
     options = (
         f"header = {header}, delim = ',', quote = '\"', escape = '\"', auto_detect = false, parallel = false, "
         f"compression = 'none', max_line_size = {LONGEST}, buffer_size = {2 * LONGEST}, "
