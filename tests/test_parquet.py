@@ -25,6 +25,7 @@ from pexip_history.archive.archive import Archive
 from pexip_history.archive.parquet_rows import TABLES
 from pexip_history.export.parquet import COLUMNS, make_missing
 from pexip_history.folder.cells import cells, guard
+from pexip_history.history import files
 from pexip_history.history.schema import TYPES
 from pexip_history.operate import apart, parquet_files
 from pexip_history.settings.environment import read_settings
@@ -242,7 +243,9 @@ def test_a_file_in_the_place_of_the_folder_is_one_sentence(place: str, tmp_path:
     assert [path.name for path in (tmp_path / ".collector").iterdir()] == ["lock"]
 
 
-def test_what_is_missing_is_made_oldest_first_over_some_runs(tmp_path: Path, made: list[list[Call]]) -> None:
+def test_what_is_missing_is_made_oldest_first_over_some_runs_and_nothing_else_is_looked_into(
+    tmp_path: Path, made: list[list[Call]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(1, 6):
         write_dated(tmp_path, number, made[0], streams=False)
     told: list[tuple[int, int]] = []
@@ -253,7 +256,11 @@ def test_what_is_missing_is_made_oldest_first_over_some_runs(tmp_path: Path, mad
         sorted(path.name for path in (tmp_path / "parquet").rglob("*.parquet")) == ["2026-11-01_00-05-00.parquet"] * 2
     )
     assert make_missing(tmp_path, most=0) == 1  # one at least
+    looked: list[str] = []
+    read = files.own
+    monkeypatch.setattr(files, "own", lambda path, flags: looked.append(Path(path).name) or read(path, flags))
     make_missing(tmp_path)
+    assert {name[:10] for name in looked} == {f"2026-11-0{number}" for number in range(2, 6)}
     assert make_missing(tmp_path) == 0
     assert len(list((tmp_path / "parquet").rglob("*.parquet"))) == 10
 

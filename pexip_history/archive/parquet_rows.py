@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -46,13 +47,20 @@ def parquet_files(data: Path) -> Iterator[Path]:
 
 def lacking(data: Path) -> dict[str, set[str]]:
     """By resource the names of the dated files that have no Parquet file; a resource without any is left out."""
-    found = {}
+    found, there = {}, _names(data)
     for resource, folder in TABLES.items():
-        made = {path.stem for path in (data / FOLDER / folder).glob("*.parquet")}
-        dated = (path.name for path in data.glob(f"*_{AGGREGATES[resource]}"))
-        if names := {name for name in dated if DATED.fullmatch(name) and stem_of(name) not in made}:
+        made = {name.removesuffix(".parquet") for name in _names(data / FOLDER / folder) if name.endswith(".parquet")}
+        dated = (name for name in there if name.endswith(f"_{AGGREGATES[resource]}") and stem_of(name) not in made)
+        if names := set(filter(DATED.fullmatch, dated)):
             found[resource] = names
     return found
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in the folder: after each run, and there may be files of years."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+    return []
 
 
 def stem_of(name: str) -> str:

@@ -21,7 +21,7 @@ from pexip_history.errors import CollectorError
 from pexip_history.folder.opening import NotAFile, other_kind, own_folder
 from pexip_history.folder.rewriting import sync_folder
 from pexip_history.history.database import THREADS, database, workshop
-from pexip_history.history.files import File, find, opened
+from pexip_history.history.files import File, Remark, look, opened
 from pexip_history.history.schema import (
     TEXT,
     TIME,
@@ -103,13 +103,11 @@ def make_missing(
 
 def _missing(data: Path, tell: Callable[[str], None]) -> list[tuple[str, File]]:
     """The dated files that have no Parquet file, oldest first. What is none of the history's is told."""
-    missing = []
+    missing, remarks = [], list[Remark]()
     for resource, names in lacking(data).items():
-        found = find(data, resource)
-        missing += [(resource, file) for file in found.dated if file.name in names]
-        for remark in found.remarks:
-            if remark.file in names:
-                tell(str(remark))
+        missing += [(resource, file) for file in look([data / name for name in names], resource, remarks)]
+    for remark in remarks:
+        tell(str(remark))
     return sorted(missing, key=lambda each: each[1].name)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,8 +24,8 @@ from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME
 
 T = TypeVar("T")
-LONGEST_HEADER = 1 << 20
-"""Bytes."""
+HEADER, LONGEST_HEADER = 1 << 13, 1 << 20
+"""Bytes: as long as most are, and as long as one may be."""
 MOST_COLUMNS = 1000
 BLOCK, PIECE = 1 << 20, 1 << 25
 """Bytes."""
@@ -73,11 +73,15 @@ def find(data: Path, resource: str) -> Found:
     found = Found()
     stem = BY_NAME[resource].stem
     found.aggregate = _look(data / AGGREGATES[resource], resource, found.remarks)
-    for path in sorted(data.iterdir()):
-        match = DATED.fullmatch(path.name)
-        if match and match[2] == stem and (file := _look(path, resource, found.remarks)):
-            found.dated.append(file)
+    dated = [path for path in data.iterdir() if (match := DATED.fullmatch(path.name)) and match[2] == stem]
+    found.dated = look(dated, resource, found.remarks)
     return found
+
+
+def look(dated: Iterable[Path], resource: str, remarks: list[Remark]) -> list[File]:
+    """Those of these dated files that are the resource's, oldest first."""
+    looked = (_look(path, resource, remarks) for path in sorted(dated))
+    return [file for file in looked if file]
 
 
 def _look(path: Path, resource: str, remarks: list[Remark]) -> File | None:
@@ -86,7 +90,9 @@ def _look(path: Path, resource: str, remarks: list[Remark]) -> File | None:
     try:
         real = behind_link(path) if path.name == AGGREGATES[resource] else path
         with open(real, "rb", opener=own) as file:
-            start = file.read(LONGEST_HEADER)
+            start = file.read(HEADER)
+            if _after_header(start) == len(start):
+                start += file.read(LONGEST_HEADER - len(start))
     except FileNotFoundError:
         return None
     except NotAFile as error:
