@@ -52,6 +52,11 @@ def environment_for(node: Any, data: Path) -> dict[str, str]:
     }
 
 
+def command(data: Path, *arguments: str, **env: str) -> Outcome:
+    """A command that asks no node."""
+    return Site(data, {"PATH": os.environ["PATH"], "DATA_DIR": str(data)})(*arguments, env=env)
+
+
 class Site:
     """Calling it is `collector.py ARGUMENTS`, however that ends; `env` may be changed before."""
 

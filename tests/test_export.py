@@ -25,13 +25,15 @@ from pexip_history.errors import CollectorError
 from pexip_history.export import workbook
 from pexip_history.export.exporting import export
 from pexip_history.export.wanted import Misused, Wanted, uncovered
+from pexip_history.folder.cells import guard
 from pexip_history.folder.people import ALIAS, Person
-from tests.forked import Outcome
-from tests.harness import ROOT
+from tests.harness import ROOT, command
 from tests.management_node.calls import Call, calls, conference, media_stream, participant
-from tests.report_reader import OSLO
+from tests.report_reader import OSLO, report
 from tests.test_parquet import value as sent
 from tests.test_parquet import write_dated
+from tests.test_report_oracle import history
+from tests.test_report_oracle import write as write_rows
 
 CASES = ROOT / "tests" / "cases"
 DAYS = [date(2026, 10, 24) + timedelta(days=n) for n in range(3)]  # the clocks go back on the 25th
@@ -88,22 +90,17 @@ def test_a_workbook_has_real_dates_and_numbers_and_no_formula(data: Path, made: 
     assert sheet.freeze_panes == "A2"
     assert sheet.auto_filter.ref == f"A1:{sheet.cell(1, len(names)).column_letter}{sheet.max_row}"
     assert names[names.index("start_time") + 1] == "start_local"
-    right = {one["id"]: one for one in people(made)}
+    right = {one["id"]: {**one} for one in people(made)}
     rows = list(sheet.iter_rows(min_row=2))
     assert len(rows) == len(right)
     for row in rows:
         cells = dict(zip(names, row, strict=True))
         record = right[cells["id"].value]
+        record |= {name.replace("_time", "_local"): local(record[name]) for name in ("start_time", "end_time")}
         for name, cell in cells.items():
-            assert cell.data_type != "f", (name, cell.value)
-            assert cell.hyperlink is None
-            if name.endswith("_local"):
-                wanted: Any = local(record[name.replace("_local", "_time")])
-            elif name == "media_streams":
-                continue
-            else:
-                wanted = sent(name, record[name])
-            compare(cell.value, wanted, name)
+            assert (cell.data_type != "f", cell.hyperlink) == (True, None), (name, cell.value)
+            if name != "media_streams":
+                compare(cell.value, record[name] if name.endswith("_local") else sent(name, record[name]), name)
 
 
 def compare(found: Any, wanted: Any, name: str) -> None:
@@ -148,8 +145,6 @@ def test_numbers_in_a_workbook_keep_their_digits_and_a_sheet_holds_a_million_row
 def test_csv_has_every_cell_with_any_delimiter_and_a_mark_where_excel_needs_one(
     delimiter: str, data: Path, made: list[Call], tmp_path: Path
 ) -> None:
-    from pexip_history.folder.cells import guard
-
     path = write(data, tmp_path, "participants", "csv", delimiter=delimiter)
     assert path.read_bytes().startswith(b"\xef\xbb\xbf") == (delimiter == ";")
     rows = {row["id"]: row for row in read_csv(path, delimiter)}
@@ -204,7 +199,7 @@ def test_usage_of_the_case_is_what_the_rules_say(tmp_path: Path) -> None:
     def acme(zone: str, *more: str) -> tuple[int, int, float]:
         output = tmp_path / f"{zone.replace('/', '-')}{len(more)}.csv"
         arguments = ["export", "usage", "--month", "2026-11", "--partial", "--tag", "acme", "--output", str(output)]
-        done = run(tmp_path / "data", *arguments, *more, TZ=zone)
+        done = command(tmp_path / "data", *arguments, *more, TZ=zone)
         assert done.code == 0, done.output
         rows = read_csv(output)
         sums = [sum(float(row[name]) for row in rows) for name in ("participants", "seconds", "minutes")]
@@ -230,62 +225,24 @@ def test_usage_is_what_plain_python_makes_of_the_records(
         groups[key].append(one)
     path = write(data, tmp_path, "usage", "parquet", first=first, last=last, round_up=round_up)
     found = pyarrow.parquet.read_table(path).to_pylist()
-    names = ("day", "tag", "room", "service_type", "protocol", "location", "license_type")
-    rows = {tuple(row[name] for name in names): row for row in found}
+    rows = {tuple(row.values())[:7]: row for row in found}
     assert len(rows) == len(found)
     assert rows.keys() == groups.keys()
     assert any(key[1] is None for key in rows)
     for key, some in groups.items():
-        row = rows[key]
         each = [math.ceil(one["duration"] / 60) if round_up else one["duration"] / 60 for one in some]
-        assert row["participants"] == len(some)
-        assert row["conferences"] == len({one["conference"] for one in some})
-        assert row["seconds"] == sum(one["duration"] for one in some)
-        assert row["minutes"] == pytest.approx(sum(each), rel=1e-12)
-        of_licenses = sum(minutes * one["license_count"] for minutes, one in zip(each, some, strict=True))
-        assert row["license_minutes"] == pytest.approx(of_licenses, rel=1e-12)
-
-
-def test_usage_and_the_page_tell_the_same_minutes_of_a_tag(data: Path, tmp_path: Path) -> None:
-    from tests.report_reader import report
-
-    first, last = date(2026, 10, 24), date(2026, 10, 26)
-    page = report(data, first=first, last=last)
-    rows = read_csv(write(data, tmp_path, "usage", "csv", first=first, last=last))
-    told = {
-        row[0]: (int(row[2].replace(",", "")), int(row[3].replace(",", ""))) for row in page.table("By service tag")
-    }
-    tags: dict[str, list[float]] = defaultdict(lambda: [0, 0])
-    for row in rows:
-        tags[row["tag"]][0] += int(row["participants"])
-        tags[row["tag"]][1] += int(row["seconds"])
-    for tag in ("cost-centre=42", "møte"):
-        assert told[tag] == (tags[tag][0], tags[tag][1] // 60)
-
-
-def test_odd_times_count_in_usage_as_they_do_on_the_page(tmp_path: Path) -> None:
-    from tests.report_reader import report, write_archive
-    from tests.test_report import one
-
-    odd = [("09:00:00", "10:00:00"), ("09:00:00", "soon"), ("", "10:00:00"), ("10:00:00", "09:00:00")]
-    calls = [one("R", ("09:00:00", "10:00:00"), service_tag="acme") for _ in odd]
-    for (_, [person]), (start, end) in zip(calls, odd, strict=True):
-        person |= {"start_time": start and f"2026-10-24T{start}", "end_time": f"2026-10-24T{end}", "duration": 2**62}
-    write_archive(tmp_path / "data", calls)
-    first, last = date(2026, 10, 24), date(2026, 10, 24)
-    page = report(tmp_path / "data", first=first, last=last)
-    rows = read_csv(write(tmp_path / "data", tmp_path, "usage", "csv", first=first, last=last))
-    told = {row[0]: (row[2], row[3]) for row in page.table("By service tag")}
-    assert told["acme"] == ("2", "60")
-    assert [(row["participants"], row["minutes"]) for row in rows] == [("2", "60.0")]
+        right = {
+            "participants": len(some),
+            "conferences": len({one["conference"] for one in some}),
+            "seconds": sum(one["duration"] for one in some),
+            "minutes": sum(each),
+            "license_minutes": sum(n * one["license_count"] for n, one in zip(each, some, strict=True)),
+        }
+        assert {name: rows[key][name] for name in right} == pytest.approx(right, rel=1e-12)
 
 
 def test_usage_and_the_page_take_unreadable_reversed_and_endless_rows_alike(tmp_path: Path) -> None:
     """Ends that are no times, ends before starts, and durations that cannot be: the same by both, tag by tag."""
-    from tests.report_reader import report
-    from tests.test_report_oracle import history
-    from tests.test_report_oracle import write as write_rows
-
     held, there = history(random.Random(5), datetime(2026, 11, 1, tzinfo=UTC), 28)
     odd = ["99999999999", "-5", "4611686018427387904", "soon", "1e9", ""]
     for place, row in enumerate(there):
@@ -313,18 +270,14 @@ def test_bad_calls_of_a_room_come_with_their_losses_and_codecs(tmp_path: Path) -
         media_stream(
             bad, stream_type=kind, rx_packet_loss=lost, tx_packet_loss=lost / 2, rx_codec=codec, tx_codec=codec
         )
-    participant(held, call_quality="1_good")
-    write_dated(tmp_path, 1, [(held, held_people(held, bad))], streams=False)
+    others = [participant({**held, "participants": []}, call_quality="1_good", display_name="Bo")]
+    write_dated(tmp_path, 1, [(held, [bad, *others])], streams=False)
     wanted = {"room": "board*", "quality": "bad", "first": date(2026, 11, 23), "last": date(2026, 11, 23)}
     (row,) = read_csv(write(tmp_path, tmp_path, "calls", "csv", **wanted))
-    assert row["display_name"] == "Ada"
-    assert (row["rx_audio_loss"], row["rx_video_loss"], row["tx_video_loss"]) == ("2.5", "12.5", "6.25")
-    assert (row["audio_codecs"], row["video_codecs"], row["presentation_codecs"]) == ("opus", "H264, VP8", "")
-    assert (row["room"], row["tag"], row["seconds"], row["conference"]) == ("Board Room", "acme", "600", held["id"])
-
-
-def held_people(held: Row, *known: Row) -> list[Row]:
-    return [*known, participant({**held, "participants": []}, call_quality="1_good", display_name="Bo")]
+    right = {"display_name": "Ada", "rx_audio_loss": "2.5", "rx_video_loss": "12.5", "tx_video_loss": "6.25"}
+    right |= {"audio_codecs": "opus", "video_codecs": "H264, VP8", "presentation_codecs": "", "seconds": "600"}
+    right |= {"room": "Board Room", "tag": "acme", "conference": held["id"]}
+    assert row.items() >= right.items()
 
 
 def test_every_room_is_there_with_the_most_at_once(tmp_path: Path) -> None:
@@ -339,16 +292,9 @@ def test_every_room_is_there_with_the_most_at_once(tmp_path: Path) -> None:
     write_dated(tmp_path, 1, [(held, present), (empty, [])], streams=False)
     rows = {row["room"]: row for row in read_csv(write(tmp_path, tmp_path, "rooms", "csv"))}
     assert [*rows] == ["Fjord", "Tarn"]
-    fjord = rows["Fjord"]
-    assert (fjord["conferences"], fjord["participants"], fjord["minutes"], fjord["most_at_once"]) == (
-        "1",
-        "4",
-        "180.0",
-        "2",
-    )
-    assert (fjord["tag"], fjord["first_local"], fjord["last_local"]) == (
-        *("acme", "2026-11-23 09:00:00", "2026-11-23 11:00:00"),
-    )
+    fjord = {"conferences": "1", "participants": "4", "minutes": "180.0", "most_at_once": "2", "tag": "acme"}
+    fjord |= {"first_local": "2026-11-23 09:00:00", "last_local": "2026-11-23 11:00:00"}
+    assert rows["Fjord"].items() >= fjord.items()
     assert rows["Tarn"]["most_at_once"] == "0"
 
 
@@ -359,13 +305,8 @@ def test_a_persons_copy_is_what_erase_would_find(table: str, data: Path, made: l
     assert theirs
     path = write(data, tmp_path, table, "csv", person=person)
     ids = {row["participant_id" if table == "streams" else "id"] for row in read_csv(path)}
-    if table == "conferences":
-        assert ids == {one["conference"].split("/")[-2] for one in theirs}
-    elif table == "participants":
-        assert ids == {one["id"] for one in theirs}
-    else:
-        assert ids <= {one["id"] for one in theirs}
-        assert ids
+    right = {one["conference"].split("/")[-2] if table == "conferences" else one["id"] for one in theirs}
+    assert ids == right or (table in ("streams", "calls") and ids and ids < right)
 
 
 def test_pseudonyms_are_the_same_each_time_and_no_name_is_left(data: Path, made: list[Call], tmp_path: Path) -> None:
@@ -406,18 +347,6 @@ def test_what_of_a_period_is_not_covered_is_told() -> None:
 # --- What is refused ------------------------------------------------------------------------------------------------
 
 
-def run(data: Path, *arguments: str, **env: str) -> Outcome:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "collector.py"), *arguments],
-        env={"PATH": os.environ["PATH"], "DATA_DIR": str(data), **env},
-        cwd=data.parent,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
-
-
 def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != ".collector")
 
@@ -452,7 +381,7 @@ def small(tmp_path: Path) -> Path:
 def test_bad_input_is_one_sentence_and_leaves_nothing(
     arguments: tuple[str, ...], code: int, said: str, small: Path
 ) -> None:
-    done = run(small, "export", *arguments)
+    done = command(small, "export", *arguments)
     assert (done.code, done.stdout) == (code, "")
     (line,) = done.stderr.splitlines()
     assert said in line
@@ -463,40 +392,53 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 def test_only_an_export_of_ours_that_nobody_changed_is_replaced(small: Path) -> None:
     output = small.parent / "rooms.csv"
     for _ in range(2):
-        assert run(small, "export", "rooms", "--output", str(output)).code == 0
+        assert command(small, "export", "rooms", "--output", str(output)).code == 0
     with output.open("a") as file:
         file.write("a note of mine\r\n")
     content = output.read_bytes()
-    done = run(small, "export", "rooms", "--output", str(output))
+    done = command(small, "export", "rooms", "--output", str(output))
     assert done.code == 1
     assert "was changed since" in done.stderr
     assert output.read_bytes() == content
     output.unlink()
     output.symlink_to(small / "pexHistoryPart.csv")
     before = (small / "pexHistoryPart.csv").read_bytes()
-    assert run(small, "export", "rooms", "--output", str(output)).code == 1
+    assert command(small, "export", "rooms", "--output", str(output)).code == 1
     assert (small / "pexHistoryPart.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "parquet"])
-def test_a_full_disk_leaves_neither_an_output_nor_a_draft(form: str, data: Path, tmp_path: Path) -> None:
-    shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns(".collector"))
-    script = (
-        "import resource,signal,sys,os;signal.signal(signal.SIGXFSZ,signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE,(30000,30000));import collector;"
-        f"sys.exit(collector.main(['export','participants','--format','{form}'],dict(os.environ)))"
-    )
-    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "data")}
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, encoding="utf-8")
-    assert done.returncode == 1
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert left(tmp_path / "data") == ["pexHistoryConf.csv", "pexHistoryPart.csv", "pexHistoryStream.csv"]
+LITTLE_ROOM = """
+import os, resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+import collector
+sys.exit(collector.main(sys.argv[1:], dict(os.environ)))
+"""
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "parquet", ""])
+def test_a_full_disk_is_one_sentence_and_leaves_neither_a_file_nor_a_draft(
+    form: str, made: list[Call], tmp_path: Path
+) -> None:
+    write_dated(tmp_path, 1, made)
+    (tmp_path / ".collector").mkdir()
+    before = left(tmp_path)
+    arguments = ["export", "participants", "--format", form] if form else ["parquet"]
+    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
+    words = [sys.executable, "-c", LITTLE_ROOM, *arguments]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, encoding="utf-8")
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1), done.stderr
+    assert left(tmp_path) == (before if form else sorted([*before, "parquet"]))
+    assert {path.name for path in (tmp_path / ".collector").iterdir()} <= {"lock", "export"}
+    assert not (tmp_path / "parquet" / "participants").exists()
+    for path in (tmp_path / "parquet").rglob("*.parquet"):
+        pyarrow.parquet.read_table(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere; .ci runs it as another user")
 def test_a_folder_that_cannot_be_written_to_is_named(small: Path) -> None:
     small.chmod(0o500)
-    done = run(small, "export", "rooms")
+    done = command(small, "export", "rooms")
     small.chmod(0o700)
     assert done.code == 1
     assert str(small) in done.stderr

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import csv
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -17,19 +16,13 @@ from pexip_history.folder.reading import open_rows
 from pexip_history.operate import verify as operate
 from pexip_history.settings.environment import read_settings
 from tests.forked import Outcome
-from tests.harness import ROOT
+from tests.harness import command
 from tests.management_node.calls import calls
 from tests.test_parquet import write_dated
 
 
 def verify(data: Path, **env: str) -> Outcome:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "collector.py"), "verify"],
-        env={"PATH": os.environ["PATH"], "DATA_DIR": str(data), **env},
-        capture_output=True,
-        encoding="utf-8",
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    return command(data, "verify", **env)
 
 
 def aggregate(data: Path) -> None:
@@ -40,12 +33,14 @@ def aggregate(data: Path) -> None:
         (data / f"pexHistory{kind}.csv").write_bytes(lines[0][0] + b"\r\n" + b"".join(rest for _, _, rest in lines))
 
 
+def write_day(data: Path, number: int) -> None:
+    write_dated(data, number, list(calls(seed=number, day=date(2026, 10, number), conferences=6)), streams=False)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     for number in (1, 2, 3):
-        write_dated(
-            tmp_path, number, list(calls(seed=number, day=date(2026, 10, number), conferences=6)), streams=False
-        )
+        write_day(tmp_path, number)
     aggregate(tmp_path)
     manifest.note(tmp_path)
     make_missing(tmp_path)
@@ -78,28 +73,48 @@ def test_edited_missing_erased_and_removed_are_told_apart(data: Path) -> None:
     assert "1 dated file removed by DATA_KEEP_DAYS" in done.stdout
 
 
-def test_a_file_that_is_older_than_the_days_that_are_kept_is_not_missing(data: Path) -> None:
+def cut(path: Path, last: int, again: int = 0) -> None:
+    """Take the last rows away, or have them again."""
+    with open_rows(path) as rows:
+        ends = [rows.end for _ in rows]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: ends[-1 - last]] + again * whole[ends[-1 - again] :])
+
+
+def link(path: Path) -> None:
+    path.rename(path.parent.parent / "moved")
+    path.symlink_to(path.parent.parent / "moved")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("pexHistoryPart.csv", lambda path: cut(path, 2), "2 rows of the dated files are not in it"),
+        ("pexHistoryPart.csv", lambda path: cut(path, 0, 1), "1 rows are there more than once"),
+        ("2026-11-04_00-05-00_pexHistoryPart.csv", lambda path: write_day(path.parent, 4), "not in manifest.jsonl"),
+        ("parquet/participants/2026-11-01_00-05-00.parquet", link, "cannot be read"),
+        ("parquet/participants/2026-11-01_00-05-00.parquet", lambda p: p.write_bytes(b"PAR1"), "cannot be read"),
+    ],
+)
+def test_what_is_short_doubled_unknown_a_link_or_damaged_is_named(
+    name: str, change: Callable[[Path], object], said: str, data: Path
+) -> None:
+    change(data / name)
+    done = verify(data)
+    assert (done.code, f"{name}: {said}" in done.stdout) == (1, True), done.output
+
+
+def test_a_file_older_than_the_days_that_are_kept_is_not_missing_and_the_folders_name_may_be_a_pattern(
+    data: Path,
+) -> None:
+    data = data.rename(data.with_name("[data]*"))
+    assert verify(data).code == 0
     part(data, 1).unlink()
     assert verify(data).code == 1
     assert verify(data, DATA_KEEP_DAYS="1").code == 0
 
 
-def test_an_aggregate_that_lacks_rows_or_has_some_twice_is_named(data: Path) -> None:
-    path = data / "pexHistoryPart.csv"
-    with open_rows(path) as rows:
-        ends = [rows.end for _ in rows]
-    whole = path.read_bytes()
-    path.write_bytes(whole[: ends[-3]])
-    assert "pexHistoryPart.csv: 2 rows of the dated files are not in it" in verify(data).stdout
-    path.write_bytes(whole + whole[ends[-2] :])
-    done = verify(data)
-    assert "pexHistoryPart.csv: 1 rows are there more than once" in done.stdout
-    assert done.code == 1
-
-
 def test_other_columns_and_another_order_of_them_are_no_difference(data: Path) -> None:
-    import csv
-
     path = data / "pexHistoryPart.csv"
     with path.open(encoding="utf-8", newline="") as file:
         table = list(csv.reader(file))
@@ -108,35 +123,6 @@ def test_other_columns_and_another_order_of_them_are_no_difference(data: Path) -
     found = compare(path, "participant", [part(data, n) for n in (1, 2, 3)], len(table) - 1, data)
     assert found.same
     assert found.rows == len(table) - 1
-
-
-def test_a_file_that_the_manifest_does_not_know_is_named(data: Path) -> None:
-    write_dated(data, 4, list(calls(seed=4, day=date(2026, 10, 4), conferences=6)), streams=False)
-    done = verify(data)
-    assert done.code == 1
-    assert f"{part(data, 4).name}: not in manifest.jsonl" in done.stdout
-
-
-def test_parquet_in_a_folder_whose_name_is_a_pattern_is_read(data: Path) -> None:
-    there = data.with_name("[data]*")
-    data.rename(there)
-    assert verify(there).code == 0
-
-
-def test_a_link_in_place_of_a_parquet_file_is_named_and_not_followed(data: Path) -> None:
-    path = data / "parquet" / "participants" / "2026-11-01_00-05-00.parquet"
-    path.rename(data / "moved")
-    path.symlink_to(data / "moved")
-    done = verify(data)
-    assert done.code == 1
-    assert f"{path.name}: cannot be read" in done.stdout
-
-
-def test_parquet_that_is_damaged_is_named(data: Path) -> None:
-    (data / "parquet" / "participants" / "2026-11-01_00-05-00.parquet").write_bytes(b"PAR1")
-    done = verify(data)
-    assert done.code == 1
-    assert "parquet/participants/2026-11-01_00-05-00.parquet: cannot be read" in done.stdout
 
 
 def test_what_is_here_again_gone_or_of_another_length_is_named(data: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.parquet_rows import FOLDER, lacking
 from pexip_history.errors import DONE, printable
+from pexip_history.folder.opening import own_folder
 from pexip_history.operate.apart import fork_apart
 from pexip_history.run.saying import Progress
 from pexip_history.settings.environment import Settings
@@ -62,5 +63,6 @@ def _make(
     from pexip_history.export.parquet import make_missing
 
     archive = Archive(settings)
+    own_folder(archive.folder)
     with archive.lock(), explained(archive.data / FOLDER):
         return make_missing(archive.data, most, tell, progress)
