@@ -157,21 +157,6 @@ def test_minutes_and_streams_add_up_to_what_the_node_had(collected: Collected) -
     assert len(collected.names["streams"]) == sum(len(p["media_streams"]) for p in collected.participants)
 
 
-def test_parquet_and_json_have_the_names_that_were_typed(collected: Collected) -> None:
-    """As the page says, and the CSV files have not."""
-    typed = sorted(one["display_name"] or "" for one in collected.participants)
-    in_csv = collected.sql.execute("SELECT coalesce(display_name, '') FROM participants").fetchall()
-    assert sorted(name for (name,) in in_csv) != typed
-    run = Site(collected.data, {"DATA_DIR": str(collected.data), "DATA_MEDIA_STREAMS": "true"})
-    for kind in ("parquet", "jsonl"):
-        file = collected.data.parent / f"participants.{kind}"
-        outcome = run("export", "participants", "--format", kind, "--output", str(file))
-        assert outcome.code == 0, outcome.output
-        reader = {"parquet": "read_parquet", "jsonl": "read_json"}[kind]
-        names = collected.sql.execute(f"SELECT coalesce(display_name, '') FROM {reader}('{file}')").fetchall()
-        assert sorted(name for (name,) in names) == typed, kind
-
-
 def test_every_column_of_the_files_is_on_the_page(collected: Collected) -> None:
     columns = set(re.findall(r"\w+", PAGE.partition("## Columns")[2].partition("## Times")[0]))
     for kind in ("Conf", "Part", "Stream"):

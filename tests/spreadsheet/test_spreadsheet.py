@@ -104,71 +104,47 @@ def collected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         yield run
 
 
+def formulas(found: list[list[Cell]]) -> list[str]:
+    return [cell.formula for row in found for cell in row if cell.formula]
+
+
+def column(found: list[list[Cell]], name: str) -> list[Cell]:
+    place = [cell.text for cell in found[0]].index(name)
+    return [row[place] for row in found[1:]]
+
+
 @pytest.mark.parametrize("kind", ["Conf", "Part", "Stream"])
 def test_no_formula_runs_no_row_shifts_and_every_text_is_as_it_is_in_the_file(
     collected: Site, tmp_path: Path, kind: str
 ) -> None:
     wanted = collected.table(f"pexHistory{kind}.csv")
     found = shown(collected.data / f"pexHistory{kind}.csv", COMMA, tmp_path)
-    assert [cell.formula for row in found for cell in row if cell.formula] == []
+    assert formulas(found) == []
     assert len(found) == len(wanted)
     for row, cells in zip(wanted, found, strict=True):
         padded = [cell.text for cell in cells] + [""] * (len(row) - len(cells))
         assert not any(padded[len(row) :]), "nothing beyond the last column"
         for name, text, cell in zip(wanted[0], row, cells, strict=False):
-            if cell.kind == "string":
-                assert same_text(cell.text, text), name
-
-
-def same_text(shown: str, text: str) -> bool:
-    """A sheet knows one kind of line end and shows no control characters; the rest is to be the same."""
-
-    def plain(text: str) -> str:
-        return "".join(text.replace("\r\n", "\n").replace("\r", "\n").split())
-
-    return plain(shown) == plain(text)
-
-
-def test_scripts_and_emoji_are_intact(collected: Site, tmp_path: Path) -> None:
-    found = shown(collected.data / "pexHistoryPart.csv", COMMA, tmp_path)
-    place = [cell.text for cell in found[0]].index("display_name")
-    assert set(SCRIPTS) <= {row[place].text for row in found}
-    assert found[0][0].text == collected.table("pexHistoryPart.csv")[0][0], "no mark in the first column's name"
-
-
-def test_a_guarded_name_is_text_with_its_apostrophe_and_a_telephone_number_is_whole(
-    collected: Site, tmp_path: Path
-) -> None:
-    found = shown(collected.data / "pexHistoryPart.csv", COMMA, tmp_path)
-    place = [cell.text for cell in found[0]].index("display_name")
-    names = {row[place].text: row[place].kind for row in found}
-    for name in ("=1+1", "@SUM(A1:A9)", "+1+1", "-2+3", "=WEBSERVICE(A1)"):
-        assert names.get(f"'{name}") == "string"
-    assert names.get("+47 22 33 44 55") == "string"
-    assert names.keys() & {"+4722334455", "4722334455"}
-
-
-def test_times_are_times(collected: Site, tmp_path: Path) -> None:
-    found = shown(collected.data / "pexHistoryConf.csv", COMMA, tmp_path)
-    header = [cell.text for cell in found[0]]
-    for name in ("start_time", "end_time"):
-        assert {row[header.index(name)].kind for row in found[1:]} == {"date"}
-
-
-def test_read_by_semicolons_the_columns_run_together_which_is_why_the_page_says_to_choose_the_comma(
-    collected: Site, tmp_path: Path
-) -> None:
-    found = shown(collected.data / "pexHistoryConf.csv", SEMICOLON, tmp_path)
-    assert found[0][0].text.count(",") > 5
+            if cell.kind == "string":  # a sheet knows one kind of line end and shows no control characters
+                assert "".join(cell.text.split()) == "".join(text.split()), name
+    assert found[0][0].text == wanted[0][0], "no mark in the first column's name"
+    assert {cell.kind for name in ("start_time", "end_time") for cell in column(found, name)} == {"date"}
+    if kind == "Part":
+        names = {cell.text: cell.kind for cell in column(found, "display_name")}
+        assert names.keys() >= {*SCRIPTS}
+        guarded = ("'=1+1", "'@SUM(A1:A9)", "'+1+1", "'-2+3", "'=WEBSERVICE(A1)")
+        assert {names.get(name) for name in (*guarded, "+47 22 33 44 55")} == {"string"}
+        assert names.keys() & {"+4722334455", "4722334455"}
 
 
 @pytest.mark.parametrize("separator", [SEMICOLON, BAR])
-def test_no_formula_runs_either_where_another_sign_separates_cells(
+def test_no_formula_runs_either_where_another_sign_separates_cells_and_the_columns_run_together(
     collected: Site, tmp_path: Path, separator: str
 ) -> None:
     for kind in ("Conf", "Part"):
         found = shown(collected.data / f"pexHistory{kind}.csv", separator, tmp_path)
-        assert [cell.formula for row in found for cell in row if cell.formula] == []
+        assert formulas(found) == []
+        assert found[0][0].text.count(",") > 5, "which is why the page says to choose the comma"
 
 
 # --- What `export` writes --------------------------------------------------------------------------
@@ -184,30 +160,27 @@ def test_an_exported_workbook_has_no_formula_true_dates_and_every_text_as_it_was
     collected: Site, tmp_path: Path
 ) -> None:
     root = opened(exported(collected, tmp_path / "people.xlsx"), WORKBOOK, tmp_path)
-    header, *found = rows_of(root)
-    assert [cell.formula for row in found for cell in row if cell.formula] == []
-    columns = [cell.text for cell in header]
-    kinds = {name: {row[place].kind for row in found if row[place].kind} for place, name in enumerate(columns)}
-    assert [kinds[name] for name in ("start_time", "start_local", "end_time", "end_local")] == [{"date"}] * 4
-    assert kinds["duration"] == kinds["license_count"] == {"float"}
-    assert kinds["display_name"] == kinds["id"] == {"string"}
-    names = {"".join(row[columns.index("display_name")].text.split()) for row in found}
-    for typed in (*FORMULAS, *SCRIPTS, *PHONES, *DIGITS):
-        assert "".join(typed.split()) in names, typed
-    assert any(row[columns.index("display_name")].text == "a\nb" for row in found)
+    found = rows_of(root)
+    assert formulas(found) == []
+    kinds = {key: {"date"} for key in ("start_time", "start_local", "end_time", "end_local")}
+    kinds |= {"duration": {"float"}, "license_count": {"float"}, "display_name": {"string"}, "id": {"string"}}
+    assert {name: {cell.kind for cell in column(found, name)} - {""} for name in kinds} == kinds
+    names = [cell.text for cell in column(found, "display_name")]
+    assert {"".join(name.split()) for name in names} >= {
+        "".join(n.split()) for n in FORMULAS + SCRIPTS + PHONES + DIGITS
+    }
+    assert "a\nb" in names
     (area,) = root.iter(f"{TABLE}database-range")
     assert area.get(f"{TABLE}display-filter-buttons") == "true"
-    assert area.get(f"{TABLE}target-range-address", "").endswith(f"{len(found) + 1}")
+    assert area.get(f"{TABLE}target-range-address", "").endswith(f"{len(found)}")
 
 
 def test_an_export_with_semicolons_runs_no_formula_and_shifts_no_row(collected: Site, tmp_path: Path) -> None:
     output = exported(collected, tmp_path / "people.csv", delimiter=";")
     assert output.read_bytes().startswith(b"\xef\xbb\xbf")
     found = shown(output, SEMICOLON, tmp_path)
-    assert [cell.formula for row in found for cell in row if cell.formula] == []
-    header = [cell.text for cell in found[0]]
-    assert header[0] == collected.table("pexHistoryPart.csv")[0][0]
-    assert len(found) == len(collected.table("pexHistoryPart.csv"))
-    for name in ("start_time", "end_local"):
-        assert {row[header.index(name)].kind for row in found[1:]} == {"date"}
-    assert set(SCRIPTS) <= {row[header.index("display_name")].text for row in found}
+    assert formulas(found) == []
+    wanted = collected.table("pexHistoryPart.csv")
+    assert (found[0][0].text, len(found)) == (wanted[0][0], len(wanted))
+    assert {cell.kind for name in ("start_time", "end_local") for cell in column(found, name)} == {"date"}
+    assert {cell.text for cell in column(found, "display_name")} >= {*SCRIPTS}
