@@ -127,18 +127,30 @@ def test_numbers_in_a_workbook_keep_their_digits_and_a_sheet_holds_a_million_row
 ) -> None:
     assert workbook.ROWS == 1_048_575
     monkeypatch.setattr(workbook, "ROWS", 3)
-    values = [12345678901234567, 10**15 - 1, 0.30000000000000004, 1e-05, -5, True, None, date(2026, 11, 23)]
+    values = [
+        12345678901234567,
+        10**15 - 1,
+        0.30000000000000004,
+        1e-05,
+        -5,
+        True,
+        None,
+        date(1900, 3, 1),
+        date(1900, 2, 28),
+    ]
+    values.append("x" * 40_000)
     columns = [(f"c{n}", "number") for n in range(len(values))]
     with open(tmp_path / "x.xlsx", "w+b") as file:
-        assert workbook.write_workbook(file, tmp_path, "t", columns, [values] * 7) == 0
+        assert workbook.write_workbook(file, tmp_path, "t", columns, [values] * 7) == 7  # cut
     book = openpyxl.load_workbook(tmp_path / "x.xlsx")
     assert book.sheetnames == ["t", "t 2", "t 3"]
     assert [sheet.max_row for sheet in book] == [4, 4, 2]
     for sheet in book:
         assert [cell.value for cell in sheet[1]] == [name for name, _ in columns]
-        assert sheet.auto_filter.ref == f"A1:H{sheet.max_row}"
+        assert sheet.auto_filter.ref == f"A1:J{sheet.max_row}"
         found = [cell.value for cell in sheet[2]]
-        assert found[:7] == ["12345678901234567", 10**15 - 1, 0.30000000000000004, 1e-05, -5, "True", None]
+        right = ["12345678901234567", 10**15 - 1, 0.30000000000000004, 1e-05, -5, "True", None, 61, "1900-02-28"]
+        assert found[:9] == right
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -405,6 +417,13 @@ def test_only_an_export_of_ours_that_nobody_changed_is_replaced(small: Path) -> 
     before = (small / "pexHistoryPart.csv").read_bytes()
     assert command(small, "export", "rooms", "--output", str(output)).code == 1
     assert (small / "pexHistoryPart.csv").read_bytes() == before
+    (small / ".collector").rename(small.parent / "elsewhere")
+    shutil.rmtree(small.parent / "elsewhere" / "export")
+    (small / ".collector").symlink_to(small.parent / "elsewhere")
+    output.unlink()
+    output.touch()
+    assert command(small, "export", "rooms", "--output", str(output)).code == 1
+    assert not (small.parent / "elsewhere" / "export").exists()
 
 
 LITTLE_ROOM = """

@@ -73,6 +73,9 @@ TIMES = {
     "2026-11-23T08:59:31Z": datetime(2026, 11, 23, 8, 59, 31),
     "2026-11-23T10:00:00+02:00": datetime(2026, 11, 23, 8),
     "2026-11-23 10:00:00.5-0330": datetime(2026, 11, 23, 13, 30, 0, 500000),
+    "1970-01-01T00:00:00": datetime(1970, 1, 1),
+    "2999-12-31T23:59:59.999999": datetime(2999, 12, 31, 23, 59, 59, 999999),
+    **dict.fromkeys(("1969-12-31T23:59:59", "3000-01-01T00:00:00")),
     **dict.fromkeys(
         ("", "11/23/2026 8:59:31 AM", "23.11.2026 08:59", "infinity", "10:00", "x", "9" * 300, "0001-01-01")
     ),
@@ -100,6 +103,8 @@ def test_each_value_is_read_or_is_none_and_the_row_is_there(
     unread = sum(value is None and text != "" for text, value in values.items())
     (remark,) = table.remarks
     assert f"pexHistoryPart.csv: {unread} row(s) whose {column} cannot be read" in str(remark)
+    table, _ = read(db, data, plain=Take(column, plain=True))
+    assert table.remarks == []
 
 
 def test_the_blanks_before_a_sign_are_those_of_the_guard(db: DuckDBPyConnection) -> None:
@@ -221,6 +226,17 @@ def test_what_can_be_read_of_a_file_is_read_and_the_rest_is_named(
     assert found.items() >= names.items()
     if said:
         assert (found, said in str(table.remarks[0])) == (names, True)
+
+
+@pytest.mark.parametrize(("rows", "said"), [(5, "2, 3, 4, 5, 6"), (6, "2, 3, 4, 5, 6 and so on")])
+def test_of_many_rows_that_no_program_could_read_some_lines_are_named(
+    db: DuckDBPyConnection, data: Path, rows: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pexip_history.history.tables.LONGEST", 1000)
+    write(data / "pexHistoryPart.csv", *(row(f"{n}", "x" * 1100) for n in range(rows)), row("a"))
+    table, found = read(db, data)
+    assert ids(found) == ["a"]
+    assert f"{rows} row(s) left out that no program could read (line {said})" in str(table.remarks[0])
 
 
 def test_more_files_than_may_be_open_at_once_are_read_and_one_broken_one_spoils_no_other(

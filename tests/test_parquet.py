@@ -143,19 +143,37 @@ def test_files_of_old_and_new_releases_have_the_same_columns_and_types(tmp_path:
     assert rows.num_rows == sum(len(present) for _, present in made[0]) + 2
 
 
-def test_what_cannot_be_typed_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
-    name = "2026-11-01_00-05-00_pexHistoryPart.csv"
-    rows = ["1,2026-11-01T08:00:00,2026-11-01T09:00:00,3600,Ada,[]", "2,soon,2026-11-01T09:00:00,ten,Bo,[{"]
-    (tmp_path / name).write_text("id,start_time,end_time,duration,display_name,media_streams\r\n" + "\r\n".join(rows))
+UNTYPED = {
+    "start_time": (["2999-12-31T23:59:59", "1970-01-01T02:00:00+02:00"], ["3000-01-01T00:00:00", "1969-12-31", "soon"]),
+    "duration": (["0", "-5", "9223372036854775807", "0047", "+5"], ["12.5", "1e3", "99999999999999999999", "ten"]),
+    "has_media": (["True", "False", "true"], ["1", "yes"]),
+    "media_streams": (["[]", '[{"id":1}]'], ["[{"]),
+}
+
+
+@pytest.mark.parametrize("column", UNTYPED)
+def test_what_cannot_be_typed_is_null_and_told_and_the_rest_is_there(column: str, tmp_path: Path) -> None:
+    right, wrong = UNTYPED[column]
+    name, header = "2026-11-01_00-05-00", dict.fromkeys(("id", "start_time", "end_time", "display_name", column))
+    for number, cell in enumerate([*right, *wrong], 1):  # each in a file of its own, beside what can be
+        path = tmp_path / f"{name[:-2]}{number:02}_pexHistoryPart.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            writer.writerows(
+                [{"id": n, column: text}.get(field, "") for field in header] for n, text in enumerate((cell, ""))
+            )
     (tmp_path / "2026-11-02_00-05-00_pexHistoryPart.csv").write_text("a;b;c\r\n1;2;3\r\n")
     told: list[str] = []
-    assert make_missing(tmp_path, tell=told.append) == 1
-    table = parquet.read_table(tmp_path / "parquet" / "participants" / "2026-11-01_00-05-00.parquet").to_pylist()
-    assert [(row["display_name"], row["duration"]) for row in table] == [("Ada", 3600), ("Bo", None)]
-    said = "\n".join(told)
-    assert "start_time cannot be read as a time" in said
-    assert "duration cannot be read as a value" in said
-    assert "semicolons" in said
+    assert make_missing(tmp_path, tell=told.append) == len(right) + len(wrong)
+    tables = map(parquet.read_table, sorted((tmp_path / "parquet" / "participants").glob("*")))
+    cells = [table.column(column).to_pylist() for table in tables]
+    assert [(len(found), found[0] is None, found[1]) for found in cells] == [
+        *[(2, False, None)] * len(right), *[(2, True, None)] * len(wrong)
+    ]  # fmt: skip
+    assert "semicolons" in told.pop(0)
+    assert len(told) == (0 if column == "media_streams" else len(wrong))
+    assert all(f"1 row(s) whose {column} cannot be read as a" in line for line in told)
 
 
 def test_a_text_loses_the_guard_in_whatever_column_it_is_and_a_list_of_the_nodes_loses_nothing(tmp_path: Path) -> None:

@@ -114,8 +114,6 @@ def _look(path: Path, resource: str, remarks: list[Remark]) -> File | None:
 def _header(start: bytes) -> tuple[str, ...]:
     """The first row's cells; empty where it is none, or longer than any of ours."""
     text = start.decode("utf-8-sig", "replace")
-    if len(start) == LONGEST_HEADER and "\n" not in text:
-        return ()
     try:
         return tuple(cell.strip() for cell in next(csv.reader(io.StringIO(text, newline="")), []))
     except csv.Error:
