@@ -65,8 +65,9 @@ def people(made: list[Call]) -> list[Row]:
 
 
 def write(data: Path, tmp_path: Path, table: str, form: str, **more: Any) -> Path:
-    output = tmp_path / f"{table}.{form}"
-    export(data, output, Wanted(table, form, **more), zone=OSLO)
+    output, told = tmp_path / f"{table}.{form}", list[str]()
+    export(data, output, Wanted(table, form, **more), zone=OSLO, progress=told.append)
+    assert told[-1] == f"writing {output}"
     return output
 
 
@@ -387,7 +388,11 @@ def small(tmp_path: Path) -> Path:
         (("participants", "--columns", "displayname"), 2, "did you mean display_name?"),
         (("usage",), 2, "usage needs a period"),
         (("usage", "--month", "2026-11"), 2, "not wholly covered"),
-        (("calls", "--month", "2026-09"), 1, "no row of calls of 2026-09-01 to 2026-09-30"),
+        (
+            ("calls", "--month", "2026-09"),
+            1,
+            "2026-09-01 to 2026-09-30 is as asked for; the files have what began from 2026-11-23 to 2026-11-30",
+        ),
         (("rooms", "--round-up"), 2, "--round-up is for usage"),
         (("rooms", "--format", "xlsx", "--delimiter", ";"), 2, "--delimiter is for csv"),
         (("rooms", "--month", "2026-11", "--from", "2026-11-01"), 2, "give one of them"),
