@@ -162,7 +162,7 @@ def _make_what_follows(settings: Settings, brought: bool) -> None:
     if settings.parquet:
         from pexip_history.operate.parquet_files import make_apart
 
-        make_apart(settings)
+        make_apart(settings.data_dir)
     if settings.report:
         from pexip_history.operate.report_page import write_apart, write_month
 

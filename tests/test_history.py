@@ -116,6 +116,11 @@ def test_the_blanks_before_a_sign_are_those_of_the_guard(db: DuckDBPyConnection)
     assert {text for (text,) in rows} == wanted - {"\0"}
 
 
+def test_what_is_read_cannot_change_how_it_is_read(db: DuckDBPyConnection) -> None:
+    with pytest.raises(duckdb.Error, match="locked"):
+        db.execute("SET memory_limit = '9GB'")
+
+
 texts = st.text(st.sampled_from(list("'=+-@;|\t\r\n 15ea\"\u200b\uff1d(.")), max_size=12) | st.text(max_size=12)
 
 
@@ -293,9 +298,12 @@ def test_every_row_of_a_large_file_is_read_however_many_pieces_it_has(
     monkeypatch.setattr("pexip_history.history.files.BLOCK", 50)
     monkeypatch.setattr("pexip_history.history.files.PIECE", 120)
     monkeypatch.setattr("pexip_history.history.tables.PIECE", 1)
+    cut: list[Path] = []
+    monkeypatch.setattr("pexip_history.history.tables.pieces", lambda *of: cut.append(of[1]) or pieces(*of))
     write(data / "pexHistoryPart.csv", *(row(f"{n}", '"a\r\nb"') for n in range(rows)))
     table, found = read(db, data)
     assert sorted(int(each["id"]) for each in found) == [*range(rows)]
+    assert cut
     assert not table.remarks
 
 

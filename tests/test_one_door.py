@@ -29,7 +29,7 @@ REASONS: dict[str, list[str]] = {
         *("report/output.py: glob", "archive/archive.py: iterdir, os.scandir", "archive/holdings.py: iterdir, glob"),
         *(
             "archive/manifest.py: glob",
-            "archive/parquet_rows.py: iterdir, glob, os.scandir",
+            "archive/parquet_rows.py: iterdir, glob",
             "history/database.py: glob",
         ),
         *("history/files.py: iterdir", "operate/erase.py: glob", "operate/verify.py: iterdir, glob"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -58,8 +57,8 @@ def lacking(data: Path) -> dict[str, set[str]]:
 
 def _names(folder: Path) -> list[str]:
     """What is in the folder: after each run, and there may be files of years."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
+    with suppress(OSError):
+        return [path.name for path in folder.iterdir()]
     return []
 
 

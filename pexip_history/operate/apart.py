@@ -1,4 +1,4 @@
-"""What follows a run, in a process of its own that has an end: a command, without a secret; or a copy of the run."""
+"""A command of the collector's in a process of its own: without a secret, and with an end."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 
-from pexip_history.errors import explain, printable
+from pexip_history.errors import printable
 from pexip_history.messages import sentence
 from pexip_history.settings.environment import SECRETS
 
@@ -39,39 +36,3 @@ def run_apart(what: str, *arguments: str) -> tuple[list[str], list[str]] | None:
         log.warning(sentence("not-written", file=what, why=why))
         return None
     return printed, said
-
-
-def fork_apart(what: str, folder: Path, make: Callable[[], list[str]]) -> list[str]:
-    """The lines that `make` returns, called in a copy of this process; none where it failed, which is a warning.
-
-    For what takes less than an interpreter takes to start, and would leave its memory with the run. `what` is what it
-    was to write, `folder` the data folder.
-    """
-    forking = get_context("fork")
-    receiver, sender = forking.Pipe(duplex=False)
-    process = forking.Process(target=_answer, args=(sender, folder, make))
-    with receiver:
-        process.start()
-        sender.close()
-        try:
-            said, why = (
-                receiver.recv() if receiver.poll(TIME_LIMIT) else ([], f"it took longer than {TIME_LIMIT:.0f} s")
-            )
-        except EOFError:
-            process.join()
-            said, why = [], f"it ended with {process.exitcode}"
-        finally:
-            process.kill()
-            process.join()
-    if why:
-        log.warning(sentence("not-written", file=what, why=printable(why)))
-    return list(said)
-
-
-def _answer(sender: Connection, folder: Path, make: Callable[[], list[str]]) -> None:
-    """Send what `make` returned, and why it failed."""
-    try:
-        answer = (make(), "")
-    except Exception as error:  # noqa: BLE001 - the run itself went well, whatever it is
-        answer = ([], explain(error, folder))
-    sender.send(answer)

@@ -62,6 +62,7 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
         "--notify", action="store_true", help="also send a test to DATA_PING_URL and DATA_NOTIFY_URLS"
     )
     of["check"].add_argument("--at-start", action="store_true", help=argparse.SUPPRESS)  # entrypoint.sh
+    of["parquet"].add_argument("--some", action="store_true", help=argparse.SUPPRESS)  # after a run
     of["status"].add_argument("--json", action="store_true", help="for a program to read")
     _report(of["report"])
     _export(of["export"])

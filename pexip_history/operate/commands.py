@@ -31,7 +31,7 @@ def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
         case "parquet":
             from pexip_history.operate.parquet_files import make
 
-            return make(settings)
+            return make(settings, asked.some)
         case "verify":
             from pexip_history.operate.verify import verify
 

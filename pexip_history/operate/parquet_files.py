@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from pathlib import Path
 
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.parquet_rows import FOLDER, lacking
 from pexip_history.errors import DONE, printable
 from pexip_history.folder.opening import own_folder
-from pexip_history.operate.apart import fork_apart
+from pexip_history.operate.apart import run_apart
 from pexip_history.run.saying import Progress
 from pexip_history.settings.environment import Settings
 
@@ -20,49 +20,30 @@ ALL = 1 << 62
 log = logging.getLogger("collector")
 
 
-def make_apart(settings: Settings) -> None:
+def make_apart(data: Path) -> None:
     """Make some of what is missing, for the end of a run; the next one makes what cannot be made now."""
-    if lacking(settings.data_dir):
-        for line in fork_apart("Parquet", settings.data_dir, lambda: _some(settings)):
+    if lacking(data) and (done := run_apart("Parquet", "parquet", "--some")):
+        for line in done[1][-20:]:
             log.warning("Parquet: %s", printable(line))
 
 
-def _some(settings: Settings) -> list[str]:
-    """Make some, and return the last lines of what there is to say. Raises as `_make`."""
-    from pexip_history.export.parquet import A_RUN
-
-    said: list[str] = []
-    _make(settings, A_RUN, said.append)
-    return said[-20:]
-
-
-def make(settings: Settings) -> int:
-    """Make what is missing. Raises Busy where a run is under way, CollectorError, OSError."""
+def make(settings: Settings, some: bool) -> int:
+    """Make what is missing, or `some` of it. Raises Busy where a run is under way, CollectorError, OSError."""
+    from pexip_history.export.output import explained
+    from pexip_history.export.parquet import A_RUN, make_missing
 
     def tell(line: str) -> None:
         progress.close()
         print(printable(line), file=sys.stderr)
 
-    progress = Progress()
+    progress, archive = Progress(), Archive(settings)
+    folder = archive.data / FOLDER
+    own_folder(archive.folder)
     try:
-        made = _make(settings, ALL, tell, progress.advance)
+        with archive.lock(), explained(folder):
+            made = make_missing(archive.data, A_RUN if some else ALL, tell, progress.advance)
     finally:
         progress.close()
-    print(f"{settings.data_dir / FOLDER}: {made} file{'' if made == 1 else 's'} made")
+    if not some:
+        print(f"{folder}: {made} file{'' if made == 1 else 's'} made")
     return DONE
-
-
-def _make(
-    settings: Settings,
-    most: int,
-    tell: Callable[[str], None],
-    progress: Callable[[str, int, int], None] = lambda what, done, every: None,
-) -> int:
-    """As `make_missing`, with the lock, and Busy where a run holds it."""
-    from pexip_history.export.output import explained
-    from pexip_history.export.parquet import make_missing
-
-    archive = Archive(settings)
-    own_folder(archive.folder)
-    with archive.lock(), explained(archive.data / FOLDER):
-        return make_missing(archive.data, most, tell, progress)
