@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
@@ -27,7 +25,7 @@ from .management_node import conference as conference_record
 from .management_node import participant as participant_record
 from .management_node.calls import ROOT, Record, stamp
 from .management_node.faults import Faults
-from .management_node.server import Reply, Request, Server
+from .management_node.server import Reply, Request, Served
 
 MIDNIGHT = datetime(2026, 11, 24)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -89,7 +87,7 @@ class Known:
 
 
 @dataclass
-class ScriptedNode:
+class ScriptedNode(Served):
     """Every field may be changed while it runs."""
 
     now: datetime = MIDNIGHT
@@ -140,36 +138,14 @@ class ScriptedNode:
     # Running
 
     def __enter__(self) -> Self:
-        certificate = certificates.issued()
-        self._folder = tempfile.TemporaryDirectory()
-        self.ca_file = Path(self._folder.name) / "ca.pem"
-        self.ca_file.write_bytes(certificate.ca)
-        self.server = Server(("127.0.0.1", 0), certificate.context(), self.answer, lambda: None)
-        self.server.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.server.stop()
-        self._folder.cleanup()
+        self.serve(certificates.issued(), self.answer)
+        return super().__enter__()
 
     def renew(self) -> None:
         """As it was made, on the same address."""
         for name, value in vars(ScriptedNode()).items():
             setattr(self, name, value)
         self.server.forget_requests()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server.server_address[1]}"
-
-    @property
-    def requests(self) -> list[Request]:
-        return self.server.requests
-
-    @property
-    def peak(self) -> int:
-        """The most requests that were under way at the same time."""
-        return self.server.peak
 
     # Its records
 

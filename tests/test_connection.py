@@ -101,7 +101,7 @@ def test_a_handshake_that_cannot_succeed_is_named_for_what_it_is(
     change: Callable[[ssl.SSLContext], None], says: str
 ) -> None:
     with RawNode(talk) as node:
-        change(node.context)
+        change(node.server.context)
         for verify in (True, False):
             with pytest.raises(NodeError, match=says) as caught:
                 Connection(Known(node.address, CA, tls_verify=verify)).ask(f"https://{node.address}/", {})
