@@ -38,6 +38,7 @@ def pin(certificate: certificates.Certificate) -> str:
 
 CA = certificates.issued().ca.decode()
 RIGHT, WRONG_NAME, SELF_SIGNED = certificates.issued(), certificates.wrong_name(), certificates.self_signed()
+LEAF = RIGHT.chain.decode().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,8 @@ RIGHT, WRONG_NAME, SELF_SIGNED = certificates.issued(), certificates.wrong_name(
         (SELF_SIGNED, CA, SELF_SIGNED, True, False),
         (SELF_SIGNED, None, SELF_SIGNED, True, True),
         (SELF_SIGNED, None, None, False, True),
+        (SELF_SIGNED, SELF_SIGNED.chain.decode(), None, True, True),
+        (RIGHT, LEAF, None, True, True),  # its own certificate will do, whoever issued it
     ],
 )
 def test_check_and_collect_trust_the_same_nodes(
