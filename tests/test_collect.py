@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import date, datetime
 from typing import Any
 
 import pytest
 
+from pexip_history.run.saying import Progress
 from tests.conftest import by_id
 from tests.harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Row, Site
 from tests.management_node import ManagementNode, calls
@@ -190,7 +192,16 @@ def test_the_log_has_a_line_when_a_run_starts_and_one_when_it_ends_and_pages_at_
     assert site.log().count(" DEBUG ") == len(site.asked) > 0
 
 
-# By hand
+def test_in_a_log_a_line_a_minute_says_how_far_a_reading_came(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress = Progress()
+    with caplog.at_level("INFO", "collector"):
+        for now in (1, 59, 60, 119, 120, 121):
+            progress.advance("conference", int(now), 200)
+    assert caplog.messages == ["60 of 200 conference records read", "120 of 200 conference records read"]
 
 
 @pytest.mark.parametrize(
