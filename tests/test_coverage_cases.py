@@ -168,60 +168,41 @@ def test_a_dated_file_that_waited_longer_than_files_are_kept_is_there_until_the_
 # What a user, a limit or the node did, and then a ledger that is lost or old: each record is there once
 
 
-def windows_by_hand(site: Site) -> None:
-    """The newest end time in the files is not how far collection came."""
-    site.run(MIDNIGHT + 8 * HOUR)
-    site.run(MIDNIGHT + 19 * HOUR, "--from", "2026-11-24T12:00", "--to", "2026-11-24T18:00")
+Step = Callable[[Site], object]
 
 
-def a_window_by_hand_that_ends_in_the_future(site: Site) -> None:
-    site.run(MIDNIGHT + 3 * HOUR)
-    site.run(MIDNIGHT + 5 * HOUR, "--from", "2026-11-24", "--to", "2026-11-30")
+def run(*hours: float, **named: Any) -> Step:
+    """Runs so long after MIDNIGHT."""
+    return lambda site: [site.run(MIDNIGHT + hour * HOUR, **named) for hour in hours]
 
 
-def moved_with_newer_rows(site: Site) -> None:
-    """What was taken by hand ended later than what came after it."""
-    site.run(MIDNIGHT)
-    site.run(MIDNIGHT + 17 * HOUR, "--from", "2026-11-24T06:00", "--to", "2026-11-24T16:00")
-    for name in (CONF, PART):
-        site.take_away(name)
-    site.run(MIDNIGHT + 18 * HOUR)
+def by_hand(hour: float, start: float, end: float, **named: Any) -> Step:
+    """A window by hand, from and to so many hours after MIDNIGHT."""
 
-
-def taken_away(name: str, how: str) -> Callable[[Site], None]:
     def happens(site: Site) -> None:
-        site.runs(MIDNIGHT, MIDNIGHT + 10 * HOUR, 5 * HOUR)
-        site.take_away(name, how)
-        site.run(MIDNIGHT + 12 * HOUR)
-        site.by_hand(MIDNIGHT - DAY)
+        site.at(MIDNIGHT + hour * HOUR)
+        site.by_hand(MIDNIGHT + start * HOUR, MIDNIGHT + end * HOUR, **named)
 
     return happens
 
 
-def rows_wait(name: str, fault: Fault) -> Callable[[Site], None]:
-    """With a window by hand meanwhile."""
-
-    def happens(site: Site) -> None:
-        site.runs(MIDNIGHT, MIDNIGHT + 5 * HOUR, 5 * HOUR)
-        for hour in (7, 9):
-            steps = site.run(MIDNIGHT + hour * HOUR, fault=fault, at=name, code=1).steps
-            assert f"open {name}" in steps
-        site.by_hand(MIDNIGHT, MIDNIGHT + 9 * HOUR, fault=fault, at=name, code=None)
-
-    return happens
+def take_away(*names: str, how: str = "moved") -> Step:
+    return lambda site: [site.take_away(name, how) for name in names]
 
 
-def a_limit_holds_records_back(site: Site) -> None:
-    limits = {"DEFAULT_CONF_LIMIT": "4", "DEFAULT_PART_LIMIT": "3"}
-    site.run(MIDNIGHT + 18 * HOUR, **limits)
-    site.run(MIDNIGHT + 19 * HOUR, "--from", "2026-11-24T12:00", **limits)
+def locked(name: str, fault: Fault) -> list[Step]:
+    """Two runs whose rows wait, and a window by hand meanwhile."""
+    return [
+        run(0, 5),
+        run(7, 9, fault=fault, at=name, code=1),
+        by_hand(9.5, 0, 9, fault=fault, at=name, code=None),
+    ]
 
 
-def participants_are_expected(site: Site) -> None:
+def people_come_late(site: Site) -> None:
     site.hold("late", MIDNIGHT + 2 * HOUR, 10 * HOUR, 20 * HOUR)
     for id in ("late-0", "late-1"):
         site.node.known["participant"][id].shown = MIDNIGHT + 26 * HOUR
-    site.runs(MIDNIGHT, MIDNIGHT + 19 * HOUR, 4 * HOUR)
 
 
 def a_call_is_ahead_of_its_time(site: Site) -> None:
@@ -230,27 +211,36 @@ def a_call_is_ahead_of_its_time(site: Site) -> None:
     site.hold("ahead", MIDNIGHT + 3 * DAY + HOUR, MINUTE, shown=MIDNIGHT)
     site.run(MIDNIGHT + 2 * HOUR)
     site.node.ahead = NOW
-    site.by_hand(MIDNIGHT - DAY, MIDNIGHT + 9 * DAY)
 
 
-def without_dated_files(happened: Callable[[Site], None]) -> Callable[[Site], None]:
-    def happens(site: Site) -> None:
-        happened(site)
-        for file in site.data.glob("2*.csv"):
-            file.unlink()
-
-    return happens
+def dated_files_go(site: Site) -> None:
+    for file in site.data.glob("2*.csv"):
+        file.unlink()
 
 
-def nothing(site: Site) -> None:
-    """What happened is bad enough."""
+LIMITS = {"DEFAULT_CONF_LIMIT": "4", "DEFAULT_PART_LIMIT": "3"}
+IN_THE_MIDDLE: list[Step] = [run(8), by_hand(19, 12, 18)]  # the newest end time in the files is not how far it came
+HISTORIES: dict[str, list[Step]] = {
+    "a window by hand in the middle": IN_THE_MIDDLE,
+    "and no dated file is left": [*IN_THE_MIDDLE, dated_files_go],
+    "a window by hand that ends in the future": [run(3), by_hand(5, 0, 6 * 24)],
+    "moved, and older rows followed": [run(0), by_hand(17, 6, 16), take_away(CONF, PART), run(18)],
+    "moved": [run(0, 5, 10), take_away(CONF), run(12), by_hand(12, -24, 12)],
+    SEMICOLONS: [run(0, 5, 10), take_away(PART, how=SEMICOLONS), run(12), by_hand(12, -24, 12)],
+    "conferences are locked": locked(CONF, "EACCES"),
+    "participants are locked": locked(PART, "EBUSY"),
+    "a limit holds records back": [run(18, **LIMITS), by_hand(19, 12, 19, **LIMITS)],
+    "participants are expected": [people_come_late, run(0, 4, 8, 12, 16)],
+    "a call is ahead of its time": [a_call_is_ahead_of_its_time, by_hand(2, -24, 9 * 24)],
+    "and no other file is left": [a_call_is_ahead_of_its_time, dated_files_go],
+}
 
 
 def the_ledger(site: Site) -> None:
     shutil.rmtree(site.data / ".collector")
 
 
-def all_but_an_older_ledger(site: Site) -> None:
+def newer_ledgers(site: Site) -> None:
     the_ledger(site)
     shutil.copytree(site.data.parent / "old", site.data / ".collector")
 
@@ -258,36 +248,21 @@ def all_but_an_older_ledger(site: Site) -> None:
 @pytest.mark.parametrize(
     ("lost", "ahead"),
     [
-        (nothing, NOW),
+        (lambda site: None, NOW),
         (the_ledger, NOW),
         (the_ledger, datetime(2020, 1, 1) - MIDNIGHT),
-        (all_but_an_older_ledger, NOW),
+        (newer_ledgers, NOW),
     ],
 )
-@pytest.mark.parametrize(
-    "happens",
-    [
-        windows_by_hand,
-        a_window_by_hand_that_ends_in_the_future,
-        moved_with_newer_rows,
-        taken_away(CONF, "moved"),
-        taken_away(PART, SEMICOLONS),
-        rows_wait(CONF, "EACCES"),
-        rows_wait(PART, "EBUSY"),
-        a_limit_holds_records_back,
-        participants_are_expected,
-        a_call_is_ahead_of_its_time,
-        without_dated_files(windows_by_hand),
-        without_dated_files(a_call_is_ahead_of_its_time),
-    ],
-)
+@pytest.mark.parametrize("history", HISTORIES)
 def test_each_record_is_there_once_whatever_happened_and_whatever_was_lost_then(
-    site: Site, happens: Callable[[Site], None], lost: Callable[[Site], None], ahead: timedelta
+    site: Site, history: str, lost: Step, ahead: timedelta
 ) -> None:
     site.run(MIDNIGHT - DAY)
     shutil.copytree(site.data / ".collector", site.data.parent / "old")
     site.hourly(20, MIDNIGHT)
-    happens(site)
+    for happens in HISTORIES[history]:
+        happens(site)
     removed = {name: [] if site.dated() else site.ids(name) for name in (CONF, PART)}
     lost(site)
     site.run(MIDNIGHT + 20 * HOUR + 40 * MINUTE, ahead=ahead)
