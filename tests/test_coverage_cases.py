@@ -501,24 +501,27 @@ def test_a_window_by_hand_repeated_until_nothing_waits_makes_progress(site: Site
     assert sorted(site.ids()) == sorted(ids)
 
 
-@pytest.mark.parametrize(("limit", "brings"), [("3", [3, 3, 3, 1, 0]), ("0", [4, 4, 2, 0, 0])])
+@pytest.mark.parametrize(
+    ("late", "limits", "brings"),
+    [(10, ("3", "4"), [3, 3, 3, 1, 0]), (10, ("0", "4"), [4, 4, 2, 0, 0]), (2, ("0", "1"), [1, 1, 0])],
+)
 def test_what_a_limit_leaves_of_late_records_comes_with_the_next_runs(
-    site: Site, limit: str, brings: list[int]
+    site: Site, late: int, limits: tuple[str, str], brings: list[int]
 ) -> None:
-    """Ten conferences with a participant each are shown a day after they ended."""
+    """Conferences with a participant each are shown a day after they ended."""
     ids = site.hourly(24)
     site.run()
     site.daily(1)
-    for number in range(10):
+    for number in range(late):
         end = site.node.now - 20 * HOUR + number * MINUTE
         ids += [site.hold(f"late{number}", end, MINUTE, shown=site.node.now).id]
-    site.env |= {"DEFAULT_CONF_LIMIT": limit, "DEFAULT_PART_LIMIT": "4"}
+    site.env |= {"DEFAULT_CONF_LIMIT": limits[0], "DEFAULT_PART_LIMIT": limits[1]}
     site.node.wait(DAY + HOUR)
     sizes = [24]
     for _ in brings:
         site.run()
         sizes.append(len(site.ids(PART)))
-        assert limit == "0" or len(site.ids()) == sizes[-1]
+        assert limits[0] == "0" or len(site.ids()) == sizes[-1]
         site.node.wait(HOUR)
     assert [after - before for before, after in pairwise(sizes)] == brings
     site.daily(3)
