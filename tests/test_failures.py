@@ -347,13 +347,6 @@ def test_retry_after_is_waited_for_and_not_longer_than_makes_sense(scene: Scene)
 # Records that move
 
 
-def test_records_that_come_while_paging_make_it_read_again_until_they_hold_still(scene: Scene) -> None:
-    hidden = PARTICIPANTS[-3:]
-    scene.node.hidden = set(hidden)
-    scene.node.faults.add(faults.after(lambda request: scene.node.hidden.clear()), on="participant", nth=2)
-    assert "reading them again" in scene.recovers()
-
-
 def test_a_total_that_never_holds_still_costs_no_row_and_not_the_window(scene: Scene) -> None:
     wobble = iter(range(1000))
 
