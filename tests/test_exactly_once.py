@@ -32,7 +32,7 @@ def test_sigterm_ends_a_run_at_once_and_changes_no_data_file(node: ManagementNod
     before = collector.files()
     node.faults.add(faults.hang(30), nth=nth)
     run = collector.start()
-    while len(node.requests) < nth:
+    while len(node.requests) < nth and run.poll() is None:
         time.sleep(0.02)
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate(timeout=20)  # the node does not answer for longer
@@ -45,7 +45,7 @@ def test_sigterm_ends_a_run_at_once_and_changes_no_data_file(node: ManagementNod
 def test_sigterm_before_the_first_request_is_one_line_too(node: ManagementNode, collector: Site) -> None:
     """While the libraries are loaded: at the moment that the lock is there."""
     run = collector.start()
-    while not (collector.data / ".collector" / "ledger.sqlite").exists():
+    while not collector.ledger.exists() and run.poll() is None:
         time.sleep(0.002)
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate(timeout=10)

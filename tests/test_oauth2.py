@@ -210,7 +210,7 @@ def test_a_clock_set_in_a_run_ends_no_token_early_or_late(client: Site, loaded: 
 def test_key_and_token_are_in_no_file_no_log_and_no_process_list(client: Site, loaded: ManagementNode) -> None:
     loaded.faults.add(faults.hang(0.5), on="participant", nth=2)
     process = client.start("collect", env={"DATA_LOG_LEVEL": "DEBUG"})
-    while len(loaded.requests) < 4:
+    while len(loaded.requests) < 4 and process.poll() is None:
         time.sleep(0.01)
     shown = [Path(f"/proc/{process.pid}/{name}").read_bytes() for name in ("cmdline", "environ")]
     output = "".join(process.communicate(timeout=30))
