@@ -11,47 +11,34 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Site
-from .management_node import ManagementNode, conference, faults, participant
-from .management_node.calls import stamp
+from .management_node import faults
 
 KINDS = pytest.mark.parametrize("name", [CONF, PART])
 
 
-@pytest.mark.parametrize("nth", [1, 5])
-def test_sigterm_ends_a_run_at_once_and_changes_no_data_file(node: ManagementNode, collector: Site, nth: int) -> None:
-    node.max_limit = 2
-    held = conference(end_time=stamp(datetime.now(UTC).replace(tzinfo=None) - 2 * HOUR))
-    node.add([held], [participant(held, id=f"p{n}") for n in range(6)])
-    (collector.data / CONF).write_text("id,name\r\nmine,as it was\r\n", newline="")
-    before = collector.files()
-    node.faults.add(faults.hang(30), nth=nth)
-    run = collector.start()
-    while len(node.requests) < nth and run.poll() is None:
-        time.sleep(0.02)
-    run.send_signal(signal.SIGTERM)
-    _, said = run.communicate(timeout=20)  # the node does not answer for longer
-    assert run.returncode == 1
-    assert "Traceback" not in said
-    assert collector.files() == before
-    assert collector.log().count("stopped") == 1
-
-
-def test_sigterm_before_the_first_request_is_one_line_too(node: ManagementNode, collector: Site) -> None:
-    """While the libraries are loaded: at the moment that the lock is there."""
-    run = collector.start()
-    while not collector.ledger.exists() and run.poll() is None:
+@pytest.mark.parametrize("nth", [0, 1, 5])
+def test_sigterm_ends_a_run_at_once_and_changes_no_data_file(site: Site, nth: int) -> None:
+    """While a request is not answered; 0: while the libraries are loaded, at the moment that the ledger is there."""
+    site.hourly(6)
+    site.node.page = 2
+    (site.data / CONF).write_text("id,name\r\nmine,as it was\r\n", newline="")
+    before = site.files()
+    site.at(MIDNIGHT)
+    site.node.faults.add(faults.hang(30), nth=max(nth, 1))
+    run = site.start()
+    while not (site.ledger.exists() and len(site.node.requests) >= nth) and run.poll() is None:
         time.sleep(0.002)
     run.send_signal(signal.SIGTERM)
-    _, said = run.communicate(timeout=10)
+    _, said = run.communicate(timeout=20)  # the node does not answer for longer
     assert run.returncode == 1, said
     assert "Traceback" not in said
-    assert "stopped" in said
+    assert site.files() == before
+    assert site.log().count("stopped") == 1
 
 
 # The user's hands

@@ -189,10 +189,21 @@ class Served:
 
     def serve(self, certificate: Certificate, answer: Callable[[Request], Reply], **more: Any) -> None:
         """From when the `with` begins; `more` is the Server's."""
+        self._certificate = certificate
         self._folder = tempfile.TemporaryDirectory()
         self.ca_file = Path(self._folder.name) / "ca.pem"
         self.ca_file.write_bytes(certificate.ca)
         self.server = Server(("127.0.0.1", 0), certificate.context(), answer, **more)
+
+    @property
+    def certificate(self) -> Certificate:
+        """Set it to show another one from the next handshake on; ca_file stays as it is."""
+        return self._certificate
+
+    @certificate.setter
+    def certificate(self, certificate: Certificate) -> None:
+        self._certificate = certificate
+        self.server.context = certificate.context()
 
     @property
     def address(self) -> str:
