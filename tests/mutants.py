@@ -263,7 +263,8 @@ class Finder(ast.NodeVisitor):
         if not other and len(node.args) == 2:
             for place in (0, 1):
                 self.add(node, f"{ast.unparse(node.func)}() dropped, part {place + 1} left", node.args[place])
-        if other and len(node.args) > 1 and all(isinstance(arg, (ast.Name, ast.Attribute)) for arg in node.args[:2]):
+        named = len(node.args) > 1 and all(isinstance(arg, (ast.Name, ast.Attribute)) for arg in node.args[:2])
+        if other and named and ast.unparse(node.args[0]) != ast.unparse(node.args[1]):
             changed = copy.deepcopy(node)
             changed.args[:2] = reversed(changed.args[:2])
             self.add(node, f"{ast.unparse(node.func)}: arguments swapped", changed)

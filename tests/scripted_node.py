@@ -244,7 +244,7 @@ class ScriptedNode(Served):
         if not request.path.startswith(ROOT) or not request.path.endswith("/") or resource not in TIMES:
             return Reply(404)
         if rest == ["schema"]:
-            return _json({"fields": {name: {} for name in LISTED[resource]}})
+            return _json({"fields": {name: {} for name in (*LISTED[resource], *QUALITY)}})
         if rest:
             return self._own_address(self.known[resource].get("/".join(rest)))
         return self._list(resource, request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from .harness import ALARM, DAY, EVENT, HOUR, MIDNIGHT, MINUTE, Site
@@ -64,6 +66,18 @@ def test_events_switched_on_later_come_with_all_that_the_node_has_of_them(events
     events.run(MIDNIGHT + HOUR)
     assert sorted(numbers(events, ALARM)) == sorted(numbers(events, EVENT)) == list(range(1, 25))
     events.check()
+
+
+def test_events_that_moved_while_they_were_read_are_asked_for_again(events: Site) -> None:
+    """No list of all of them is compared later."""
+    off, events.node.page, events.node.hidden = itertools.count(), 3, {"5"}
+    moving = lambda request, answer: faults.counted(next(off) % 2)(request, answer)  # noqa: E731
+    events.node.faults.add(moving, on="alarm", times=None)
+    events.run(MIDNIGHT)
+    events.node.faults.clear()
+    events.node.hidden = set()
+    events.run(MIDNIGHT + HOUR)
+    assert sorted(numbers(events, ALARM)) == list(range(1, 25))
 
 
 def test_events_of_a_lost_ledger_are_not_written_twice(events: Site) -> None:
