@@ -14,6 +14,7 @@ import pytest
 from .forked import Fault
 from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, NOW, PART, ROOT, Site
 from .management_node import faults
+from .management_node.calls import stamp
 from .management_node.server import Request
 from .scripted_node import LISTED
 from .simulation import spans_of, within
@@ -335,7 +336,8 @@ def test_a_window_by_hand_does_not_pass_for_the_scheduled_run(site: Site) -> Non
     site.node.now = MIDNIGHT + DAY + 9 * HOUR  # 00:05 was missed
     ids += site.hourly(24)
     site.by_hand(site.node.now - 3 * HOUR)
-    assert site.status()["runs"][0]["by_hand"]
+    newest = site.status()["runs"][0]
+    assert (newest["by_hand"], newest["started"]) == (True, stamp(site.node.now))
     assert len(site.ids()) < len(ids)
     site.node.wait(10 * MINUTE)
     site.run(None, "collect", "--if-due")
@@ -408,6 +410,13 @@ def test_a_window_by_hand_in_remembered_time_is_no_gap(site: Site) -> None:
     site.by_hand(start, site.node.now - 2 * HOUR)  # nobody called
     assert not within(start + HOUR, spans_of(site.status()["gaps"]))
     assert covers(site, start + HOUR)
+
+
+def test_a_window_by_hand_in_forgotten_time_is_a_gap_and_nothing_beyond_it(site: Site) -> None:
+    start, _ = forgotten(site)
+    window = start + DAY, start + 2 * DAY
+    site.by_hand(*window)
+    assert spans_of(site.status()["gaps"]) == [window]
 
 
 def test_a_ledger_that_is_lost_says_that_older_gaps_are_not_known(site: Site) -> None:
