@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from datetime import date, datetime
 from typing import Any
@@ -202,6 +203,20 @@ def test_in_a_log_a_line_a_minute_says_how_far_a_reading_came(
         for now in (1, 59, 60, 119, 120, 121):
             progress.advance("conference", int(now), 200)
     assert caplog.messages == ["60 of 200 conference records read", "120 of 200 conference records read"]
+
+
+def test_a_person_who_watches_sees_a_bar_for_each_resource_and_none_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = Progress()
+    for resource, received in (("conference", 1), ("conference", 5), ("participant", 7)):
+        progress.advance(resource, received, 10)
+    progress.close()
+    shown = capsys.readouterr().err
+    bars = [("conferences", "10%"), ("conferences", "50%"), ("participants", "70%")]
+    assert re.findall(r"(\w+): +(\d+%)", shown) == bars
+    assert not shown.rstrip("\r").rpartition("\r")[2].strip()
 
 
 @pytest.mark.parametrize(
