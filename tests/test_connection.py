@@ -57,7 +57,7 @@ LEAF = RIGHT.chain.decode().partition("-----END CERTIFICATE-----")[0] + "-----EN
         (SELF_SIGNED, None, SELF_SIGNED, True, True),
         (SELF_SIGNED, None, None, False, True),
         (SELF_SIGNED, SELF_SIGNED.chain.decode(), None, True, True),
-        (RIGHT, LEAF, None, True, True),  # its own certificate will do, whoever issued it
+        (RIGHT, LEAF, None, True, True),  # its own certificate will do, no matter who issued it
     ],
 )
 def test_check_and_collect_trust_the_same_nodes(
