@@ -58,15 +58,21 @@ def command(data: Path, *arguments: str, **env: str) -> Outcome:
 
 
 class Site:
-    """Calling it is `collector.py ARGUMENTS`, however that ends; `env` may be changed before."""
+    """Calling it is `collector.py ARGUMENTS`, however that ends; `env` may be changed before.
+
+    `moment`: when commands are given; None: now, by a clock that runs.
+    """
 
     def __init__(
-        self, data: Path, env: dict[str, str], node: Any = None, forked: ForkedCollector | None = None
+        self,
+        data: Path,
+        env: dict[str, str],
+        node: Any = None,
+        forked: ForkedCollector | None = None,
+        moment: datetime | None = None,
     ) -> None:
         data.mkdir(exist_ok=True)
-        self.data, self.env, self.node, self.forked = data, env, node, forked
-        self.moment: datetime | None = None
-        """When commands are given; None: now, by a clock that runs."""
+        self.data, self.env, self.node, self.forked, self.moment = data, env, node, forked, moment
         self.asked: list[Any] = []
         """The requests of the last run."""
         self.since: datetime | None = None  # what ended before is not wanted

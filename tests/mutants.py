@@ -36,14 +36,14 @@ LONGEST = 300
 
 ROOMS = {
     "": "test_messages test_coverage_cases test_collect test_notify",
-    "collector.py": "test_coverage_cases test_settings test_commands test_notify test_collect test_parquet",
+    "collector.py": "test_coverage_cases test_settings test_commands test_notify test_exactly_once test_parquet",
     "settings/": "test_settings",
     "settings/columns.py": "test_keeping test_settings",
     "settings/files.py": "slow test_settings test_oauth2",
-    "run/": "test_plan test_coverage_cases test_ids_decide test_simulation",
+    "run/": "test_plan test_coverage_cases test_ids_decide test_exactly_once test_simulation",
     "run/bad_calls.py": "test_bad_calls",
     "run/saying.py": "test_commands test_coverage_cases",
-    "run/reading.py": "test_bad_calls test_exactly_once test_coverage_cases",
+    "run/reading.py": "test_bad_calls test_exactly_once test_failures test_coverage_cases",
     "ledger/": "test_coverage_cases test_ledger test_simulation test_upgrade",
     "ledger/schema.py": "test_ledger test_planted test_coverage_cases",
     "ledger/rewritten.py": "test_editing test_keeping test_erasing",
@@ -263,7 +263,8 @@ class Finder(ast.NodeVisitor):
         if not other and len(node.args) == 2:
             for place in (0, 1):
                 self.add(node, f"{ast.unparse(node.func)}() dropped, part {place + 1} left", node.args[place])
-        if other and len(node.args) > 1 and all(isinstance(arg, (ast.Name, ast.Attribute)) for arg in node.args[:2]):
+        named = len(node.args) > 1 and all(isinstance(arg, (ast.Name, ast.Attribute)) for arg in node.args[:2])
+        if other and named and ast.unparse(node.args[0]) != ast.unparse(node.args[1]):
             changed = copy.deepcopy(node)
             changed.args[:2] = reversed(changed.args[:2])
             self.add(node, f"{ast.unparse(node.func)}: arguments swapped", changed)

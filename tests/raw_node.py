@@ -9,91 +9,35 @@ import gzip
 import io
 import json
 import socket
-import ssl
-import tempfile
-import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.management_node import certificates
+from tests.management_node.server import Reply, Request, Send, Served
 
-Send = Callable[[bytes], None]
 Talk = Callable[[str, Send], None]
 """Answers one request: its target, and a function that sends bytes."""
 
 
-class RawNode:
-    """Runs between start() and stop(), or in a `with`; `greet` has the plain connection before TLS does."""
+class RawNode(Served):
+    """Runs in a `with`; `greet` has the plain connection before TLS does."""
 
     def __init__(
         self,
         talk: Talk,
         *,
-        host: str = "127.0.0.1",
-        greet: Callable[[socket.socket], object] | None = None,
         certificate: certificates.Certificate | None = None,
-    ):
-        self.talk, self.greet = talk, greet
-        self.certificate = certificate or certificates.issued(host)
-        self.targets: list[str] = []
-        self.heads: list[bytes] = []
-        self.context = self.certificate.context()
-        self._listener = socket.create_server((host, 0))
-        self._open: set[socket.socket] = set()
-        self.address = "{}:{}".format(*self._listener.getsockname())
-        self.stopped = threading.Event()
-        self.secret = "sesame"
+        greet: Callable[[socket.socket], object] | None = None,
+    ) -> None:
+        def answer(request: Request) -> Reply:
+            return Reply(200, raw=lambda send: talk(request.target, send))
 
-    def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory()
-        self.ca_file = Path(self._folder.name) / "ca.pem"
-        self.ca_file.write_bytes(self.certificate.ca)
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
+        self.serve(certificate or certificates.issued(), answer, greet=greet)
 
-    def __exit__(self, *exception: object) -> None:
-        self.stopped.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in list(self._open):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self._folder.cleanup()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, plain: socket.socket) -> None:
-        self._open.add(plain)
-        with suppress(OSError, ssl.SSLError), plain:
-            if self.greet:
-                self.greet(plain)
-            plain.settimeout(20)
-            with self.context.wrap_socket(plain, server_side=True) as connection:
-                self._open.add(connection)
-                connection.settimeout(60)
-                received = b""
-                while not self.stopped.is_set():
-                    while b"\r\n\r\n" not in received:
-                        if not (piece := connection.recv(65536)):
-                            return
-                        received += piece
-                    head, _, received = received.partition(b"\r\n\r\n")
-                    length = [line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-                    wanted = int(length[0]) if length else 0
-                    while len(received) < wanted:
-                        received += connection.recv(65536)
-                    received = received[wanted:]
-                    self.heads.append(head)
-                    self.targets.append(head.split()[1].decode("latin-1"))
-                    self.talk(self.targets[-1], connection.sendall)
+    @property
+    def targets(self) -> list[str]:
+        return [request.target for request in self.requests]
 
 
 def reply(body: bytes, *headers: str, status: str = "200 OK") -> bytes:

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
@@ -27,7 +25,7 @@ from .management_node import conference as conference_record
 from .management_node import participant as participant_record
 from .management_node.calls import ROOT, Record, stamp
 from .management_node.faults import Faults
-from .management_node.server import Reply, Request, Server
+from .management_node.server import Reply, Request, Served
 
 MIDNIGHT = datetime(2026, 11, 24)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -48,13 +46,6 @@ LISTED = {
 """The fields that lists have: few, for the sake of speed."""
 QUALITY = {"bucketed_call_quality": [0, 57, 1, 0, 0], "historic_call_quality": [1, 1, 4]}
 """What only a participant's own address shows."""
-COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "gte": lambda a, b: a >= b,
-    "gt": lambda a, b: a > b,
-    "lte": lambda a, b: a <= b,
-    "lt": lambda a, b: a < b,
-    "exact": lambda a, b: a == b,
-}
 
 
 @dataclass(eq=False)
@@ -89,7 +80,7 @@ class Known:
 
 
 @dataclass
-class ScriptedNode:
+class ScriptedNode(Served):
     """Every field may be changed while it runs."""
 
     now: datetime = MIDNIGHT
@@ -140,36 +131,14 @@ class ScriptedNode:
     # Running
 
     def __enter__(self) -> Self:
-        certificate = certificates.issued()
-        self._folder = tempfile.TemporaryDirectory()
-        self.ca_file = Path(self._folder.name) / "ca.pem"
-        self.ca_file.write_bytes(certificate.ca)
-        self.server = Server(("127.0.0.1", 0), certificate.context(), self.answer, lambda: None)
-        self.server.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.server.stop()
-        self._folder.cleanup()
+        self.serve(certificates.issued(), self.answer)
+        return super().__enter__()
 
     def renew(self) -> None:
         """As it was made, on the same address."""
         for name, value in vars(ScriptedNode()).items():
             setattr(self, name, value)
         self.server.forget_requests()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server.server_address[1]}"
-
-    @property
-    def requests(self) -> list[Request]:
-        return self.server.requests
-
-    @property
-    def peak(self) -> int:
-        """The most requests that were under way at the same time."""
-        return self.server.peak
 
     # Its records
 
@@ -219,9 +188,13 @@ class ScriptedNode:
             return not held.end or held.end <= self.now
         return True
 
+    def ended(self) -> list[Known]:
+        """The conferences that it shows and that have an end, oldest first."""
+        return sorted((one for one in self.has("conference") if one.end), key=lambda one: one.end or NEVER)
+
     def forget(self, number: int) -> list[str]:
         """The oldest conferences, and those who were in them; the conferences' ids."""
-        oldest = sorted((one for one in self.has("conference") if one.end), key=lambda one: one.end or NEVER)[:number]
+        oldest = self.ended()[:number]
         self._forget(oldest)
         return [one.id for one in oldest]
 
@@ -244,13 +217,12 @@ class ScriptedNode:
     def wait(self, span: timedelta) -> None:
         """Time passes; what is beyond the node's memory is forgotten."""
         self.now += span
-        ended = sorted((one for one in self.has("conference") if one.end), key=lambda one: one.end or NEVER)
-        surplus = len(ended) - self.keep if self.keep is not None else 0
-        oldest = self.now - self.max_age if self.max_age else datetime.min
-        for one in [one for one in ended if (one.end or NEVER) < self.horizon]:
-            one.shown = NEVER  # it came too late to be kept
-        old = [one for one in ended if (one.end or NEVER) < oldest]
-        self._forget(list({id(one): one for one in [*ended[: max(surplus, 0)], *old]}.values()))
+        ended, oldest = self.ended(), self.now - self.max_age if self.max_age else datetime.min
+        surplus = max(len(ended) - self.keep, 0) if self.keep is not None else 0
+        for one in ended:
+            if (one.end or NEVER) < self.horizon:
+                one.shown = NEVER  # it came too late to be kept
+        self._forget([one for place, one in enumerate(ended) if place < surplus or (one.end or NEVER) < oldest])
 
     # Its answers
 
@@ -272,7 +244,7 @@ class ScriptedNode:
         if not request.path.startswith(ROOT) or not request.path.endswith("/") or resource not in TIMES:
             return Reply(404)
         if rest == ["schema"]:
-            return _json({"fields": {name: {} for name in LISTED[resource]}})
+            return _json({"fields": {name: {} for name in (*LISTED[resource], *QUALITY)}})
         if rest:
             return self._own_address(self.known[resource].get("/".join(rest)))
         return self._list(resource, request)
@@ -295,12 +267,13 @@ class ScriptedNode:
         if order and self.order == "refused":
             return Reply(400)
         found = self.has(resource)
-        if "conference" in query:
+        if asked := query.pop("conference", None):
             by = self.by_conference
-            held = [one for one in self.has("conference") if query["conference"] in (one.id, one.record["name"])]
+            held = [one for one in self.has("conference") if asked in (one.id, one.record["name"])]
             if isinstance(by, int) or (self.gone != 200 and not held):
                 return Reply(by if isinstance(by, int) else self.gone)
-            found = self._of_conference(found, query.pop("conference"), by)
+            uris = {one.record["resource_uri"] for one in held if one.record.get(by) == asked}
+            found = [one for one in found if by == "ignored" or one.record["conference"] in uris]
         if any(name.partition("__")[0] not in LISTED[resource] for name in query):
             return Reply(400)
         found = [one for one in found if all(_fits(one, *pair) for pair in query.items())]
@@ -318,33 +291,15 @@ class ScriptedNode:
         meta = {"limit": limit, "offset": offset, "total_count": len(found), "previous": None, "next": following}
         return _json({"meta": meta, "objects": [self.listed(one) for one in found[offset : offset + limit]]})
 
-    def _of_conference(self, found: list[Known], asked: str, by: str) -> list[Known]:
-        """What a filter by a conference leaves of participants."""
-        if by == "ignored":
-            return found
-        if by == "empty":
-            return []
-        name = "id" if by == "id" else "name"
-        held = {one.record["resource_uri"] for one in self.has("conference") if one.record[name] == asked}
-        return [one for one in found if one.record["conference"] in held]
-
     def listed(self, one: Known) -> Record:
         return {name: one.record.get(name) for name in LISTED[one.resource]} | self.newer
 
 
 def _fits(one: Known, name: str, value: str) -> bool:
     """Whether the record is in a query; nothing compares with null."""
-    name, _, how = name.partition("__")
-    held = one.record[name]
-    if held is None:
-        return False
-    if how == "in":
-        return str(held) in value.split(",")
-    if "time" in name:
-        asked = datetime.fromisoformat(value)
-        asked = asked.astimezone(UTC).replace(tzinfo=None) if asked.tzinfo else asked
-        return COMPARE[how or "exact"](datetime.fromisoformat(held), asked)
-    return COMPARE[how or "exact"](str(held), value)
+    field, _, how = name.partition("__")
+    held, asked = one.record[field], datetime.fromisoformat(value)
+    return held is not None and (datetime.fromisoformat(held) < asked) == {"lt": True, "gte": False}[how]
 
 
 def _json(document: object) -> Reply:

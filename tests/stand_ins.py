@@ -102,6 +102,7 @@ def apply(container: Container, given: list[tuple[str, str]]) -> None:
 
 
 def docker(words: list[str]) -> int:
+    known: dict[str, Any] = json.loads(CONTAINERS.read_text()) if CONTAINERS.exists() else {}
     match words:
         case ["compose", *rest]:
             return compose(rest)
@@ -114,38 +115,25 @@ def docker(words: list[str]) -> int:
                 refuse(words)
             container = Container()
             apply(container, given)
-            names = [value for option, value in given if option == "--name"]
-            if names:
-                known = containers()
-                if names[0] in known:
-                    sys.exit(f"stand-in: the name {names[0]} is in use")
-                CONTAINERS.write_text(json.dumps(known | {names[0]: asdict(container)}))
+            for name in (value for option, value in given if option == "--name"):
+                if name in known:
+                    sys.exit(f"stand-in: the name {name} is in use")
+                CONTAINERS.write_text(json.dumps(known | {name: asdict(container)}))
             return container.run(command[1:])
         case ["exec", name, "collector.py", *rest]:
-            return Container(**containers()[name]).run(rest)
-        case ["stop" | "start" | "logs", name]:
-            return 0 if name in containers() else refuse(words)
+            return Container(**known[name]).run(rest)
+        case ["stop" | "start" | "logs", name] if name in known:
+            return 0
         case ["rm", name]:
-            known = containers()
             del known[name]
             CONTAINERS.write_text(json.dumps(known))
             return 0
-        case _:
-            return swarm(words)
-
-
-def swarm(words: list[str]) -> int:
-    match words:
-        case ["secret", "create", _, file] | ["stack", "deploy", "-c", file, _]:
-            return 0 if Path(file).exists() else refuse(words)
+        case ["secret", "create", _, file] | ["stack", "deploy", "-c", file, _] if Path(file).exists():
+            return 0
         case ["node", "update", "--label-add", _, _]:
             return 0
         case _:
             refuse(words)
-
-
-def containers() -> dict[str, Any]:
-    return json.loads(CONTAINERS.read_text()) if CONTAINERS.exists() else {}
 
 
 def compose(words: list[str]) -> int:
@@ -172,27 +160,23 @@ def compose(words: list[str]) -> int:
             refuse(words)
 
 
-def services(files: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Each service's definitions, of all files."""
+def parsed(files: list[str]) -> list[dict[str, Any]]:
+    """Those of the Compose files that are there."""
     import yaml
 
-    found: dict[str, list[dict[str, Any]]] = {}
-    for file in map(Path, files):
-        if file.exists():
-            for name, definition in yaml.safe_load(file.read_text(encoding="utf-8"))["services"].items():
-                found.setdefault(name, []).append(definition)
-    return found
+    return [yaml.safe_load(Path(file).read_text(encoding="utf-8")) for file in files if Path(file).exists()]
+
+
+def services(files: list[str]) -> set[str]:
+    return {name for document in parsed(files) for name in document["services"]}
 
 
 def service(files: list[str], name: str) -> Container:
-    import yaml
-
+    """As all files together define it."""
     container = Container()
-    secrets: dict[str, Any] = {}
-    for file in map(Path, files):
-        if file.exists():
-            secrets |= yaml.safe_load(file.read_text(encoding="utf-8")).get("secrets", {})
-    for definition in services(files)[name]:
+    documents = parsed(files)
+    secrets = {key: value for document in documents for key, value in document.get("secrets", {}).items()}
+    for definition in (document["services"][name] for document in documents if name in document["services"]):
         if file := definition.get("env_file"):
             container.env |= env_file(file)
         container.env |= definition.get("environment", {})

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import date, datetime, timedelta
+import sys
+import time
+from datetime import date, datetime
 from typing import Any
 
 import pytest
 
+from pexip_history.run.saying import Progress
 from tests.conftest import by_id
-from tests.harness import CONF, Row, Site
-from tests.management_node import ManagementNode, calls, conference, faults, participant
+from tests.harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Row, Site
+from tests.management_node import ManagementNode, calls
 
-DAY = date(2026, 11, 23)
-MIDNIGHT = datetime(2026, 11, 24, 0, 0, 20)
+YESTERDAY = date(2026, 11, 23)
+NIGHT = datetime(2026, 11, 24, 0, 0, 20)
 ONLY_IN_DETAIL = ("bucketed_call_quality", "historic_call_quality")
 
 Record = dict[str, Any]
 
 
-def cell(value: object) -> str:
-    """A value as the contract has it in a file (formulas as they are)."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (list, dict)):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return str(value)
-
-
 def assert_same(rows: list[Row], records: list[Record]) -> None:
-    """Each record is one row, with the node's fields in the node's order and its values."""
+    """Each record is one row, with the node's fields in the node's order and its values (formulas as they are)."""
     found, wanted = by_id(list(rows)), by_id(records)
     assert found.keys() == wanted.keys()
     for key, record in wanted.items():
@@ -43,31 +35,24 @@ def assert_same(rows: list[Row], records: list[Record]) -> None:
 
 
 def same_cell(text: str, value: object) -> bool:
+    """Whether that is how the contract has the value in a file."""
     if isinstance(value, (list, dict)):
         return bool(json.loads(text) == value) and '": ' not in text  # compact
     if isinstance(value, float):
         return float(text) == value
-    return text == cell(value)
-
-
-def ended(records: list[Record], start: str, end: str) -> list[Record]:
-    return [record for record in records if start <= record["end_time"] < end]
-
-
-def ids(collector: Site, kind: str) -> list[str]:
-    return sorted(row["id"] for row in collector.rows(f"pexHistory{kind}.csv"))
+    return text == ("" if value is None else str(value))
 
 
 @pytest.mark.parametrize("max_limit", [7, 20, 1000])
 def test_every_record_of_the_window_is_in_the_dated_file_and_the_aggregate_as_it_was_sent(
     node: ManagementNode, collector: Site, max_limit: int
 ) -> None:
-    day = list(calls(seed=11, day=DAY, conferences=60))
-    older = list(calls(seed=12, day=DAY - timedelta(days=1), conferences=5))
+    day = list(calls(seed=11, day=YESTERDAY, conferences=60))
+    older = list(calls(seed=12, day=YESTERDAY - DAY, conferences=5))
     node.load(day + older)
-    node.load(calls(seed=13, day=DAY + timedelta(days=1), conferences=5))
+    node.load(calls(seed=13, day=YESTERDAY + DAY, conferences=5))
     node.max_limit = max_limit
-    collector.at(MIDNIGHT)
+    collector.at(NIGHT)
     collector.env["DATA_CSV_ESCAPE_FORMULAS"] = "false"
     outcome = collector()
     assert (outcome.code, outcome.stdout) == (0, "")
@@ -101,11 +86,8 @@ def windows(collector: Site) -> list[str]:
     return re.findall(r"collecting (\S+ to \S+) UTC", collector.log())
 
 
-def test_the_first_window_is_a_day_and_the_next_starts_where_the_last_ended(
-    node: ManagementNode, collector: Site
-) -> None:
-    for day in range(9):
-        node.load(calls(seed=2, day=DAY + timedelta(days=day), conferences=8))
+def test_the_first_window_is_a_day_and_the_next_starts_where_the_last_ended(site: Site) -> None:
+    held = site.hourly(9 * 24, MIDNIGHT - DAY)
     runs = [
         datetime(2026, 11, 24, 0, 0, 1),
         datetime(2026, 11, 24, 0, 0, 40),  # the same minute
@@ -114,54 +96,39 @@ def test_the_first_window_is_a_day_and_the_next_starts_where_the_last_ended(
         datetime(2026, 12, 1, 18, 0, 0),  # and down for a week
     ]
     for run in runs:
-        collector.at(run)
-        assert collector().code == 0
-    assert windows(collector) == [
+        site.run(run)
+    assert windows(site) == [
         "2026-11-23T00:00:00 to 2026-11-24T00:00:00",
         "2026-11-24T00:00:00 to 2026-11-24T00:00:00",
         "2026-11-24T00:00:00 to 2026-11-24T09:30:00",
         "2026-11-24T09:30:00 to 2026-11-25T00:05:00",
         "2026-11-25T00:05:00 to 2026-12-01T18:00:00",
     ]
-    everything = [call for day in range(9) for call in calls(seed=2, day=DAY + timedelta(days=day), conferences=8)]
-    held = [one["id"] for one in ended([one for one, _ in everything], "2026-11-23", "2026-12-01T18")]
-    assert ids(collector, "Conf") == sorted(held), "each once, none missing"
-    present = [one for one_held, some in everything for one in some if one_held["id"] in set(held)]
-    assert {one["id"] for one in present} <= set(ids(collector, "Part"))
-    for kind in ("Conf", "Part"):
-        dated = collector.dated(kind)
-        assert len(dated) == len(runs) + 1, "a pair a run, and one for what is older than the first run's day"
-        rows = [row for file in dated for row in collector.table(file)[1:]]
-        assert rows == collector.table(f"pexHistory{kind}.csv")[1:], "the aggregate is the dated files in order"
+    site.once(held[: 8 * 24 + 18])
+    assert len(site.dated(CONF)) == len(site.dated(PART)) == len(runs), "a pair a run"
 
 
-def test_a_record_that_appears_up_to_an_hour_late_is_collected_by_the_next_run(
-    node: ManagementNode, collector: Site
-) -> None:
-    late = conference(end_time="2026-11-23T23:10:00", name="late")
-    one = participant(late)
-    node.load(calls(seed=3, day=DAY, conferences=10))
-    collector.at(MIDNIGHT)
-    assert collector().code == 0
-    node.add([late], [one])
-    collector.at(MIDNIGHT + timedelta(hours=6))  # sooner than the node's whole list is read again
-    assert collector().code == 0
-    (row,) = collector.rows(collector.dated("Conf")[-1])
-    assert row["id"] == late["id"]
-    assert ids(collector, "Part").count(one["id"]) == 1
+def test_a_record_that_appears_up_to_an_hour_late_is_collected_by_the_next_run(site: Site) -> None:
+    site.run(MIDNIGHT)
+    site.hold("late", MIDNIGHT - 50 * MINUTE, MINUTE, shown=MIDNIGHT + MINUTE)
+    site.run(MIDNIGHT + 6 * HOUR)  # sooner than the node's whole list is read again
+    site.check()
 
 
-def test_a_failed_runs_window_is_covered_by_the_next(node: ManagementNode, collector: Site) -> None:
-    node.load(calls(seed=4, day=DAY, conferences=10))
-    node.load(calls(seed=4, day=DAY + timedelta(days=1), conferences=10))
-    node.load(calls(seed=4, day=DAY + timedelta(days=2), conferences=10))
-    for day in range(3):
-        collector.at(MIDNIGHT + timedelta(days=day))
-        if day == 1:
-            node.faults.add(faults.status(403))
-        assert collector().code == (day == 1)
-    assert windows(collector)[-1] == "2026-11-24T00:00:00 to 2026-11-26T00:00:00"
-    assert len(ids(collector, "Conf")) == 30
+def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(site: Site) -> None:
+    site.env["TZ"] = "Europe/Oslo"
+    site.run(MIDNIGHT, "--from", "2026-11-20", "--to", "2026-11-20T12:00-05:00")
+    site.run(MIDNIGHT, "--to", "2026-11-18")  # the day before it
+    assert windows(site) == [
+        "2026-11-19T23:00:00 to 2026-11-20T17:00:00",
+        "2026-11-16T23:00:00 to 2026-11-17T23:00:00",
+    ]
+
+
+def test_the_node_s_whole_list_is_read_once_a_day(site: Site) -> None:
+    site.hourly(6)
+    read = ["the node's whole list" in site.run(MIDNIGHT + hours * HOUR).output for hours in (0, 1, 2, 25, 26)]
+    assert read[1:] == [False, False, True, False]
 
 
 # Names, log
@@ -171,123 +138,85 @@ def test_a_failed_runs_window_is_covered_by_the_next(node: ManagementNode, colle
     ("zone", "stem"),
     [("Europe/Oslo", "2026-11-24_01-00-20"), ("America/St_Johns", "2026-11-23_20-30-20")],
 )
-def test_names_and_log_tell_the_zones_time_and_windows_utc(
-    node: ManagementNode, collector: Site, zone: str, stem: str
-) -> None:
-    collector.env["TZ"] = zone
-    collector.at(MIDNIGHT)
-    assert collector().code == 0
-    assert [file.name for file in collector.dated("Conf")] == [f"{stem}_pexHistoryConf.csv"]
+def test_names_and_log_tell_the_zones_time_and_windows_utc(site: Site, zone: str, stem: str) -> None:
+    site.run(NIGHT, TZ=zone)
+    assert [file.name for file in site.dated()] == [f"{stem}_{CONF}"]
     day, _, time = stem.partition("_")
-    lines = collector.log().splitlines()
-    minute = time[:5].replace("-", ":")
-    assert all(line.startswith(f"{day} {minute}:") for line in lines)
+    lines = site.log().splitlines()
+    assert all(line.startswith(f"{day} {time[:5].replace('-', ':')}:") for line in lines)
     assert "INFO collecting 2026-11-23T00:00:00 to 2026-11-24T00:00:00 UTC from" in lines[1]
 
 
-def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(node: ManagementNode, collector: Site) -> None:
-    taken = collector.data / "2026-11-24_00-00-20_pexHistoryPart.csv"
+def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(site: Site) -> None:
+    taken = site.data / f"2026-11-24_00-00-20_{PART}"
     taken.write_text("mine")
-    collector.at(MIDNIGHT)
-    assert collector().code == 0
+    site.run(NIGHT)
     assert taken.read_text() == "mine"
-    for kind in ("Conf", "Part"):
-        assert (collector.data / f"2026-11-24_00-00-21_pexHistory{kind}.csv").exists()
-    assert not (collector.data / "2026-11-24_00-00-20_pexHistoryConf.csv").exists(), "a pair has one name"
+    assert [file.name for file in site.dated()] == [f"2026-11-24_00-00-21_{CONF}"], "a pair has one name"
+    assert (site.data / f"2026-11-24_00-00-21_{PART}").exists()
 
 
-def test_names_sort_as_the_runs_do_where_the_clock_is_set_back_an_hour(node: ManagementNode, collector: Site) -> None:
-    collector.env["TZ"] = "Europe/Oslo"  # 03:00 becomes 02:00 at 01:00 UTC
-    for minute in (20, 40, 70, 90, 140):
-        moment = datetime(2026, 10, 25) + timedelta(minutes=minute)
-        node.add([conference(id=f"c{minute}", end_time=(moment - timedelta(minutes=5)).isoformat())])
-        collector.run(moment)
+def test_names_sort_as_the_runs_do_where_the_clock_is_set_back_an_hour(site: Site) -> None:
+    site.env["TZ"] = "Europe/Oslo"  # 03:00 becomes 02:00 at 01:00 UTC
+    minutes = (20, 40, 70, 90, 140)
+    for minute in minutes:
+        moment = datetime(2026, 10, 25) + minute * MINUTE
+        site.hold(f"c{minute}", moment - 5 * MINUTE)
+        site.run(moment)
     times = ["02-20-00", "02-40-00", "02-40-01", "02-40-02", "03-20-00"]
-    assert [file.name[11:19] for file in collector.dated(CONF)] == times
-    assert collector.dated_ids() == collector.ids()
+    assert [file.name[11:19] for file in site.dated()] == times
+    site.once([f"c{minute}" for minute in minutes])
 
 
-def test_the_log_is_rotated_at_5_mb_and_four_older_ones_are_kept(collector: Site, node: ManagementNode) -> None:
-    collector.at(MIDNIGHT)
+def test_the_log_is_rotated_at_5_mb_and_four_older_ones_are_kept(site: Site) -> None:
     for number in range(5):
         name = "data_collector.log" + (f".{number}" if number else "")
-        (collector.data / name).write_text(f"{number}" * 5_000_000)
-    assert collector().code == 0
-    logs = {path.name: path.read_text()[:1] for path in collector.data.glob("data_collector.log*")}
+        (site.data / name).write_text(f"{number}" * 5_000_000)
+    site.run(MIDNIGHT)
+    logs = {path.name: path.read_text()[:1] for path in site.data.glob("data_collector.log*")}
     assert logs == {"data_collector.log": "2"} | {f"data_collector.log.{n}": f"{n - 1}" for n in range(1, 5)}
 
 
-def test_a_window_by_hand_on_an_empty_folder_announces_no_other(node: ManagementNode, collector: Site) -> None:
-    node.load(calls(seed=5, day=DAY, conferences=10, participants=2))
-    collector.at(MIDNIGHT)
-    assert collector("collect", "--from", "2026-11-23").code == 0
-    assert "the node has 10 conferences" in collector.log()
-    assert "collected first" not in collector.log()
-
-
+@pytest.mark.parametrize(
+    ("by_hand", "order"), [((), "; the last day is collected first, then all the rest"), (("--from", "2026-11-23"), "")]
+)
 def test_the_log_has_a_line_when_a_run_starts_and_one_when_it_ends_and_pages_at_debug(
-    node: ManagementNode, collector: Site
+    site: Site, by_hand: tuple[str, ...], order: str
 ) -> None:
-    node.max_limit = 7
-    node.load(calls(seed=5, day=DAY, conferences=10, participants=2))
-    collector.at(MIDNIGHT)
-    outcome = collector()
-    has, begun, *_, done = collector.log().splitlines()
-    oldest = min(held["end_time"] for held, _ in calls(seed=5, day=DAY, conferences=10, participants=2))
-    assert f"INFO the node has 10 conferences, the first of {oldest} UTC; the last day is collected first" in has
-    assert begun.endswith(f"INFO collecting 2026-11-23T00:00:00 to 2026-11-24T00:00:00 UTC from {node.address}")
-    counts = f"10 conferences, {len(ids(collector, 'Part'))} participants"
-    assert re.search(rf"INFO {counts}( \(\d+ late\))?, 0 waiting, \d+\.\d s$", done)
-    assert outcome.stderr == collector.log(), "the same lines on the output"
-    node.requests.clear()
-    collector.at(MIDNIGHT + timedelta(minutes=5))
-    collector.env["DATA_LOG_LEVEL"] = "debug"
-    assert collector().code == 0
-    pages = [line for line in collector.log().splitlines() if " DEBUG " in line]
-    assert len(pages) == len(node.requests) > 0
+    site.hourly(10)
+    outcome = site.run(MIDNIGHT, *by_hand, DATA_LOG_LEVEL="debug")
+    assert outcome.stderr == site.log(), "the same lines on the output"
+    has, begun, *_, done = [line for line in site.log().splitlines() if " DEBUG " not in line]
+    assert has.endswith(f"INFO the node has 10 conferences, the first of 2026-11-23T14:30:00 UTC{order}")
+    assert begun.endswith(f"INFO collecting 2026-11-23T00:00:00 to 2026-11-24T00:00:00 UTC from {site.node.address}")
+    assert re.search(r"INFO 10 conferences, 10 participants, 0 waiting, \d+\.\d s$", done)
+    assert site.log().count(" DEBUG ") == len(site.asked) > 0
 
 
-# By hand
+def test_in_a_log_a_line_a_minute_says_how_far_a_reading_came(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress = Progress()
+    with caplog.at_level("INFO", "collector"):
+        for now in (1, 59, 60, 119, 120, 121):
+            progress.advance("conference", int(now), 200)
+    assert caplog.messages == ["60 of 200 conference records read", "120 of 200 conference records read"]
 
 
-def test_a_range_by_hand_brings_that_window_and_leaves_the_schedules_own(node: ManagementNode, collector: Site) -> None:
-    days = [DAY + timedelta(days=n) for n in range(-3, 2)]
-    for day in days:
-        node.load(calls(seed=6, day=day, conferences=6))
-    collector.at(MIDNIGHT)
-    collector.env["DATA_SINCE"] = "2026-11-23"
-    assert collector().code == 0
-    assert collector("--from", "2026-11-20", "--to", "2026-11-21T12:00").code == 0
-    collector.at(MIDNIGHT + timedelta(days=1))
-    assert collector("collect").code == 0
-    assert windows(collector) == [
-        "2026-11-23T00:00:00 to 2026-11-24T00:00:00",
-        "2026-11-20T00:00:00 to 2026-11-21T12:00:00",
-        "2026-11-24T00:00:00 to 2026-11-25T00:00:00",
-    ]
-    held = [one for day in days for one, _ in calls(seed=6, day=day, conferences=6)]
-    wanted = ended(held, "2026-11-20", "2026-11-21T12") + ended(held, "2026-11-23", "2026-11-25")
-    assert ids(collector, "Conf") == sorted(one["id"] for one in wanted)
-
-
-def test_the_node_s_whole_list_is_read_once_a_day(node: ManagementNode, collector: Site) -> None:
-    node.load(calls(seed=6, day=DAY, conferences=6))
-    read = []
-    for hours in (0, 1, 2, 25, 26):
-        collector.at(MIDNIGHT + timedelta(hours=hours))
-        read.append("the node's whole list" in collector().stderr)
-    assert read[1:] == [False, False, True, False]
-
-
-def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNode, collector: Site) -> None:
-    collector.env["TZ"] = "Europe/Oslo"
-    collector.at(MIDNIGHT)
-    assert collector("collect", "--from", "2026-11-20", "--to", "2026-11-20T12:00-05:00").code == 0
-    assert collector("collect", "--to", "2026-11-18").code == 0, "the day before it"
-    assert windows(collector) == [
-        "2026-11-19T23:00:00 to 2026-11-20T17:00:00",
-        "2026-11-16T23:00:00 to 2026-11-17T23:00:00",
-    ]
+def test_a_person_who_watches_sees_a_bar_for_each_resource_and_none_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = Progress()
+    for resource, received in (("conference", 1), ("conference", 5), ("participant", 7)):
+        progress.advance(resource, received, 10)
+    progress.close()
+    shown = capsys.readouterr().err
+    bars = [("conferences", "10%"), ("conferences", "50%"), ("participants", "70%")]
+    assert re.findall(r"(\w+): +(\d+%)", shown) == bars
+    assert not shown.rstrip("\r").rpartition("\r")[2].strip()
 
 
 @pytest.mark.parametrize(
@@ -305,8 +234,8 @@ def test_a_date_by_hand_is_of_the_zone_and_an_offset_is_kept(node: ManagementNod
         ("collect", "--json"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(collector: Site, arguments: tuple[str, ...]) -> None:
-    outcome = collector(*arguments)
+def test_arguments_that_make_no_sense_are_refused(site: Site, arguments: tuple[str, ...]) -> None:
+    outcome = site(*arguments)
     assert (outcome.code, outcome.stdout) == (2, "")
     assert "error" in outcome.stderr.lower()
-    assert not (collector.data / ".collector").exists()
+    assert not (site.data / ".collector").exists()

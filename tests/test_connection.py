@@ -38,6 +38,7 @@ def pin(certificate: certificates.Certificate) -> str:
 
 CA = certificates.issued().ca.decode()
 RIGHT, WRONG_NAME, SELF_SIGNED = certificates.issued(), certificates.wrong_name(), certificates.self_signed()
+LEAF = RIGHT.chain.decode().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,8 @@ RIGHT, WRONG_NAME, SELF_SIGNED = certificates.issued(), certificates.wrong_name(
         (SELF_SIGNED, CA, SELF_SIGNED, True, False),
         (SELF_SIGNED, None, SELF_SIGNED, True, True),
         (SELF_SIGNED, None, None, False, True),
+        (SELF_SIGNED, SELF_SIGNED.chain.decode(), None, True, True),
+        (RIGHT, LEAF, None, True, True),  # its own certificate will do, no matter who issued it
     ],
 )
 def test_check_and_collect_trust_the_same_nodes(
@@ -101,7 +104,7 @@ def test_a_handshake_that_cannot_succeed_is_named_for_what_it_is(
     change: Callable[[ssl.SSLContext], None], says: str
 ) -> None:
     with RawNode(talk) as node:
-        change(node.context)
+        change(node.server.context)
         for verify in (True, False):
             with pytest.raises(NodeError, match=says) as caught:
                 Connection(Known(node.address, CA, tls_verify=verify)).ask(f"https://{node.address}/", {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from .harness import ALARM, DAY, EVENT, HOUR, MIDNIGHT, MINUTE, Site
@@ -24,20 +26,17 @@ def numbers(site: Site, name: str) -> list[int]:
     return [int(id) for id in site.ids(name)]
 
 
-@pytest.mark.parametrize("name", [ALARM, EVENT])
-def test_events_are_each_in_one_dated_file_and_once_in_their_aggregate(events: Site, name: str) -> None:
-    events.run(MIDNIGHT)
+@pytest.mark.parametrize(("name", "kind"), [(ALARM, "alarm"), (EVENT, "workervm_status_event")])
+def test_events_are_each_in_one_dated_file_and_once_in_their_aggregate_as_the_node_has_them(
+    events: Site, name: str, kind: str
+) -> None:
+    assert "0 participants, 24 alarms, 24 workervm_status_events, 0 waiting" in events.run(MIDNIGHT).output
     events.node.alarm(25, MIDNIGHT + HOUR)
     events.node.event(25, MIDNIGHT + HOUR)
     events.runs(MIDNIGHT + HOUR, MIDNIGHT + 30 * HOUR, 5 * HOUR)
     events.once([str(number) for number in range(1, 26)], name)
     last_day = [row["id"] for row in events.rows(events.dated(name)[0])]
     assert last_day == [str(id) for id in range(17, 25)]
-
-
-@pytest.mark.parametrize(("name", "kind"), [(ALARM, "alarm"), (EVENT, "workervm_status_event")])
-def test_an_events_fields_are_those_of_the_node(events: Site, name: str, kind: str) -> None:
-    assert "0 participants, 24 alarms, 24 workervm_status_events, 0 waiting" in events.run(MIDNIGHT).output
     (row,) = (row for row in events.rows(name) if row["id"] == "5")
     sent = events.node.listed(events.node.known[kind]["5"])
     assert row == {name: str(value) for name, value in sorted(sent.items())}
@@ -67,6 +66,18 @@ def test_events_switched_on_later_come_with_all_that_the_node_has_of_them(events
     events.run(MIDNIGHT + HOUR)
     assert sorted(numbers(events, ALARM)) == sorted(numbers(events, EVENT)) == list(range(1, 25))
     events.check()
+
+
+def test_events_that_moved_while_they_were_read_are_asked_for_again(events: Site) -> None:
+    """No list of all of them is compared later."""
+    off, events.node.page, events.node.hidden = itertools.count(), 3, {"5"}
+    moving = lambda request, answer: faults.counted(next(off) % 2)(request, answer)  # noqa: E731
+    events.node.faults.add(moving, on="alarm", times=None)
+    events.run(MIDNIGHT)
+    events.node.faults.clear()
+    events.node.hidden = set()
+    events.run(MIDNIGHT + HOUR)
+    assert sorted(numbers(events, ALARM)) == list(range(1, 25))
 
 
 def test_events_of_a_lost_ledger_are_not_written_twice(events: Site) -> None:

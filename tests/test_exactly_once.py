@@ -5,69 +5,68 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 import signal
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Site
-from .management_node import ManagementNode, conference, faults, participant
-from .management_node.calls import stamp
+from .management_node import faults
 
 KINDS = pytest.mark.parametrize("name", [CONF, PART])
 
 
-@pytest.mark.parametrize("nth", [1, 3, 5])
-def test_sigterm_ends_a_run_at_once_and_changes_no_data_file(node: ManagementNode, collector: Site, nth: int) -> None:
-    node.max_limit = 2
-    held = conference(end_time=stamp(datetime.now(UTC).replace(tzinfo=None) - 2 * HOUR))
-    node.add([held], [participant(held, id=f"p{n}") for n in range(6)])
-    (collector.data / CONF).write_text("id,name\r\nmine,as it was\r\n", newline="")
-    before = collector.files()
-    node.faults.add(faults.hang(30), nth=nth)
-    run = collector.start()
-    while len(node.requests) < nth:
-        time.sleep(0.02)
-    run.send_signal(signal.SIGTERM)
-    _, said = run.communicate(timeout=20)  # the node does not answer for longer
-    assert run.returncode == 1
-    assert "Traceback" not in said
-    assert collector.files() == before
-    assert len([line for line in collector.log().splitlines() if "stopped" in line]) == 1
-    assert "done" not in said
-
-
-def test_sigterm_before_the_first_request_is_one_line_too(node: ManagementNode, collector: Site) -> None:
-    """While the libraries are loaded: at the moment that the lock is there."""
-    run = collector.start()
-    while not (collector.data / ".collector" / "ledger.sqlite").exists():
+@pytest.mark.parametrize("nth", [0, 1, 5])
+def test_sigterm_ends_a_run_at_once_and_changes_no_data_file(site: Site, nth: int) -> None:
+    """While a request is not answered; 0: while the libraries are loaded, at the moment that the ledger is there."""
+    site.hourly(6)
+    site.node.page = 2
+    (site.data / CONF).write_text("id,name\r\nmine,as it was\r\n", newline="")
+    before = site.files()
+    site.at(MIDNIGHT)
+    site.node.faults.add(faults.hang(30), nth=max(nth, 1))
+    run = site.start()
+    while not (site.ledger.exists() and len(site.node.requests) >= nth) and run.poll() is None:
         time.sleep(0.002)
     run.send_signal(signal.SIGTERM)
-    _, said = run.communicate(timeout=10)
+    _, said = run.communicate(timeout=20)  # the node does not answer for longer
     assert run.returncode == 1, said
     assert "Traceback" not in said
-    assert "stopped" in said
+    assert site.files() == before
+    assert site.log().count("stopped") == 1
 
 
 # The user's hands
 
 
-@KINDS
-@pytest.mark.parametrize("how", ["deleted", "renamed"])
-def test_an_aggregate_that_is_gone_is_started_again_with_a_header(site: Site, name: str, how: str) -> None:
+def changed(site: Site, name: str, change: Callable[[Path], object]) -> tuple[Path, str]:
+    """An aggregate that a user changed when it had five calls, and what the run said that brought five more."""
     site.hourly(10, MIDNIGHT)
+    for one in (*site.node.known["conference"].values(), *site.node.known["participant"].values()):
+        one.record |= {"name": "Møte", "display_name": "Møte"}
     site.run(MIDNIGHT + 5 * HOUR)
-    old, path = site.table(name), site.data / name
-    path.unlink() if how == "deleted" else path.rename(path.with_name("mine.csv"))
-    site.run(MIDNIGHT + 10 * HOUR)
-    new = site.table(name)
-    assert new[0] == old[0]
-    assert (len(old), len(new)) == (1 + 5, 1 + 5)
-    assert not {tuple(row) for row in old[1:]} & {tuple(row) for row in new[1:]}
+    change(site.data / name)
+    return site.data / name, site.run(MIDNIGHT + 10 * HOUR).output
+
+
+def rewritten(path: Path, edit: Callable[[bytes], bytes]) -> bytes:
+    path.write_bytes(edit(path.read_bytes()))
+    return path.read_bytes()
+
+
+@KINDS
+@pytest.mark.parametrize("how", [Path.unlink, lambda path: path.rename(path.with_name("mine.csv"))])
+def test_an_aggregate_that_is_gone_is_started_again_with_a_header(
+    site: Site, name: str, how: Callable[[Path], object]
+) -> None:
+    changed(site, name, how)
+    assert site.table(name) == site.table(site.dated(name)[-1])
+    assert len(site.ids(name)) == 5
 
 
 def requoted(content: bytes, step: int = -1, mark: str = "\ufeff") -> bytes:
@@ -94,22 +93,13 @@ EDITS: dict[str, Callable[[bytes], bytes]] = {
 @KINDS
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_aggregate_that_was_edited_is_appended_to_by_name(site: Site, name: str, edit: str) -> None:
-    site.hourly(10, MIDNIGHT)
-    for one in site.node.known["conference"].values():
-        one.record["name"] = "Møte"
-    for one in site.node.known["participant"].values():
-        one.record["display_name"] = "Møte"
-    site.run(MIDNIGHT + 5 * HOUR)
-    path = site.data / name
-    edited = EDITS[edit](path.read_bytes())
-    path.write_bytes(edited)
-    site.run(MIDNIGHT + 10 * HOUR)
+    edited: list[bytes] = []
+    path, _ = changed(site, name, lambda path: edited.append(rewritten(path, EDITS[edit])))
     content = path.read_bytes()
-    assert content.startswith(edited)
+    assert content.startswith(edited[0])
     assert not site.set_aside()
     header, *rows = csv.reader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""), strict=True)
-    assert {len(row) for row in rows} == {len(header)}
-    added = [dict(zip(header, row, strict=True)) for row in rows[-5:]]
+    added = [dict(zip(header, row, strict=True)) for row in rows][-5:]
     dated = site.rows(site.dated(name)[-1])
     assert [{k: v for k, v in row.items() if v} for row in added] == [
         {k: v for k, v in row.items() if v} for row in dated
@@ -126,18 +116,12 @@ ALIEN = {
 @KINDS
 @pytest.mark.parametrize("kind", ALIEN)
 def test_an_aggregate_that_is_not_ours_is_set_aside_with_a_warning(site: Site, name: str, kind: str) -> None:
+    alien: list[bytes] = []
     change, why = ALIEN[kind]
-    site.hourly(10, MIDNIGHT)
-    site.run(MIDNIGHT + 5 * HOUR)
-    path = site.data / name
-    path.write_bytes(change(path.read_bytes()))
-    alien = path.read_bytes()
-    said = site.run(MIDNIGHT + 10 * HOUR).output
+    _, said = changed(site, name, lambda path: alien.append(rewritten(path, change)))
     (aside,) = site.set_aside()
-    assert aside.read_bytes() == alien
-    assert "WARNING" in said
-    assert why in said
-    assert aside.name in said
+    assert [aside.read_bytes()] == alien
+    assert all(word in said for word in ("WARNING", why, aside.name))
     assert len(site.ids(name)) == 5
 
 
@@ -198,32 +182,24 @@ def test_the_ledger_holds_its_size_over_ten_weeks(site: Site) -> None:
     assert max(size) <= 1.5 * size[a_month], size
 
 
-@pytest.mark.parametrize("how", ["lost", "empty", "no database", "cut", "another's", "all gone"])
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "lost": Path.unlink,
+    "with its folder": lambda ledger: shutil.rmtree(ledger.parent),
+    "empty": lambda ledger: ledger.write_bytes(b""),
+    "no database": lambda ledger: ledger.write_bytes(b"id,name\n" * 1000),
+    "cut": lambda ledger: os.truncate(ledger, ledger.stat().st_size // 2),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
 def test_a_ledger_that_cannot_be_used_is_rebuilt_from_the_aggregates(site: Site, how: str) -> None:
     site.hourly(10, MIDNIGHT)
     site.hold("long", MIDNIGHT + 9 * HOUR + 40 * MINUTE, 5 * HOUR, 8 * HOUR)
     site.run(MIDNIGHT + 5 * HOUR)
-    ledger = site.ledger
-    if how in ("lost", "all gone"):
-        ledger.unlink()
-    if how == "all gone":
-        (ledger.parent / "lock").unlink()
-        ledger.parent.rmdir()
-    elif how == "empty":
-        ledger.write_bytes(b"")
-    elif how == "no database":
-        ledger.write_bytes(b"id,name\n" * 1000)
-    elif how == "cut":
-        os.truncate(ledger, ledger.stat().st_size // 2)
-    elif how == "another's":
-        ledger.unlink()
-        with sqlite3.connect(ledger) as db:
-            db.execute("CREATE TABLE other (id)")
-        db.close()
-    said = site.run(MIDNIGHT + 10 * HOUR).output
-    assert "the ledger was rebuilt" in said
-    if how in ("no database", "cut", "another's"):
-        assert any("set-aside" in path.name for path in ledger.parent.iterdir())
+    DAMAGE[how](site.ledger)
+    assert "the ledger was rebuilt" in site.run(MIDNIGHT + 10 * HOUR).output
+    if how in ("no database", "cut"):
+        assert any("set-aside" in path.name for path in site.ledger.parent.iterdir())
     site.run(MIDNIGHT + 11 * HOUR)
     site.check()
 

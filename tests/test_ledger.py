@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 import time
@@ -153,6 +154,22 @@ def test_the_first_reason_for_doubt_stays_until_it_is_dispelled(ledger: Ledger) 
 
 
 # What is not taken for the ledger
+
+
+def test_whom_1_1_awaited_with_one_conference_and_called_lost_with_another_is_awaited(
+    archive: Archive, path: Path
+) -> None:
+    left = json.loads(Path(__file__).with_name("version_1_1.json").read_text(encoding="utf-8"))["settled"]["ledger"]
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("\n".join(left))
+        db.execute(
+            "INSERT INTO expected VALUES ('both', 'a', NULL, NULL, NULL, '2026'), ('both', 'b', NULL, NULL, NULL, NULL)"
+        )
+        db.commit()
+    with closing(open_ledger(archive, NOW).db) as db:
+        assert db.execute("SELECT conference, lost FROM expected WHERE participant = 'both'").fetchall() == [
+            ("b", None)
+        ]
 
 
 def test_a_sound_ledger_is_opened_and_a_damaged_one_is_not(ledger: Ledger, archive: Archive, path: Path) -> None:

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,19 +38,16 @@ def of(readings: Sequence[Reading], name: str) -> list[Span]:
 
 
 @given(some, some)
-def test_spans_are_sets_of_moments(one: list[Span], other: list[Span]) -> None:
-    assert held(merge(one)) == held(one)
+def test_spans_are_sets_of_moments_and_merged_ones_are_in_order_apart_and_not_empty(
+    one: list[Span], other: list[Span]
+) -> None:
     assert held(merge([*one, *other])) == held(one) | held(other)
     assert held(without(one, other)) == held(one) - held(other)
     assert held(common(one, other)) == held(one) & held(other)
-
-
-@given(some)
-def test_merged_spans_are_in_order_and_neither_touch_nor_are_empty(one: list[Span]) -> None:
     merged = merge(one)
+    assert held(merged) == held(one)
     assert all(span.start < span.end for span in merged)
     assert all(left.end < right.start for left, right in itertools.pairwise(merged))
-    assert merge(merged) == merged
 
 
 @given(some, st.lists(moments, max_size=4))
@@ -73,7 +69,9 @@ def test_a_record_without_a_time_lies_in_no_span() -> None:
 
 
 @given(asked, moments)
-def test_everything_that_was_not_asked_for_is_asked_for_once(asked: Mapping[str, list[Span]], since: datetime) -> None:
+def test_everything_that_was_not_asked_for_is_asked_for_once_and_nothing_of_the_future(
+    asked: Mapping[str, list[Span]], since: datetime
+) -> None:
     readings = plan(asked, since, NOW)
     for name, spans in asked.items():
         planned = of(readings, name)
@@ -81,10 +79,6 @@ def test_everything_that_was_not_asked_for_is_asked_for_once(asked: Mapping[str,
         assert sum((span.end - span.start for span in planned), timedelta()) == sum(
             (span.end - span.start for span in without([Span(since, NOW)], spans)), timedelta()
         ), "nothing twice"
-
-
-@given(asked, moments)
-def test_the_future_is_never_asked_for(asked: Mapping[str, list[Span]], since: datetime) -> None:
     for reading in plan(asked, since + 5 * HOUR, NOW):  # DATA_SINCE may lie ahead
         assert all(span.start <= span.end <= NOW for span in reading.values())
 
@@ -162,14 +156,3 @@ def test_a_window_by_hand_asks_for_what_of_it_is_not_covered(covered: Mapping[st
         assert all(of(readings, name) == spans for name, spans in left.items())
     else:
         assert readings == [dict.fromkeys(covered, window)], "covered whole: it is read again"
-
-
-@pytest.mark.parametrize("covered", [[], [Span(NOW - 3 * HOUR, NOW - 2 * HOUR)]])
-def test_a_window_by_hand_repeated_moves_on_by_what_a_limit_allowed(covered: list[Span]) -> None:
-    window = Span(NOW - 10 * HOUR, NOW)
-    open_hours, steps = len(held([window]) - held(covered)), 0
-    while without([window], covered):
-        span = plan_by_hand(window, {"conference": covered})[0]["conference"]
-        covered = [*covered, Span(span.start, min(span.end, span.start + HOUR))]
-        steps += 1
-    assert steps == open_hours

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -23,8 +22,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from .forked import MEMORY, Fault, ForkedCollector
 from .harness import CONF, PART, environment_for
+from .management_node import faults
 from .management_node.calls import stamp
-from .management_node.server import Reply, Request
+from .management_node.server import Request
 from .scripted_node import DAY, HOUR, MINUTE, NEVER, ScriptedNode
 from .simulation import World, is_ours
 
@@ -241,11 +241,14 @@ class Weeks(RuleBasedStateMachine):
         self.pass_time(minutes)
         self.run(fault=(fault, at))
 
-    @rule(minutes=MOMENTS, how=st.sampled_from(["no envelope", 401, "less than counted"]), nth=st.integers(1, 12))
-    def the_node_fails_a_run(self, minutes: int, how: str | int, nth: int) -> None:
+    @rule(
+        minutes=MOMENTS,
+        fault=st.sampled_from([faults.not_the_envelope(), faults.status(401), faults.short()]),
+        nth=st.integers(1, 12),
+    )
+    def the_node_fails_a_run(self, minutes: int, fault: faults.Fault, nth: int) -> None:
         self.pass_time(minutes)
-        self.spoil(nth, lambda request: Reply(401) if how == 401 else self.damaged(request, how == "no envelope"))
-        self.run()
+        self.spoil(fault, nth)
 
     @rule(minutes=MOMENTS, forgotten=st.integers(0, 3), new=st.integers(0, 2), nth=st.integers(1, 12))
     def the_node_moves_while_it_is_read(self, minutes: int, forgotten: int, new: int, nth: int) -> None:
@@ -257,23 +260,13 @@ class Weeks(RuleBasedStateMachine):
                 self.hold(self.node.now - 2 * HOUR, 0, [(5, 0, "")])
             self.world.amid |= {id(one) for one in self.world.records if one.shown == self.node.now}
 
-        self.spoil(nth, move)
-        self.run()
+        self.spoil(faults.before(move), nth)
 
-    def damaged(self, request: Request, no_envelope: bool) -> Reply:
-        reply = self.node.own_answer(request)
-        if no_envelope:
-            return Reply(200, {"Content-Type": "application/json"}, b'["not", "the", "envelope"]')
-        if reply.status == 200 and b'"objects": [{' in reply.body:
-            document = json.loads(reply.body)
-            document["objects"].pop()
-            document["meta"]["next"] = None
-            reply.body = json.dumps(document).encode()
-        return reply
-
-    def spoil(self, nth: int, act: Any) -> None:
-        self.node.faults.add(lambda request, answer: act(request) or answer(), nth=nth)
+    def spoil(self, fault: faults.Fault, nth: int) -> None:
+        """A run, one request of which is answered so: of a list, for a record has nothing to count."""
+        self.node.faults.add(fault, nth=nth, when=lambda request: "limit" in request.query)
         self.spoilt = True
+        self.run()
 
     def run(self, *arguments: str, ahead: timedelta = timedelta(0), fault: Any = None) -> None:
         self.world.turn(*arguments, ahead=ahead, fault=fault or self.locked, spoilt=self.spoilt)

@@ -50,31 +50,16 @@ VERSIONS = pytest.mark.parametrize("version", COMMITS)
 
 @VERSIONS
 @FOLDERS
-def test_a_folder_of_an_older_version_is_taken_over_whole(site: Site, version: str, name: str) -> None:
+@pytest.mark.parametrize("how", ["undisturbed", "by hand", "locked", "moved", "killed", "limits"])
+def test_a_folder_of_an_older_version_is_taken_over_whole_whatever_happens(
+    site: Site, version: str, name: str, how: str
+) -> None:
     """With what 1.0.0 lost for good: a conference that was shown five hours late."""
     upgraded(site, version, name)
-    site.runs(MIDNIGHT + 11 * HOUR, MIDNIGHT + 50 * HOUR, 3 * HOUR)
-    site.check()
-
-
-@VERSIONS
-@FOLDERS
-def test_a_window_by_hand_as_the_first_run_after_an_upgrade_doubles_nothing(
-    site: Site, version: str, name: str
-) -> None:
-    upgraded(site, version, name)
-    site.run(MIDNIGHT + 11 * HOUR, "--from", "2026-11-23")
-    site.runs(MIDNIGHT + 12 * HOUR, MIDNIGHT + 50 * HOUR, 4 * HOUR)
-    site.check()
-
-
-@VERSIONS
-@FOLDERS
-@pytest.mark.parametrize("how", ["locked", "moved", "killed", "limits"])
-def test_an_upgrade_under_a_misfortune_loses_and_doubles_nothing(site: Site, version: str, name: str, how: str) -> None:
-    upgraded(site, version, name)
     limits = {"DEFAULT_CONF_LIMIT": "2", "DEFAULT_PART_LIMIT": "3"} if how == "limits" else {}
-    if how == "locked":
+    if how == "by hand":
+        site.run(MIDNIGHT + 11 * HOUR, "--from", "2026-11-23")
+    elif how == "locked":
         site.run(MIDNIGHT + 11 * HOUR, fault="EACCES", at=CONF, code=1)
         site.run(MIDNIGHT + 12 * HOUR, "--from", "2026-11-23", fault="EACCES", at=PART, code=None)
     elif how == "moved":

@@ -70,7 +70,8 @@ class PageReader:
             return None
         _check_number(answer.objects, self._most)
         columns: Columns = dict(zip(self._names, zip(*map(self._row, answer.objects), strict=True), strict=False))
-        if any(not NESTED.isdisjoint(map(type, values)) for values in columns.values()):
+        kept = (values for name, values in columns.items() if name not in LOOKED_AT)
+        if any(not NESTED.isdisjoint(map(type, values)) for values in kept):
             return None  # where none was expected: its fractions have become text
         return answer.meta, columns
 

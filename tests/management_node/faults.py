@@ -135,9 +135,11 @@ def truncated() -> Fault:
 
 
 def edited(edit: Callable[[dict[str, Any]], object]) -> Fault:
-    """The answer's JSON after `edit` changed it in place."""
+    """The answer's JSON after `edit` changed it in place; not that of an error, which has none."""
 
     def spoil(reply: Reply) -> Reply:
+        if reply.status != 200:
+            return reply
         document = json.loads(reply.body)
         edit(document)
         return replace(reply, body=json.dumps(document, ensure_ascii=False).encode())

@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,11 +18,15 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from .certificates import Certificate
+
 HANDSHAKE_SECONDS = 10
+Send = Callable[[bytes], None]
 
 
 @dataclass
@@ -52,7 +57,7 @@ class Request:
 
 @dataclass
 class Reply:
-    """An answer. The last four fields say how its sending goes wrong."""
+    """An answer. The last five fields say how its sending goes wrong."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -65,10 +70,15 @@ class Reply:
     chunked: bool = False
     reset: bool = False
     """The connection ends with a RST instead of the first byte."""
+    raw: Callable[[Send], object] | None = None
+    """Writes to the connection itself, instead of all that."""
 
 
 class Server(ThreadingMixIn, TCPServer):
-    """`answer` runs in the connection's thread; `released` runs when that thread ends."""
+    """`answer` runs in the connection's thread; `released` runs when that thread ends.
+
+    `greet` has the plain connection before TLS does.
+    """
 
     allow_reuse_address = True
     daemon_threads = True
@@ -80,9 +90,11 @@ class Server(ThreadingMixIn, TCPServer):
         address: tuple[str, int],
         context: ssl.SSLContext | None,
         answer: Callable[[Request], Reply],
-        released: Callable[[], None],
+        released: Callable[[], None] = lambda: None,
+        greet: Callable[[socket.socket], object] | None = None,
     ) -> None:
         self.context = context
+        self.greet = greet
         self.answer = answer
         self.released = released
         self.stopping = threading.Event()
@@ -145,6 +157,8 @@ class Server(ThreadingMixIn, TCPServer):
 
     def _secured(self, plain: socket.socket) -> ssl.SSLSocket:
         assert self.context
+        if self.greet:
+            self.greet(plain)
         plain.settimeout(HANDSHAKE_SECONDS)
         secured = self.context.wrap_socket(plain, server_side=True)
         secured.settimeout(None)
@@ -156,6 +170,48 @@ class Server(ThreadingMixIn, TCPServer):
         """Clients that leave or distrust the certificate are part of the tests."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
+
+
+class Served:
+    """Runs in a `with`: what is served over TLS, on this machine; `ca_file` has the CA that vouches for it."""
+
+    secret = "sesame"
+    ca_file: Path
+    server: Server
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.server.stop()
+        self._folder.cleanup()
+
+    def serve(self, certificate: Certificate, answer: Callable[[Request], Reply], **more: Any) -> None:
+        """From when the `with` begins; `more` is the Server's."""
+        self._certificate = certificate
+        self._folder = tempfile.TemporaryDirectory()
+        self.ca_file = Path(self._folder.name) / "ca.pem"
+        self.ca_file.write_bytes(certificate.ca)
+        self.server = Server(("127.0.0.1", 0), certificate.context(), answer, **more)
+
+    @property
+    def certificate(self) -> Certificate:
+        """Set it to show another one from the next handshake on; ca_file stays as it is."""
+        return self._certificate
+
+    @certificate.setter
+    def certificate(self, certificate: Certificate) -> None:
+        self._certificate = certificate
+        self.server.context = certificate.context()
+
+    @property
+    def address(self) -> str:
+        return "{}:{}".format(*self.server.server_address)
+
+    @property
+    def requests(self) -> list[Request]:
+        return self.server.requests
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -170,7 +226,9 @@ class Handler(BaseHTTPRequestHandler):
             reply = self.server.answer(request)
             if reply.delay:
                 self.server.stopping.wait(reply.delay)
-            if reply.reset:
+            if reply.raw:
+                reply.raw(self.connection.sendall)
+            elif reply.reset:
                 self._reset()
             else:
                 request.status = reply.status
