@@ -97,17 +97,6 @@ def test_files_as_export_csv_writes_them_are_continued_after_the_page_s_steps(he
         assert here.rows(f"data/2026-01-02_03-04-05_pexHistory{name}.csv"), "a dated file was not converted"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "UTF-8 with a mark"])
-def test_the_same_files_merely_copied_are_set_aside_whole_as_the_page_says(here: Sandbox, kind: str) -> None:
-    put_old_files(here, kind)
-    here.sh("mkdir data; cp -p old/pexHistory*.csv data/")
-    for step in (TYPING, CHECKING, COLLECTING):
-        here.sh(step)
-    for name in COLUMNS:
-        [aside] = here.data.glob(f"pexHistory{name}.csv.set-aside-*")
-        assert aside.read_bytes() == (here.folder / "old" / f"pexHistory{name}.csv").read_bytes()
-
-
 def test_trying_again_with_an_emptied_data_folder_begins_with_the_old_files(here: Sandbox) -> None:
     assert "empty the data folder, the\n   hidden folder `.collector` included" in PAGE.read_text(encoding="utf-8")
     had = put_old_files(here, "UTF-16 LE with #TYPE")

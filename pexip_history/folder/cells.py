@@ -60,7 +60,7 @@ def cells(values: Sequence[object], escape: bool) -> list[str]:
         texts = b"\n".join(raws).decode(errors="replace").split("\n")
         if all(text[0] in "[{" for text in texts):
             return [f'"{text.replace(_Q, _QQ)}"' for text in texts]
-        return cells([raw if raw[:1] in b"[{" else as_sent(raw) for raw in raws], escape)
+        return cells([as_sent(raw) for raw in raws], escape)
     if kinds <= {str, type(None)}:
         texts = [value or "" for value in values]  # type: ignore[misc]
     elif kinds <= {int, float, bool, type(None)}:
