@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pexip_history.errors import CollectorError, printable
 from pexip_history.history.database import THREADS, told
 from pexip_history.history.files import LONGEST, PIECE, File, Remark, ahead, as_utf8, find, opened, pieces
-from pexip_history.history.schema import NESTED, TEXT, TIME, named, quoted, type_of, unreadable, value
+from pexip_history.history.schema import NESTED, TEXT, TIME, checked, converted, named, quoted, type_of
 from pexip_history.resources import BY_NAME
 
 if TYPE_CHECKING:
@@ -265,19 +265,28 @@ def _copy(
 
 
 def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tolerant: bool, cut: bool) -> str:
-    """The SQL for the table's rows of files with the first one's header; `place` is that one's in Table.files."""
+    """The SQL for the table's rows of files with the first one's header; `place` is that one's in Table.files.
+
+    Step upon step, so that each is computed once: DuckDB computes again what an expression of CASE names again.
+    """
     header = first.header
     cells = {name: f"c{number}" for number, name in reversed(list(enumerate(header)))}
+    found: list[str] = []
+    known: list[str] = []
     values, bits = [], []
     place_of = {name: number for number, name in enumerate(table.typed)}
-    for name, take in table.columns.items():
+    for number, (name, take) in enumerate(table.columns.items()):
         if not (cell := cells.get(take.source)):
             values.append("NULL")
             continue
-        text = take.plain and type_of(take.source) == TEXT
-        values.append(take.around.format(cell if text else value(take.source, cell)))
+        if take.plain and type_of(take.source) == TEXT:
+            values.append(take.around.format(cell))
+            continue
+        found.append(f"{converted(take.source, cell)} AS f{number}")
+        known.append(f"{checked(take.source, f'f{number}')} AS v{number}")
+        values.append(take.around.format(f"v{number}"))
         if name in place_of:
-            bits.append(f"CASE WHEN {unreadable(take.source, cell)} THEN {1 << place_of[name]} ELSE 0 END")
+            bits.append(f"CASE WHEN v{number} IS NULL AND trim({cell}) <> '' THEN {1 << place_of[name]} ELSE 0 END")
     key = [cells.get(name, "NULL") for name in BY_NAME[table.resource].key]
     there = " AND ".join(f"{cell} <> ''" for cell in key)
     several = len(paths) > 1 and not cut
@@ -286,10 +295,12 @@ def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tole
     options = csv_options(len(header), tolerant, first.line_end if cut else "") + (
         ", filename = true" if several else ""
     )
-    reading = f"SELECT {', '.join(values)} FROM read_csv([{_texts(paths)}], {options})"
+    reading = f"FROM read_csv([{_texts(paths)}], {options})"
     if tolerant:
         reading += f" WHERE concat({', '.join(f'c{number}' for number in range(len(header)))}) <> ''"
-    return reading
+    for step in (found, known):
+        reading = f"FROM (SELECT {', '.join(['*', *step])} {reading})"
+    return f"SELECT {', '.join(values)} {reading}"
 
 
 def _texts(paths: Sequence[str]) -> str:
