@@ -67,6 +67,8 @@ class Table:
     short: bool = False
     """The aggregate holds fewer than that, or is missing, or is none of ours."""
     remarks: list[Remark] = field(default_factory=list)
+    read: float = 0
+    """MB of the files that are being added."""
 
     @property
     def typed(self) -> list[str]:
@@ -124,7 +126,8 @@ def add(
     alike: dict[tuple[str, ...], list[File]] = {}
     for file in files:
         alike.setdefault(file.header, []).append(file)
-    with told(db, progress, f"reading {table.source or table.resource}, {_size(files):,.0f} MB"):
+    table.read, size = 0.0, _size(files)
+    with told(progress, f"reading {table.source or table.resource}, {size:,.0f} MB", lambda: table.read / (size or 1)):
         for each in alike.values():
             for start in range(0, len(each), AT_ONCE):
                 _read(db, table, each[start : start + AT_ONCE], folder)
@@ -262,6 +265,7 @@ def _copy(
     with opened(files) as paths:
         select = _select(table, files[0], paths, place, tolerant=tolerant, cut=cut)
         db.execute(f"INSERT INTO {table.resource} ({', '.join(names)}) {select}")
+    table.read += _size(files)
 
 
 def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tolerant: bool, cut: bool) -> str:
