@@ -67,8 +67,8 @@ class Totals:
     participants: int
     hours: float
     """That participants were there in the period, all together, whenever they came."""
-    mean: float
-    """Length of a participant's stay, minutes, of those that have one."""
+    mean: float | None
+    """Length of a participant's stay, minutes, of those that have one; None where none has."""
     tried: int
     """Of the participants those in test calls and playback."""
     api: int
@@ -131,7 +131,7 @@ class Queries:
                    count(*) FILTER (NOT media(protocol)), count(*) FILTER (NOT meeting(service) AND media(protocol))
             FROM participant_day WHERE {_within(period)}""")
         (calls,) = self._one(f"SELECT count(*) FROM conference_day WHERE {_within(period)} AND meeting(service)")
-        return Totals(calls, people, hours, float(mean or 0) / 60, tried, api, reception)
+        return Totals(calls, people, hours, None if mean is None else mean / 60, tried, api, reception)
 
     def days(self, span: str) -> list[tuple[date, int, int]]:
         """Of each span the conferences and participants that began in it."""
