@@ -29,7 +29,7 @@ WIDE = 1 << 26
 COUNT = "coalesce(licenses, 0)"
 """Of a connection's licenses."""
 SLOT = 900
-"""Seconds. Each quarter of an hour is swept by itself; local hours and days of every zone begin with one."""
+"""Seconds. Levels are cut at each quarter of an hour, since local hours and days of every zone begin with one."""
 
 
 @dataclass(frozen=True)
