@@ -306,7 +306,7 @@ def test_how_much_of_a_large_file_is_read_only_grows(
 ) -> None:
     """It was that of the piece under way: 5 %, 100 %, 5 %."""
     said: list[str] = []
-    copy = tables._copy
+    copy = tables._copy  # private: a piece is read too fast to be seen
 
     def slowly(*of: Any, **options: Any) -> None:
         copy(*of, **options)

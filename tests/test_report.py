@@ -262,7 +262,7 @@ def test_a_sum_that_is_not_in_the_order_of_time_makes_no_page(tmp_path: Path, mo
         def execute(self, sql: str) -> None:
             self.db.execute(sql.replace("ORDER BY t)", "ORDER BY t DESC)"))
 
-    hold = concurrency._hold
+    hold = concurrency._hold  # private: DuckDB has never been seen to change the order
     monkeypatch.setattr(concurrency, "_hold", lambda db, *rest: hold(Reversed(db), *rest))
     write_archive(tmp_path, [one("A", ("2026-11-23T10:00:00", "2026-11-23T11:00:00"))])
     with pytest.raises(CollectorError, match="not in the order of time"):

@@ -261,22 +261,18 @@ def _copy(
     cut: bool = False,
 ) -> None:
     """Read files of one header into the table; `cut`: pieces of one file, the one at that place in Table.files."""
-    names = [*(named(name) for name in table.columns), *OWN]
     with opened(files) as paths:
         select = _select(table, files[0], paths, place, tolerant=tolerant, cut=cut)
-        db.execute(f"INSERT INTO {table.resource} ({', '.join(names)}) {select}")
+        db.execute(f"INSERT INTO {table.resource} ({', '.join([*map(named, table.columns), *OWN])}) {select}")
     table.read += _size(files)
 
 
 def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tolerant: bool, cut: bool) -> str:
-    """The SQL for the table's rows of files with the first one's header; `place` is that one's in Table.files.
-
-    Step upon step, so that each is computed once: DuckDB computes again what an expression of CASE names again.
-    """
+    """The SQL for the table's rows of files with the first one's header; `place` is that one's in Table.files."""
     header = first.header
     cells = {name: f"c{number}" for number, name in reversed(list(enumerate(header)))}
-    found: list[str] = []
-    known: list[str] = []
+    # Steps of their own, since DuckDB computes again what an expression of CASE names again.
+    steps: tuple[list[str], list[str]] = (["*"], ["*"])
     values, bits = [], []
     place_of = {name: number for number, name in enumerate(table.typed)}
     for number, (name, take) in enumerate(table.columns.items()):
@@ -286,8 +282,8 @@ def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tole
         if take.plain and type_of(take.source) == TEXT:
             values.append(take.around.format(cell))
             continue
-        found.append(f"{converted(take.source, cell)} AS f{number}")
-        known.append(f"{checked(take.source, f'f{number}')} AS v{number}")
+        steps[0].append(f"{converted(take.source, cell)} AS f{number}")
+        steps[1].append(f"{checked(take.source, f'f{number}')} AS v{number}")
         values.append(take.around.format(f"v{number}"))
         if name in place_of:
             bits.append(f"CASE WHEN v{number} IS NULL AND trim({cell}) <> '' THEN {1 << place_of[name]} ELSE 0 END")
@@ -296,14 +292,12 @@ def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tole
     several = len(paths) > 1 and not cut
     file = f"{place}" if not several else f"{place - 1} + list_position([{_texts(paths)}], filename)"
     values += [file, f"CASE WHEN {there} THEN hash({', '.join(key)}) END", " + ".join(bits) or "0"]
-    options = csv_options(len(header), tolerant, first.line_end if cut else "") + (
-        ", filename = true" if several else ""
-    )
-    reading = f"FROM read_csv([{_texts(paths)}], {options})"
+    options = csv_options(len(header), tolerant, first.line_end if cut else "")
+    reading = f"FROM read_csv([{_texts(paths)}], {options}{', filename = true' if several else ''})"
     if tolerant:
         reading += f" WHERE concat({', '.join(f'c{number}' for number in range(len(header)))}) <> ''"
-    for step in (found, known):
-        reading = f"FROM (SELECT {', '.join(['*', *step])} {reading})"
+    for step in steps:
+        reading = f"FROM (SELECT {', '.join(step)} {reading})"
     return f"SELECT {', '.join(values)} {reading}"
 
 
