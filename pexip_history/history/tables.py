@@ -67,8 +67,7 @@ class Table:
     short: bool = False
     """The aggregate holds fewer than that, or is missing, or is none of ours."""
     remarks: list[Remark] = field(default_factory=list)
-    read: float = 0
-    """MB of the files that are being added."""
+    read: float = 0  # MB of the files that are being added
 
     @property
     def typed(self) -> list[str]:
@@ -289,20 +288,16 @@ def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tole
             bits.append(f"CASE WHEN v{number} IS NULL AND trim({cell}) <> '' THEN {1 << place_of[name]} ELSE 0 END")
     key = [cells.get(name, "NULL") for name in BY_NAME[table.resource].key]
     there = " AND ".join(f"{cell} <> ''" for cell in key)
-    several = len(paths) > 1 and not cut
-    file = f"{place}" if not several else f"{place - 1} + list_position([{_texts(paths)}], filename)"
+    several, texts = len(paths) > 1 and not cut, ", ".join(map(quoted, paths))
+    file = f"{place}" if not several else f"{place - 1} + list_position([{texts}], filename)"
     values += [file, f"CASE WHEN {there} THEN hash({', '.join(key)}) END", " + ".join(bits) or "0"]
     options = csv_options(len(header), tolerant, first.line_end if cut else "")
-    reading = f"FROM read_csv([{_texts(paths)}], {options}{', filename = true' if several else ''})"
+    reading = f"FROM read_csv([{texts}], {options}{', filename = true' if several else ''})"
     if tolerant:
         reading += f" WHERE concat({', '.join(f'c{number}' for number in range(len(header)))}) <> ''"
     for step in steps:
         reading = f"FROM (SELECT {', '.join(step)} {reading})"
     return f"SELECT {', '.join(values)} {reading}"
-
-
-def _texts(paths: Sequence[str]) -> str:
-    return ", ".join(map(quoted, paths))
 
 
 def csv_options(width: int, tolerant: bool, line_end: str = "", types: Mapping[str, str] | None = None) -> str:
