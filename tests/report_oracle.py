@@ -107,9 +107,9 @@ class Oracle:
     def totals(self) -> list[str]:
         hours = sum(self.inside(stay) for stay in self.there if stay.person) / 3600
         lengths = [stay.seconds for stay in self.people if stay.seconds is not None]
-        mean = sum(lengths) / len(lengths) / 60 if lengths else 0
+        mean = f"{sum(lengths) / len(lengths) / 60:.1f}" if lengths else "–"
         tried = sum(stay.row["service_type"] in ("test_call", "media_playback") for stay in self.people)
-        return [f"{len(self.calls)}", f"{len(self.people)}", f"{round(hours)}", f"{mean:.1f}", f"{tried}"]
+        return [f"{len(self.calls)}", f"{len(self.people)}", f"{round(hours)}", mean, f"{tried}"]
 
     def weigh(self, measure: str) -> list[tuple[Stay, int]]:
         """Whom a measure counts, and as how many."""

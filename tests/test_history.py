@@ -6,9 +6,11 @@ import csv
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexip_history.folder.cells import BLANKS, RISKY, guard
-from pexip_history.history import schema
+from pexip_history.history import schema, tables
 from pexip_history.history.database import database, workshop
 from pexip_history.history.files import File, ahead, pieces
 from pexip_history.history.tables import Table, Take, load
@@ -305,6 +307,29 @@ def test_every_row_of_a_large_file_is_read_however_many_pieces_it_has(
     assert sorted(int(each["id"]) for each in found) == [*range(rows)]
     assert cut
     assert not table.remarks
+
+
+def test_how_much_of_a_large_file_is_read_only_grows(
+    db: DuckDBPyConnection, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was that of the piece under way: 5 %, 100 %, 5 %."""
+    said: list[str] = []
+    copy = tables._copy  # private: a piece is read too fast to be seen
+
+    def slowly(*of: Any, **options: Any) -> None:
+        copy(*of, **options)
+        time.sleep(0.03)
+
+    for place, value in (("files.BLOCK", 50), ("files.PIECE", 120), ("tables.PIECE", 1), ("database.EACH", 0.001)):
+        monkeypatch.setattr(f"pexip_history.history.{place}", value)
+    monkeypatch.setattr("pexip_history.history.tables._copy", slowly)
+    write(data / "pexHistoryPart.csv", *(row(f"{n}", '"a\r\nb"') for n in range(20)))
+    with workshop(data, "test") as folder:
+        load(db, data, "participant", folder, progress=said.append)
+    shares = [int(text.split()[-2]) for text in said if text.endswith(" %")]
+    assert len(set(shares)) > 3
+    assert shares == sorted(shares)
+    assert 90 < shares[-1] <= 100
 
 
 ALARM = "details,id,identifier,instance,level,name,node,time_lowered,time_raised"

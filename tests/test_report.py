@@ -19,7 +19,7 @@ import pandas
 import pytest
 
 from pexip_history.errors import CollectorError
-from pexip_history.report import Facts, choose_period, write_report
+from pexip_history.report import Facts, choose_period, concurrency, write_report
 from tests.conftest import ROOT
 from tests.management_node.calls import Call, calls, conference, participant
 from tests.report_reader import NOW, OSLO, Reader, report, write_archive, write_csv
@@ -252,6 +252,21 @@ def test_a_call_over_midnight_and_one_over_weeks_are_there_on_each_day_and_begin
     assert [peaks[f"2026-11-{day:02}"] for day in range(1, 21)] == ["1"] * 10 + ["2"] + ["1"] * 9  # 00:50 in Oslo
     began = {row[0][:10]: row[2] for row in found.table("Conferences and participants by day")}
     assert [day for day, many in began.items() if many != "0"] == ["2026-11-01", "2026-11-11"]
+
+
+def test_a_sum_that_is_not_in_the_order_of_time_makes_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reversed:
+        def __init__(self, db: Any) -> None:
+            self.db = db
+
+        def execute(self, sql: str) -> None:
+            self.db.execute(sql.replace("ORDER BY t)", "ORDER BY t DESC)"))
+
+    hold = concurrency._hold  # private: DuckDB has never been seen to change the order
+    monkeypatch.setattr(concurrency, "_hold", lambda db, *rest: hold(Reversed(db), *rest))
+    write_archive(tmp_path, [one("A", ("2026-11-23T10:00:00", "2026-11-23T11:00:00"))])
+    with pytest.raises(CollectorError, match="not in the order of time"):
+        report(tmp_path)
 
 
 def test_a_conference_nobody_was_in_counts_as_one(tmp_path: Path) -> None:

@@ -251,6 +251,8 @@ def test_where_nobody_called_the_page_says_so(tmp_path: Path) -> None:
     found = of_case(tmp_path, "api-only.csv")
     assert "Nobody called in this period" in found.text
     assert totals(found)["Participants"] == ["0"]
+    assert totals(found)["Mean stay in minutes"] == ["–"]
+    assert card(found, "Mean stay in minutes")[0] == "–"
     assert "leaves out 1 connection and 0 stays" in found.text
 
 

@@ -22,6 +22,8 @@ MEMORY = "256MB"
 THREADS = 2
 GROUP = 1 << 14
 """Rows."""
+EACH = 1
+"""Seconds after which it is told again how far something is."""
 KEPT = 86_400
 """Seconds that the folder of a process which was killed stays: it may be another's that still runs."""
 
@@ -71,7 +73,7 @@ def database(folder: Path, memory: str = MEMORY, group: int = GROUP) -> Iterator
         # Rows are held in memory until a group is whole, and a row with its streams can have some kilobytes.
         path = quoted(file if file == ":memory:" else str(folder / file))
         db.execute(f"ATTACH {path} AS history (ROW_GROUP_SIZE {group}); USE history")
-        db.execute("SET GLOBAL TimeZone = 'UTC'; SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+        db.execute("SET GLOBAL TimeZone = 'UTC'")
         db.execute("SET lock_configuration = true")
         yield db
 
@@ -85,13 +87,13 @@ def closing_descriptor(descriptor: int) -> Iterator[None]:
 
 
 @contextmanager
-def told(db: DuckDBPyConnection, progress: Callable[[str], None], what: str) -> Iterator[None]:
-    """Tells what is done, and while that takes longer than a second how far it is; then from a thread."""
+def told(progress: Callable[[str], None], what: str, share: Callable[[], float]) -> Iterator[None]:
+    """Tells what is done, and while that takes longer than a second what share of it, 0 to 1, is; from a thread."""
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(1):
-            if (percent := db.query_progress()) > 0:
+        while not done.wait(EACH):
+            if (percent := min(share() * 100, 100)) > 0:
                 progress(f"{what}, {percent:.0f} %")
 
     progress(what)

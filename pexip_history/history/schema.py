@@ -52,19 +52,32 @@ def is_guarded(column: str) -> bool:
 
 def value(column: str, source: str) -> str:
     """The SQL for the value of a column of that name, from `source`, the SQL for its cell's text."""
+    return checked(column, converted(column, source))
+
+
+def converted(column: str, source: str) -> str:
+    """The first step of `value`, which takes the time; `checked` looks at it more than once."""
     kind = type_of(column)
     if kind == TIME:  # the cast passes over blanks by itself, and trim takes as long as it
-        moment = f"make_timestamp(epoch_us(TRY_CAST({source} || '' AS TIMESTAMPTZ)))"
-        return f"CASE WHEN year({moment}) BETWEEN {YEARS[0]} AND {YEARS[1]} THEN {moment} END"
+        return f"make_timestamp(epoch_us(TRY_CAST({source} || '' AS TIMESTAMPTZ)))"
     if kind == WHOLE:
         whole = f"regexp_full_match(trim({source}), '[+-]?[0-9]{{1,19}}')"
         return f"CASE WHEN {whole} THEN TRY_CAST(trim({source}) AS BIGINT) END"
     if kind == NUMBER:
-        number = f"TRY_CAST(trim({source}) AS DOUBLE)"
-        return f"CASE WHEN isfinite({number}) THEN {number} END"
+        return f"TRY_CAST(trim({source}) AS DOUBLE)"
     if kind == TRUTH:
         return f"CASE lower(trim({source})) WHEN 'true' THEN true WHEN 'false' THEN false END"
-    return f"nullif({unguarded(source) if is_guarded(column) else source}, '')"
+    return unguarded(source) if is_guarded(column) else source
+
+
+def checked(column: str, found: str) -> str:
+    """The second: the SQL for the value, from `found`, the SQL for what the cell was converted to."""
+    kind = type_of(column)
+    if kind == TIME:
+        return f"CASE WHEN year({found}) BETWEEN {YEARS[0]} AND {YEARS[1]} THEN {found} END"
+    if kind == NUMBER:
+        return f"CASE WHEN isfinite({found}) THEN {found} END"
+    return f"nullif({found}, '')" if kind == TEXT else found
 
 
 def unguarded(source: str) -> str:
@@ -91,11 +104,6 @@ def unguarded(source: str) -> str:
         f"CASE WHEN contains({source}, '''') AND regexp_matches({source}, '(^|[{_SEPARATORS}])''')"
         f" THEN {alone} ELSE {source} END ELSE {source} END"
     )
-
-
-def unreadable(column: str, source: str) -> str:
-    """The SQL that is true where the cell holds something, and no value of its column's type."""
-    return f"({value(column, source)} IS NULL AND trim({source}) <> '')"
 
 
 def quoted(text: str) -> str:

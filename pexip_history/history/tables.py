@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pexip_history.errors import CollectorError, printable
 from pexip_history.history.database import THREADS, told
 from pexip_history.history.files import LONGEST, PIECE, File, Remark, ahead, as_utf8, find, opened, pieces
-from pexip_history.history.schema import NESTED, TEXT, TIME, named, quoted, type_of, unreadable, value
+from pexip_history.history.schema import NESTED, TEXT, TIME, checked, converted, named, quoted, type_of
 from pexip_history.resources import BY_NAME
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Table:
     short: bool = False
     """The aggregate holds fewer than that, or is missing, or is none of ours."""
     remarks: list[Remark] = field(default_factory=list)
+    read: float = 0  # MB of the files that are being added
 
     @property
     def typed(self) -> list[str]:
@@ -124,7 +125,8 @@ def add(
     alike: dict[tuple[str, ...], list[File]] = {}
     for file in files:
         alike.setdefault(file.header, []).append(file)
-    with told(db, progress, f"reading {table.source or table.resource}, {_size(files):,.0f} MB"):
+    table.read, size = 0.0, _size(files)
+    with told(progress, f"reading {table.source or table.resource}, {size:,.0f} MB", lambda: table.read / (size or 1)):
         for each in alike.values():
             for start in range(0, len(each), AT_ONCE):
                 _read(db, table, each[start : start + AT_ONCE], folder)
@@ -258,42 +260,44 @@ def _copy(
     cut: bool = False,
 ) -> None:
     """Read files of one header into the table; `cut`: pieces of one file, the one at that place in Table.files."""
-    names = [*(named(name) for name in table.columns), *OWN]
     with opened(files) as paths:
         select = _select(table, files[0], paths, place, tolerant=tolerant, cut=cut)
-        db.execute(f"INSERT INTO {table.resource} ({', '.join(names)}) {select}")
+        db.execute(f"INSERT INTO {table.resource} ({', '.join([*map(named, table.columns), *OWN])}) {select}")
+    table.read += _size(files)
 
 
 def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tolerant: bool, cut: bool) -> str:
     """The SQL for the table's rows of files with the first one's header; `place` is that one's in Table.files."""
     header = first.header
     cells = {name: f"c{number}" for number, name in reversed(list(enumerate(header)))}
+    # Steps of their own, since DuckDB computes again what an expression of CASE names again.
+    steps: tuple[list[str], list[str]] = (["*"], ["*"])
     values, bits = [], []
     place_of = {name: number for number, name in enumerate(table.typed)}
-    for name, take in table.columns.items():
+    for number, (name, take) in enumerate(table.columns.items()):
         if not (cell := cells.get(take.source)):
             values.append("NULL")
             continue
-        text = take.plain and type_of(take.source) == TEXT
-        values.append(take.around.format(cell if text else value(take.source, cell)))
+        if take.plain and type_of(take.source) == TEXT:
+            values.append(take.around.format(cell))
+            continue
+        steps[0].append(f"{converted(take.source, cell)} AS f{number}")
+        steps[1].append(f"{checked(take.source, f'f{number}')} AS v{number}")
+        values.append(take.around.format(f"v{number}"))
         if name in place_of:
-            bits.append(f"CASE WHEN {unreadable(take.source, cell)} THEN {1 << place_of[name]} ELSE 0 END")
+            bits.append(f"CASE WHEN v{number} IS NULL AND trim({cell}) <> '' THEN {1 << place_of[name]} ELSE 0 END")
     key = [cells.get(name, "NULL") for name in BY_NAME[table.resource].key]
     there = " AND ".join(f"{cell} <> ''" for cell in key)
-    several = len(paths) > 1 and not cut
-    file = f"{place}" if not several else f"{place - 1} + list_position([{_texts(paths)}], filename)"
+    several, texts = len(paths) > 1 and not cut, ", ".join(map(quoted, paths))
+    file = f"{place}" if not several else f"{place - 1} + list_position([{texts}], filename)"
     values += [file, f"CASE WHEN {there} THEN hash({', '.join(key)}) END", " + ".join(bits) or "0"]
-    options = csv_options(len(header), tolerant, first.line_end if cut else "") + (
-        ", filename = true" if several else ""
-    )
-    reading = f"SELECT {', '.join(values)} FROM read_csv([{_texts(paths)}], {options})"
+    options = csv_options(len(header), tolerant, first.line_end if cut else "")
+    reading = f"FROM read_csv([{texts}], {options}{', filename = true' if several else ''})"
     if tolerant:
         reading += f" WHERE concat({', '.join(f'c{number}' for number in range(len(header)))}) <> ''"
-    return reading
-
-
-def _texts(paths: Sequence[str]) -> str:
-    return ", ".join(map(quoted, paths))
+    for step in steps:
+        reading = f"FROM (SELECT {', '.join(step)} {reading})"
+    return f"SELECT {', '.join(values)} {reading}"
 
 
 def csv_options(width: int, tolerant: bool, line_end: str = "", types: Mapping[str, str] | None = None) -> str:

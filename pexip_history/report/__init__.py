@@ -126,11 +126,9 @@ def _know_local_times(
 
 
 def _totals(db: DuckDBPyConnection, queries: Queries, period: Period) -> Totals:
-    """Those of a period, which the queries are about from then on."""
     from . import concurrency
 
-    queries.choose(period)
-    return queries.totals(sum(concurrency.hours(db, "", period.first, period.last).values()))
+    return queries.totals(period, sum(concurrency.hours(db, "", period.first, period.last).values()))
 
 
 def _last_known(coverage: Coverage, newest: datetime | None, zone: ZoneInfo) -> datetime | None:
@@ -158,7 +156,7 @@ def _material(
     progress("counting who was there at the same time")
     covered = coverage.within(before) + coverage.within(period)
     measures = concurrency.sweep(db, archive, covered, tuple(wish.licenses))
-    queries = Queries(db, archive)
+    queries = Queries(db, archive, period)
     then, now = (_totals(db, queries, each) for each in (before, period))
     apart.stay(db, period.span(wish.zone))
     return Material(

@@ -62,8 +62,9 @@ def peaks_by(db: DuckDBPyConnection, column: str) -> dict[str | None, Apart]:
                   UNION ALL SELECT number, ends, -1, -held {mine}),
         level AS (SELECT number, t, sum(people + held * {WIDE}::DOUBLE) OVER w AS pair FROM event
                   WINDOW w AS (PARTITION BY number ORDER BY t, people ROWS UNBOUNDED PRECEDING)),
-        apart AS (SELECT number, t, pair::BIGINT % {WIDE} AS people, pair::BIGINT // {WIDE} AS held FROM level)
-        SELECT any_value(name), max(people), max(held), local(arg_max(t, (people, -epoch_us(t))))
+        apart AS (SELECT number, pair::BIGINT % {WIDE} AS people, max(pair::BIGINT // {WIDE}) AS held, min(t) AS t
+                  FROM level GROUP BY number, people)
+        SELECT any_value(name), max(people), max(held), local(arg_max(t, people))
         FROM apart JOIN named USING (number) GROUP BY number""").fetchall()
     return {name: Apart(*rest) for name, *rest in rows}
 

@@ -75,9 +75,7 @@ def columns(
 def _below(labels: Sequence[str], width: float) -> Iterator[Markup]:
     """A few of the labels, below their columns."""
     for place in range(0, len(labels), max(1, math.ceil(len(labels) / 5))):
-        anchor = "start" if place == 0 and width < 8 else "middle"
-        at = place * width + (0 if anchor == "start" else width / 2)
-        yield _text(at, ABOVE + HEIGHT + 17, labels[place], anchor)
+        yield _text(place * width + width / 2, ABOVE + HEIGHT + 17, labels[place], "middle")
 
 
 def bars(words: Words, rows: Sequence[tuple[str, float, str]], kind: str = "s1") -> Markup:

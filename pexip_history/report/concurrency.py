@@ -6,7 +6,7 @@ another joins is not counted together with them, and one that lasted no time nev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 KINDS = 5
 """License types with a peak of their own; what is beyond the most used ones is put together."""
 OTHERS = "other types"
-RUNNING = "PARTITION BY slot ORDER BY t ROWS UNBOUNDED PRECEDING"
 WIDE = 1 << 26
 """More than there are at one time of anything; two such numbers fit into the 53 bits of a DOUBLE."""
 COUNT = "coalesce(licenses, 0)"
 """Of a connection's licenses."""
 SLOT = 900
-"""Seconds. Each quarter of an hour is swept by itself; local hours and days of every zone begin with one."""
+"""Seconds. Levels are cut at each quarter of an hour, since local hours and days of every zone begin with one."""
 
 
 @dataclass(frozen=True)
@@ -99,87 +98,83 @@ def sweep(
     much used or not.
     """
     measures, deltas = _measures(db, archive, owned)
-    columns = [*(measure.column for measure in measures), "covered"]
-    deltas["covered"] = ("0", "0")
-    _note_events(db, columns, deltas, covered)
-    _carry(db, columns)
-    _hold(db, columns)
+    columns = [measure.column for measure in measures]
+    pairs = [f"pair{place // 2}" for place in range(0, len(columns), 2)]
+    _note_events(db, [deltas[column] for column in columns], covered)
+    _carry(db, pairs)
+    _hold(db, columns, pairs)
     return measures
 
 
-def _note_events(
-    db: DuckDBPyConnection, columns: Sequence[str], deltas: Mapping[str, tuple[str, str]], covered: Sequence[Span]
-) -> None:
-    """Make `event`: by how much each measure changes, and when."""
-    none = ", ".join("0" for _ in columns[:-1])
+def _note_events(db: DuckDBPyConnection, deltas: Sequence[tuple[str, str]], covered: Sequence[Span]) -> None:
+    """Make `event`: by how much the measures change, and when.
+
+    Two measures are one DOUBLE, since it is the sums that take the time; the first has a bit for what is covered too.
+    """
     db.execute("CREATE TABLE edge (t TIMESTAMP, covered INTEGER)")
     if covered:
         db.executemany("INSERT INTO edge VALUES (?, ?)", [(at, by) for a, b in covered for at, by in ((a, 1), (b, -1))])
-    ups = ", ".join(f"({deltas[column][0]})::INTEGER {column}" for column in columns)
-    downs = ", ".join(f"-({deltas[column][0]})::INTEGER {column}" for column in columns)
-    held_ups = ", ".join(f"{deltas[column][1]}::INTEGER {column}" for column in columns)
-    held_downs = ", ".join(f"-{deltas[column][1]}::INTEGER {column}" for column in columns)
+
+    def paired(sign: str, which: int) -> str:
+        each = [f"({delta[which]})::INTEGER" for delta in deltas]
+        pairs = zip_longest(each[::2], each[1::2], fillvalue="0")
+        return ", ".join(f"{sign}({one} + {other} * {WIDE}::DOUBLE) AS pair{n}" for n, (one, other) in enumerate(pairs))
+
+    none = ", 0" * ((len(deltas) - 1) // 2)
     db.execute(f"""
         CREATE VIEW event AS
-        SELECT starts AS t, {ups} FROM participant WHERE ends > starts
-        UNION ALL SELECT ends, {downs} FROM participant WHERE ends > starts
-        UNION ALL SELECT starts, {held_ups} FROM conference WHERE ends > starts AND meeting(service)
-        UNION ALL SELECT ends, {held_downs} FROM conference WHERE ends > starts AND meeting(service)
-        UNION ALL SELECT t, {none}, covered FROM edge""")
+        SELECT starts AS t, {paired("", 0)} FROM participant WHERE ends > starts
+        UNION ALL SELECT ends, {paired("-", 0)} FROM participant WHERE ends > starts
+        UNION ALL SELECT starts, {paired("", 1)} FROM conference WHERE ends > starts AND meeting(service)
+        UNION ALL SELECT ends, {paired("-", 1)} FROM conference WHERE ends > starts AND meeting(service)
+        UNION ALL SELECT t, covered * {WIDE * WIDE}::DOUBLE{none} FROM edge""")
 
 
-def _carry(db: DuckDBPyConnection, columns: Sequence[str]) -> None:
-    """Make `slot`: the levels as each quarter of an hour begins in which somebody was there, or something changes."""
-    net = ", ".join(f"sum({column})::BIGINT {column}" for column in columns)
-    after = ", ".join(
-        f"sum({column}) OVER (ORDER BY slot ROWS UNBOUNDED PRECEDING)::INTEGER after_{column}" for column in columns
-    )
-    before = ", ".join(f"(after_{column} - {column})::INTEGER {column}" for column in columns)
-    still = ", ".join(f"after_{column}" for column in columns)
-    somebody = " OR ".join(f"after_{column} <> 0" for column in columns)
+def _carry(db: DuckDBPyConnection, pairs: Sequence[str]) -> None:
+    """Make `slot`: the quarters of an hour in which somebody was there, or something changes."""
+    net = ", ".join(f"sum({pair}) AS {pair}" for pair in pairs)
+    after = ", ".join(f"sum({pair}) OVER (ORDER BY slot ROWS UNBOUNDED PRECEDING) AS {pair}" for pair in pairs)
+    somebody = " OR ".join(f"{pair} <> 0" for pair in pairs)
     # Slots in which nobody came or went are there as far as somebody stayed.
     db.execute(f"""
         CREATE TABLE slot AS
         WITH net AS (SELECT epoch_us(t) // {SLOT}000000 AS slot, {net} FROM event GROUP BY ALL),
-        moved AS (SELECT *, {after}, lead(slot) OVER (ORDER BY slot) AS next FROM net),
-        carried AS (SELECT slot, {before} FROM moved
-                    UNION ALL SELECT unnest(range(slot + 1, next)), {still} FROM moved
+        moved AS (SELECT slot, {after}, lead(slot) OVER (ORDER BY slot) AS next FROM net),
+        carried AS (SELECT slot FROM moved UNION ALL SELECT unnest(range(slot + 1, next)) FROM moved
                     WHERE next > slot + 1 AND ({somebody}))
-        SELECT *, make_timestamp(slot * {SLOT}000000) AS t,
+        SELECT slot, make_timestamp(slot * {SLOT}000000) AS t,
                local(t)::DATE AS day, hour(local(t)) AS hour FROM carried""")
 
 
-def _hold(db: DuckDBPyConnection, columns: Sequence[str]) -> None:
+def _hold(db: DuckDBPyConnection, columns: Sequence[str], pairs: Sequence[str]) -> None:
     """Make `held` of the slots and the events within them."""
-    # Two levels in one sum, and that a DOUBLE: it is the sums that take the time.
-    pairs = list(zip_longest(columns[::2], columns[1::2], fillvalue="0"))
-    sums = ", ".join(
-        f"sum({one} + {other} * {WIDE}::DOUBLE) OVER ({RUNNING}) pair{place}"
-        for place, (one, other) in enumerate(pairs)
-    )
+    sums = ", ".join(f"sum({pair}) OVER (ROWS UNBOUNDED PRECEDING) AS {pair}" for pair in pairs)
     apart = ", ".join(
-        f"pair{place // 2}::BIGINT {'//' if place % 2 else '%'} {WIDE} AS {column}"
+        f"pair{place // 2}::BIGINT {f'// {WIDE} % {WIDE}' if place % 2 else f'% {WIDE}'} AS {column}"
         for place, column in enumerate(columns)
     )
-    counted = columns[:-1]
-    sets = ", ".join(f"(day, {column})" for column in counted)
-    whose = " ".join(f"WHEN grouping({column}) = 0 THEN '{column}'" for column in counted)
-    level = ", ".join(f"CASE WHEN grouping({column}) = 0 THEN {column} END" for column in counted)
-    # At one moment several come and go: of these rows the last alone lasts, and its levels are none below zero.
+    each = " ".join(
+        f"""UNION ALL SELECT day, NULL, '{column}', {column}, min(t), sum(lasted) / 1e6, NULL, NULL, NULL
+            FROM level GROUP BY day, {column}"""
+        for column in columns
+    )
+    # A sum over rows as they come takes a third of the time of one that sorts them itself; that they come in order is
+    # looked at. At one moment several come and go: of these the last alone lasts, and its levels are none below zero.
     db.execute(f"""
         CREATE TABLE held AS
-        WITH step AS (SELECT epoch_us(t) // {SLOT}000000 AS slot, t, {", ".join(columns)} FROM event
-                      UNION ALL SELECT slot, t, {", ".join(columns)} FROM slot),
-        summed AS (SELECT slot, t, epoch_us(coalesce(lead(t) OVER (PARTITION BY slot ORDER BY t),
-                       make_timestamp((slot + 1) * {SLOT}000000))) - epoch_us(t) AS lasted, {sums} FROM step),
-        level AS (SELECT slot, t, lasted, {apart} FROM summed WHERE lasted > 0)
-        SELECT day, hour, CASE {whose} ELSE 'presence' END AS measure, coalesce({level}) AS level,
-               min(level.t) AS reached, sum(lasted) / 1e6 AS seconds,
-               sum(lasted * level.participants) / 1e6 AS presence,
-               sum(CASE WHEN covered > 0 THEN lasted ELSE 0 END) / 1e6 AS covered,
-               sum(CASE WHEN covered > 0 THEN lasted * level.participants ELSE 0 END) / 1e6 AS mean_of
-        FROM level JOIN (SELECT slot, day, hour FROM slot) USING (slot)
-        GROUP BY GROUPING SETS ((day, hour), {sets})""")
+        WITH step AS (FROM event UNION ALL SELECT t{", 0" * len(pairs)} FROM slot),
+        summed AS (SELECT t, lead(t) OVER () AS next, {sums} FROM (FROM step ORDER BY t)),
+        timed AS (SELECT *, epoch_us(t) // {SLOT}000000 AS slot,
+                         CASE WHEN next < t THEN error('not in the order of time')
+                         ELSE least(epoch_us(next), (slot + 1) * {SLOT}000000) - epoch_us(t)
+                         END AS lasted FROM summed),
+        level AS (SELECT day, hour, timed.t, lasted, {apart}, pair0 >= {WIDE * WIDE} AS covered
+                  FROM timed JOIN (SELECT slot, day, hour FROM slot) USING (slot) WHERE lasted > 0)
+        SELECT day, hour, 'presence' AS measure, NULL::BIGINT AS level, NULL::TIMESTAMP AS reached,
+               NULL::DOUBLE AS seconds, sum(lasted * participants) / 1e6 AS presence,
+               coalesce(sum(lasted) FILTER (covered), 0) / 1e6 AS covered,
+               coalesce(sum(lasted * participants) FILTER (covered), 0) / 1e6 AS mean_of
+        FROM level GROUP BY day, hour {each}""")
 
 
 def _measures(

@@ -77,15 +77,19 @@ def _changed(m: Material) -> list[Card]:
         ("Conferences", "conference", now.conferences, f"{now.conferences:,}", old.conferences),
         ("Participants", "participant", now.participants, f"{now.participants:,}", old.participants),
         ("Hours of all participants", "participant", now.hours, f"{now.hours:,.0f}", old.hours),
-        ("Mean stay in minutes", "participant", now.mean, f"{now.mean:.1f}", old.mean),
+        ("Mean stay in minutes", "participant", now.mean, _minutes(now.mean), old.mean),
     ]
     otherwise = "" if m.coverage.whole(m.period) else "the period is not wholly covered"
     return [
-        Card(name, text, change(value, then) if m.compared else otherwise)
+        Card(name, text, change(value, then or 0) if m.compared and value is not None else otherwise)
         if table in m.archive.tables
         else Card(name, "unknown", f"no {AGGREGATES[table]} was read")
         for name, table, value, text, then in rows
     ]
+
+
+def _minutes(mean: float | None) -> str:
+    return "–" if mean is None else f"{mean:.1f}"
 
 
 def _quality(m: Material) -> list[Card]:
@@ -134,7 +138,7 @@ def _totals(m: Material) -> list[object]:
         ("Conferences", now.conferences, old.conferences),
         ("Participants", now.participants, old.participants),
         ("Hours of all participants", round(now.hours), round(old.hours)),
-        ("Mean stay in minutes", f"{now.mean:.1f}", f"{old.mean:.1f}"),
+        ("Mean stay in minutes", _minutes(now.mean), _minutes(old.mean)),
         ("Participants in test calls and playback", now.tried, old.tried),
     ]
     if m.compared:

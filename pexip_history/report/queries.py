@@ -67,8 +67,8 @@ class Totals:
     participants: int
     hours: float
     """That participants were there in the period, all together, whenever they came."""
-    mean: float
-    """Length of a participant's stay, minutes, of those that have one."""
+    mean: float | None
+    """Length of a participant's stay, minutes, of those that have one; None where none has."""
     tried: int
     """Of the participants those in test calls and playback."""
     api: int
@@ -108,9 +108,9 @@ class Tag:
 
 
 class Queries:
-    """Over the tables of reading.load_all; `chosen`, `people` and `calls` are of the period that was chosen last."""
+    """Over the tables of reading.load_all; `chosen`, `people` and `calls` are what began in the period."""
 
-    def __init__(self, db: DuckDBPyConnection, archive: Reading) -> None:
+    def __init__(self, db: DuckDBPyConnection, archive: Reading, period: Period) -> None:
         self.db = db
         self.archive = archive
         # What began, as local days; once, since each answer needs it.
@@ -118,24 +118,20 @@ class Queries:
             db.execute(
                 f"CREATE VIEW {table}_day AS SELECT *, local(starts)::DATE AS day FROM {table} WHERE ends IS NOT NULL"
             )
+        db.execute(f"""
+            CREATE TEMP TABLE chosen AS SELECT *, {LENGTH} AS seconds FROM participant_day WHERE {_within(period)};
+            CREATE TEMP VIEW people AS FROM chosen WHERE person(protocol, service);
+            CREATE TEMP TABLE calls AS FROM conference_day WHERE {_within(period)} AND meeting(service)""")
 
-    def choose(self, period: Period) -> None:
-        """From now on the answers are about this period."""
-        self.period = period
-        between = f"day BETWEEN DATE '{period.first}' AND DATE '{period.last}'"
-        self.db.execute(f"""
-            CREATE OR REPLACE TEMP TABLE chosen AS SELECT *, {LENGTH} AS seconds FROM participant_day WHERE {between};
-            CREATE OR REPLACE TEMP VIEW people AS FROM chosen WHERE person(protocol, service);
-            CREATE OR REPLACE TEMP TABLE calls AS FROM conference_day WHERE {between} AND meeting(service)""")
-
-    def totals(self, hours: float) -> Totals:
-        people, mean, tried, api, reception = self._one("""
-            SELECT count(*) FILTER (person(protocol, service)), avg(seconds) FILTER (person(protocol, service)),
+    def totals(self, period: Period, hours: float) -> Totals:
+        """Those of any period; `hours` are those of all participants in it."""
+        people, mean, tried, api, reception = self._one(f"""
+            SELECT count(*) FILTER (person(protocol, service)), avg({LENGTH}) FILTER (person(protocol, service)),
                    count(*) FILTER (person(protocol, service) AND try_out(service)),
                    count(*) FILTER (NOT media(protocol)), count(*) FILTER (NOT meeting(service) AND media(protocol))
-            FROM chosen""")
-        (calls,) = self._one("SELECT count(*) FROM calls")
-        return Totals(calls, people, hours, float(mean or 0) / 60, tried, api, reception)
+            FROM participant_day WHERE {_within(period)}""")
+        (calls,) = self._one(f"SELECT count(*) FROM conference_day WHERE {_within(period)} AND meeting(service)")
+        return Totals(calls, people, hours, None if mean is None else mean / 60, tried, api, reception)
 
     def days(self, span: str) -> list[tuple[date, int, int]]:
         """Of each span the conferences and participants that began in it."""
@@ -202,7 +198,7 @@ class Queries:
         """Rooms of the period before that nobody was in since, with their participants then; and how many."""
         rows = self._all(f"""
             SELECT room, count(*) AS people, count(*) OVER () FROM participant_day
-            WHERE day BETWEEN DATE '{before.first}' AND DATE '{before.last}' AND held_in(room, service)
+            WHERE {_within(before)} AND held_in(room, service)
               AND person(protocol, service) AND room NOT IN ({self._in_use()})
             GROUP BY room ORDER BY people DESC, room LIMIT {2 * ROWS}""")
         return [(name, people) for name, people, _ in rows], rows[0][2] if rows else 0
@@ -251,6 +247,10 @@ class Queries:
 
     def _one(self, query: str) -> tuple:  # type: ignore[type-arg]
         return self.db.execute(query).fetchone() or ()
+
+
+def _within(period: Period) -> str:
+    return f"day BETWEEN DATE '{period.first}' AND DATE '{period.last}'"
 
 
 def named(column: str, sums: str, more: str = "") -> str:

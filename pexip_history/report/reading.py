@@ -25,9 +25,13 @@ def _usual(words: str, otherwise: str) -> str:
     return f"CASE WHEN {{0}} IN ({listed}) THEN {{0}} ELSE {otherwise} END"
 
 
-AROUND = r"'^[\s\p{{Z}}\x0b\x85]|[\s\p{{Z}}\x0b\x85]$'"
-CLEAN = f"CASE WHEN regexp_matches({{0}}, {AROUND}) THEN nullif(trim({{0}}, {BLANK}), '') ELSE {{0}} END"
-"""Blanks around a name make no other name. (Looking for them first is ten times as fast.)"""
+AROUND = r"^[\s\p{{Z}}\x0b\x85]+|[\s\p{{Z}}\x0b\x85]+$"
+CLEAN = (
+    f"CASE WHEN NOT (contains({BLANK}, {{0}}[1]) OR contains({BLANK}, {{0}}[-1])) THEN {{0}}"
+    rf" WHEN regexp_matches({{0}}, '[^\s\p{{{{Z}}}}\x0b\x85]') THEN regexp_replace({{0}}, '{AROUND}', '', 'g') END"
+)
+"""Blanks around a name make no other name. Looking for them first is fast; trim with so many takes ten times that."""
+TRIMMED = "CASE WHEN {0}[1] = ' ' OR {0}[-1] = ' ' THEN nullif(trim({0}), '') ELSE {0} END"
 CENTURY = "CASE WHEN year({0}) BETWEEN 2000 AND 2100 THEN {0} END"
 PROTOCOL = _usual(
     "SIP H323 WebRTC TEAMS MSSIP RTMP API",
@@ -69,8 +73,8 @@ TABLES: dict[str, dict[str, Take]] = {
         "conference": Take("conference", "CASE WHEN {0} <> '' THEN hash({0}) END", "UBIGINT", plain=True),
         "protocol": Take("protocol", PROTOCOL, plain=True),
         "quality": Take("call_quality", plain=True),
-        "reason": Take("disconnect_reason", "nullif(trim({}), '')"),
-        "location": Take("system_location", "nullif(trim({}), '')"),
+        "reason": Take("disconnect_reason", TRIMMED),
+        "location": Take("system_location", TRIMMED),
         "node": Take("media_node", "nullif({}, '')", plain=True),
         "vendor": Take("vendor", plain=True),
         "license": Take("license_type", LICENSE, plain=True),
