@@ -18,9 +18,10 @@ MOST_FIELDS = 500
 """Of a record: the API has 45. A column once in an aggregate stays there."""
 LOOKED_AT = {"id", "conference", "start_time", "end_time"}
 """Fields that are never kept as the JSON that they came as."""
-NESTED = {list, dict}
 LISTS = {"participants", "media_streams"}
 """Fields that are kept so, though the first page that is seen may have none of them."""
+PLAIN = str | int | bool | None
+"""What the other fields have: a page with something else in one of them is read the slow way, and learned from."""
 MOST_VALUES = 400_000
 """Of an answer. A page of 1,000 usual records has 90,000; what is decoded of so many stays below 100 MB."""
 UNCOUNTED = 3_000_000
@@ -44,6 +45,7 @@ class PageReader:
     def __init__(self, most: int = 10_000) -> None:
         self._most = most
         self._names: list[str] = []
+        self._kept = set(LISTS)
         self._decoder: msgspec.json.Decoder[Any] | None = None
         self._row: Callable[[Any], tuple[object, ...]] = tuple[object, ...]
 
@@ -59,7 +61,7 @@ class PageReader:
         return self._quick(body) or (meta, {name: [as_sent(record.get(name)) for record in objects] for name in names})
 
     def _quick(self, body: bytes) -> tuple[Record, Columns] | None:
-        """The same where every record has the fields that were learned, nested where that was learned."""
+        """The same where every record has the fields that were learned, and nothing else in them."""
         import msgspec
 
         if not self._decoder:
@@ -69,11 +71,8 @@ class PageReader:
         except (msgspec.DecodeError, RecursionError):
             return None
         _check_number(answer.objects, self._most)
-        columns: Columns = dict(zip(self._names, zip(*map(self._row, answer.objects), strict=True), strict=False))
-        kept = (values for name, values in columns.items() if name not in LOOKED_AT)
-        if any(not NESTED.isdisjoint(map(type, values)) for values in kept):
-            return None  # where none was expected: its fractions have become text
-        return answer.meta, columns
+        rows = zip(*map(self._row, answer.objects), strict=True)
+        return answer.meta, dict(zip(self._names, rows, strict=False))
 
     def _learn(self, names: list[str], objects: list[Record]) -> None:
         """Expect records with these fields from now on."""
@@ -82,9 +81,10 @@ class PageReader:
         self._decoder = None
         if not names:
             return
-        lists = LISTS | {name for record in objects for name, value in record.items() if _is_nested(value)} - LOOKED_AT
+        self._kept |= {name for record in objects for name, value in record.items() if not _is_plain(value)} - LOOKED_AT
+        kinds = dict.fromkeys(self._kept, msgspec.Raw) | dict.fromkeys(LOOKED_AT, object)
         places = {name: f"f{number}" for number, name in enumerate(names)}
-        fields = [(place, msgspec.Raw if name in lists else object) for name, place in places.items()]
+        fields = [(place, kinds.get(name, PLAIN)) for name, place in places.items()]
         rename = {place: name for name, place in places.items()}
         with suppress(ValueError):  # a name that msgspec does not take
             record = msgspec.defstruct("Record", fields, rename=rename, forbid_unknown_fields=True, gc=False)
@@ -136,10 +136,14 @@ def envelope(body: bytes, most: int) -> tuple[Record, list[Record]]:
     return meta, objects
 
 
-def _is_nested(value: object) -> bool:
+def _is_plain(value: object) -> bool:
+    """Whether it is neither nested nor a fraction."""
     import msgspec
 
-    return bytes(value)[:1] in b"[{" if isinstance(value, msgspec.Raw) else isinstance(value, (list, dict))
+    if not isinstance(value, msgspec.Raw):
+        return not isinstance(value, (list, dict, float))
+    first = bytes(value)[:1]
+    return first not in b"[{" and (first not in b"-0123456789" or bytes(value).lstrip(b"-").isdigit())
 
 
 def as_sent(value: object) -> object:
