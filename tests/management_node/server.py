@@ -101,7 +101,7 @@ class Server(ThreadingMixIn, TCPServer):
         self.requests: list[Request] = []
         self.connections = 0
         self.peak = 0
-        self._busy = 0
+        self._busy: list[Request] = []
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
         super().__init__(address, Handler)
@@ -126,18 +126,20 @@ class Server(ThreadingMixIn, TCPServer):
             self.requests.clear()
             self.connections = 0
             self.peak = 0
+            self._busy.clear()  # where an answer to an earlier test's run hangs
 
     def begin(self, method: str, target: str, headers: Message, body: bytes) -> Request:
         with self._lock:
             request = Request(len(self.requests) + 1, method, target, headers, body)
             self.requests.append(request)
-            self._busy += 1
-            self.peak = max(self.peak, self._busy)
+            self._busy.append(request)
+            self.peak = max(self.peak, len(self._busy))
         return request
 
-    def end(self) -> None:
+    def end(self, request: Request) -> None:
         with self._lock:
-            self._busy -= 1
+            if request in self._busy:
+                self._busy.remove(request)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         connection: socket.socket = request
@@ -234,7 +236,7 @@ class Handler(BaseHTTPRequestHandler):
                 request.status = reply.status
                 self._send(reply)
         finally:
-            self.server.end()
+            self.server.end(request)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer
 
