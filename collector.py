@@ -104,7 +104,8 @@ def _served(settings: Settings, ledger: Ledger, now: datetime) -> bool:
         return False
     due = format_time(settings.schedule.last(now))
     return any(
-        str(run["started"]) >= due and run["outcome"] == "done" and not run["by_hand"] for run in ledger.runs(50)
+        due <= str(run["started"]) <= format_time(now) and run["outcome"] == "done" and not run["by_hand"]
+        for run in ledger.runs(50)
     )
 
 

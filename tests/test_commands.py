@@ -449,6 +449,7 @@ def test_health_tells_a_run_under_way_from_one_that_was_killed(node: ManagementN
         while not node.requests:
             time.sleep(0.02)
         under_way = collector("health")
+        assert collector("status", "--json").stdout.count('"running"') == 1
         second = collector()
         running.kill()
     assert (under_way.code, second.code) == (0, 75)
@@ -456,6 +457,7 @@ def test_health_tells_a_run_under_way_from_one_that_was_killed(node: ManagementN
     killed = collector("health")
     assert killed.code == 1
     assert "was killed" in killed.stdout
+    assert collector.status()["runs"][0]["outcome"] == "killed"
     assert collector().code == 0
     assert collector("health").code == 0
 

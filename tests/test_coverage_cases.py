@@ -352,6 +352,12 @@ def test_a_window_by_hand_does_not_pass_for_the_scheduled_run(site: Site) -> Non
     assert not site.asked, "it was served"
 
 
+def test_a_run_that_began_ahead_of_now_does_not_pass_for_the_scheduled_one(site: Site) -> None:
+    site.run(MIDNIGHT, ahead=30 * DAY)
+    site.run(MIDNIGHT + DAY, "collect", "--if-due")
+    assert site.asked
+
+
 def test_a_window_by_hand_before_data_since_brings_what_was_asked_for_and_no_more(site: Site) -> None:
     site.want_since(MIDNIGHT - DAY)
     site.hourly(96, MIDNIGHT - 5 * DAY, HOUR, 2 * HOUR, prefix="old")
@@ -455,6 +461,40 @@ def test_a_limit_is_a_shorter_window_and_what_is_beyond_comes_with_the_next_runs
         site.node.wait(MINUTE)
     assert all(b[0] - a[0] <= 7 and b[1] - a[1] <= 5 for a, b in pairwise(sizes)), sizes
     site.once(ids)
+
+
+def test_an_odd_record_in_covered_time_does_not_say_that_the_node_forgot_nothing(site: Site) -> None:
+    """Its end was written while the node's clock was wrong."""
+    site.hold("first", MIDNIGHT - 30 * HOUR)
+    site.hold("old", MIDNIGHT - HOUR)
+    site.run(MIDNIGHT)
+    site.hourly(20, MIDNIGHT)
+    site.at(MIDNIGHT + 21 * HOUR)
+    assert len(site.node.forget(12)) == 12
+    site.node.horizon = datetime.min
+    site.hold("odd", MIDNIGHT - 20 * HOUR, shown=site.node.now)
+    site.run()
+    assert within(MIDNIGHT + 5 * HOUR, spans_of(site.status()["gaps"]))
+    assert not within(MIDNIGHT + 12 * HOUR, spans_of(site.status()["gaps"]))
+
+
+def test_one_run_while_the_nodes_clock_is_behind_takes_nothing_from_coverage_or_gaps(site: Site) -> None:
+    site.hold("old", MIDNIGHT - HOUR)
+    site.run(MIDNIGHT)
+    site.hourly(60, MIDNIGHT)
+    site.at(MIDNIGHT + 11 * HOUR)
+    site.node.forget(5)
+    site.runs(MIDNIGHT + 12 * HOUR, MIDNIGHT + 50 * HOUR, 19 * HOUR)
+    before = site.status()
+    assert before["gaps"]
+    site.node.ahead = -26 * HOUR
+    site.run(MIDNIGHT + 51 * HOUR)
+    assert within(MIDNIGHT + 8 * HOUR, spans_of(site.status()["coverage"]))
+    site.node.ahead = NOW
+    site.run(MIDNIGHT + 52 * HOUR)
+    after = site.status()
+    assert after["gaps"] == before["gaps"]
+    assert [start for start, _ in after["coverage"]] == [start for start, _ in before["coverage"]]
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,19 @@ def test_what_the_node_forgets_while_an_aggregate_is_locked_is_not_lost(site: Si
 # The ledger
 
 
+def test_an_older_ledger_in_which_rows_waited_publishes_none_of_them_again(site: Site, tmp_path: Path) -> None:
+    site.hourly(20, MIDNIGHT)
+    site.run(MIDNIGHT + 5 * HOUR)
+    site.run(MIDNIGHT + 6 * HOUR, fault="EACCES", at=PART, code=1)
+    shutil.copytree(site.ledger.parent, tmp_path / "older")
+    site.runs(MIDNIGHT + 8 * HOUR, MIDNIGHT + 10 * HOUR, 2 * HOUR)
+    shutil.rmtree(site.ledger.parent)
+    shutil.copytree(tmp_path / "older", site.ledger.parent)
+    site.run(MIDNIGHT + 12 * HOUR)
+    site.run(MIDNIGHT + 21 * HOUR)
+    site.check()
+
+
 @pytest.mark.slow
 def test_the_ledger_holds_its_size_over_ten_weeks(site: Site) -> None:
     """Ten conferences, each 56th hour and the one after it; the node keeps no more."""

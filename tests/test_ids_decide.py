@@ -163,6 +163,16 @@ def test_a_participant_whom_two_conferences_list_is_not_lost_when_one_is_forgott
     assert site.lost() == (0, 0)
 
 
+def test_so_it_is_where_the_node_still_has_the_participant_and_the_ledger_is_lost(site: Site) -> None:
+    first, second = (site.hold(id, MIDNIGHT - 5 * HOUR, MINUTE) for id in ("c1", "c2"))
+    site.node.list_too(second, site.node.participant(first, "moved", MIDNIGHT - 6 * HOUR))
+    site.run()
+    site.node.delete("c1")
+    site.lose_ledger()
+    site.daily(4)
+    site.once(["c1-0", "c2-0", "moved"], PART)
+
+
 # Rows that move, nodes without order
 
 

@@ -133,7 +133,7 @@ def test_coverage_ahead_of_now_is_not_believed_and_all_of_it_is_asked_for_again(
     asked: Mapping[str, list[Span]], since: datetime, ahead: int
 ) -> None:
     wrong = Span(NOW - 2 * HOUR, NOW + ahead * HOUR)
-    left = {name: believed(merge([*spans, wrong]), NOW) for name, spans in asked.items()}
+    left = {name: believed(merge([*spans, wrong]), [wrong], NOW) for name, spans in asked.items()}
     assert all(span.end <= NOW for spans in left.values() for span in spans)
     readings = plan(left, min(since, NOW - 2 * HOUR), NOW)
     assert all({0, 1} <= held(of(readings, name)) for name in left)
@@ -142,7 +142,13 @@ def test_coverage_ahead_of_now_is_not_believed_and_all_of_it_is_asked_for_again(
 def test_coverage_a_little_ahead_of_now_ends_now() -> None:
     """A clock was set back by less than a quarter of an hour."""
     ahead = Span(NOW - HOUR, NOW + timedelta(minutes=14))
-    assert believed([ahead], NOW) == [Span(NOW - HOUR, NOW)]
+    assert believed([ahead], [ahead], NOW) == [Span(NOW - HOUR, NOW)]
+
+
+def test_what_runs_asked_for_ahead_of_now_goes_and_a_span_that_no_run_explains_goes_whole() -> None:
+    earlier, wrong = Span(NOW - 3 * HOUR, NOW - HOUR), Span(NOW - HOUR, NOW + HOUR)
+    assert believed([Span(NOW - 9 * HOUR, NOW + HOUR)], [earlier, wrong], NOW) == [Span(NOW - 9 * HOUR, NOW - HOUR)]
+    assert believed([Span(NOW - 9 * HOUR, NOW + HOUR)], [earlier], NOW) == []
 
 
 # A window by hand

@@ -57,6 +57,9 @@ class Archive:
     def waiting(self, file: Staged) -> Path:
         return self.folder / file.name
 
+    def waits(self, file: Staged) -> bool:
+        return os.path.lexists(self.waiting(file))
+
     def dated(self, file: Staged) -> Path:
         return self.data / dated_name(file.stem, file.resource)
 
@@ -152,7 +155,7 @@ class Archive:
     def follow_omitted(self, ledger: Ledger) -> None:
         """Empty in the files that wait what DATA_OMIT_COLUMNS names by now; not where some rows are out already."""
         for file in ledger.staged():
-            if self.settings.omit_columns and file.size is None and os.path.lexists(self.waiting(file)):
+            if self.settings.omit_columns and file.size is None and self.waits(file):
                 follow_omitted(self.waiting(file), self.settings.omit_columns)
 
     def publish(self, ledger: Ledger) -> None:
@@ -168,7 +171,7 @@ class Archive:
         """
         for _, reading in itertools.groupby(ledger.staged(), lambda file: file.pair):
             files = list(reading)
-            there = [file for file in files if os.path.lexists(self.waiting(file))]
+            there = [file for file in files if self.waits(file)]
             sizes = {file: file.size for file in files if file.size is not None}
             if not sizes:
                 for file in there:

@@ -84,7 +84,11 @@ def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
 
 def _know_strangers(archive: Archive, ledger: Ledger, now: datetime) -> None:
     """Dated files that the ledger does not know were written after it: an older `.collector` was put back."""
-    there, known = archive.dated_files(), ledger.files()
+    there = archive.dated_files()
+    # In place already, and waiting: the older ledger is of a time in which they waited.
+    placed = [file for file in ledger.staged() if archive.dated(file).name in there and archive.waits(file)]
+    ledger.published(placed, [archive.dated(file).name for file in placed], {})
+    known = ledger.files()
     waiting = {archive.dated(file).name for file in ledger.staged()}
     strange = sorted(there.keys() - known - waiting)
     count = 0

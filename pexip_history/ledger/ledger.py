@@ -18,6 +18,7 @@ KEPT = timedelta(days=30)
 KEPT_UNLISTED = timedelta(days=366)
 """How long a participant's is whose conference the node never listed; and what is known to be lost."""
 RUNS_KEPT = 1000
+KILLED = "it was killed, or the power failed"
 KINDS = COVERED, GAP, BEFORE = "covered", "gap", "before"
 """Kinds of spans that were asked for: all was taken; the node had forgotten it; it is older than all the node had."""
 
@@ -236,7 +237,7 @@ class Ledger:
     def begin_run(self, started: datetime, by_hand: bool) -> int:
         """A new run's number; runs that never finished were killed."""
         with self.transaction() as db:
-            killed = (format_time(started), "killed", "it was killed, or the power failed")
+            killed = (format_time(started), "killed", KILLED)
             db.execute("UPDATE run SET finished = ?, outcome = ?, message = ? WHERE finished IS NULL", killed)
             db.execute("DELETE FROM run WHERE id <= (SELECT max(id) FROM run) + 1 - ?", (RUNS_KEPT,))
             sql = "INSERT INTO run (started, outcome, by_hand) VALUES (?, 'running', ?)"
@@ -246,6 +247,11 @@ class Ledger:
         with self.transaction() as db:
             columns = ", ".join(f"{name} = ?" for name in values)
             db.execute(f"UPDATE run SET {columns} WHERE id = ?", (*values.values(), run))
+
+    def windows(self) -> list[Span]:
+        """What the last runs asked for, each its own window."""
+        rows = self.db.execute("SELECT window_start, window_end FROM run WHERE window_end IS NOT NULL")
+        return [Span(parse_time(start), parse_time(end)) for start, end in rows]  # type: ignore[arg-type]
 
     def runs(self, most: int) -> list[dict[str, object]]:
         """The last runs, newest first."""

@@ -17,7 +17,7 @@ from pexip_history.archive.keeping import what_is_kept
 from pexip_history.errors import DONE, CollectorError, printable
 from pexip_history.folder.names import AGGREGATES
 from pexip_history.folder.opening import behind_link
-from pexip_history.ledger.ledger import COVERED, GAP, Ledger
+from pexip_history.ledger.ledger import COVERED, GAP, KILLED, Ledger
 from pexip_history.ledger.schema import LEDGER, SCHEMA_VERSION, connect, version_of
 from pexip_history.ledger.spans import BEGINNING, Span, common, merge, without
 from pexip_history.messages import sentence
@@ -131,7 +131,7 @@ def _from(text: str) -> str:
 def peek(settings: Settings) -> dict[str, Any]:
     """What the ledger says, read without changing it. Raises CollectorError, sqlite3.Error."""
     archive = Archive(settings)
-    path = archive.folder / LEDGER
+    path, under_way = archive.folder / LEDGER, archive.locked()
     found: dict[str, Any] = {"runs": [], "resources": [], "staged": 0, "expected": 0, "complete_since": None}
     found |= {"reconciled": None, "lost": 0, "lost_from": None, "lost_to": None, "without_end": 0}
     found |= {"coverage": [], "gaps": [], "gaps_unknown_before": None, "oldest_row": None, "kept_from": None}
@@ -147,6 +147,8 @@ def peek(settings: Settings) -> dict[str, Any]:
     except sqlite3.OperationalError:
         _explain_journal(path, archive)
         raise
+    if found["runs"] and found["runs"][0]["outcome"] == "running" and not (under_way or archive.locked()):
+        found["runs"][0] |= {"outcome": "killed", "message": KILLED}
     return found
 
 

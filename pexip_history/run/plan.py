@@ -49,10 +49,14 @@ def _readings(windows: Mapping[str, Sequence[Span]]) -> list[Reading]:
     return [dict(filter(None, entries)) for entries in together]
 
 
-def believed(spans: Sequence[Span], now: datetime) -> list[Span]:
-    """The spans without those that reach ahead of now: a clock was wrong, and what they hold is not known.
+def believed(spans: Sequence[Span], windows: Sequence[Span], now: datetime) -> list[Span]:
+    """The spans as far as they do not reach ahead of now: a clock was wrong, or is.
 
-    What reaches ahead by less than a quarter of an hour is a clock that was set: there the span ends now.
+    First go the `windows` that runs asked for and that end ahead of now: what was asked for before them stays. A span
+    that reaches ahead all the same goes whole: what it holds is not known. What reaches ahead by less than a quarter of
+    an hour is a clock that was set: there the span ends now.
     """
-    near = [Span(span.start, min(span.end, now)) for span in spans if span.end <= now + CLOCKS_AGREE]
-    return merge(near)
+    near = now + CLOCKS_AGREE
+    if any(span.end > near for span in spans):
+        spans = without(spans, [window for window in windows if window.end > near])
+    return merge(Span(span.start, min(span.end, now)) for span in spans if span.end <= near)

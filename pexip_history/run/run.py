@@ -111,8 +111,9 @@ class Run:
             self.listed_at_first = page.total
             saying.what_the_node_has(page, self.settings.since, by_hand=self.window is not None)
         self.now = this_minute(self._node_time())
+        windows = self.ledger.windows()
         for name, spans in asked.items():
-            if (left := believed(spans, self.now)) != spans:
+            if (left := believed(spans, windows, self.now)) != spans:
                 self.ledger.believe(name, left)
                 self.ledger.doubt("coverage lay ahead of now")
         if not self.node.clocks_agree:
@@ -164,7 +165,7 @@ class Run:
         waiting = {name: outcome.waiting for name, outcome in outcomes.items() if outcome.waiting}
         self.waiting += sum(waiting.values()) if own else 0
         saying.what_waits(waiting, self.limits if own else None, by_hand=self.window is not None)
-        memory = Memory(self.node, self.ledger)
+        memory = Memory(self.node, self.seen, outcomes.get(CONFERENCE.name))
         covered = {
             name: memory.coverage(name, outcome)
             for name, outcome in outcomes.items()

@@ -185,13 +185,19 @@ class Seen:
             db.execute("INSERT INTO main.expected SELECT * FROM missing")
 
     def keep_listed(self, now: datetime) -> None:
-        """The conferences of the last pass over the whole list: their ids are kept from today on."""
+        """The conferences of the last pass over the whole list, and whom they list: kept from today on."""
         with self.ledger.transaction() as db:
             db.execute(
                 "INSERT INTO kept SELECT id, ? FROM seen_conference"
                 " WHERE pass = (SELECT max(pass) FROM seen_conference)"
                 " ON CONFLICT DO UPDATE SET until = excluded.until WHERE until <> excluded.until",
                 (_until(now),),
+            )
+            # Whom two conferences list belongs to the one that the node still has.
+            db.execute(
+                "UPDATE participant SET conference = listed.conference FROM listed"
+                " WHERE participant.id = listed.participant AND participant.conference NOT IN"
+                " (SELECT id FROM seen_conference WHERE pass = (SELECT max(pass) FROM seen_conference))"
             )
 
 

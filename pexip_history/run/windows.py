@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, Ledger
+from pexip_history.ledger.ledger import BEFORE, COVERED, GAP
 from pexip_history.ledger.spans import BEGINNING, Span, Times, without
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import BY_NAME, CONFERENCE
 from pexip_history.run.reading import Draft, Query, read
+from pexip_history.run.seen import Seen
 from pexip_history.values import format_time, read_time
 
 OVERLAP = timedelta(hours=1)
@@ -113,9 +114,12 @@ class Memory:
     For one reading, once all of its windows are read: what the node forgot before, it had not before.
     """
 
-    def __init__(self, node: Node, ledger: Ledger) -> None:
-        self.node, self.ledger = node, ledger
+    def __init__(self, node: Node, seen: Seen, conferences: Outcome | None) -> None:
+        self.node, self.seen, self.ledger = node, seen, seen.ledger
         self._has_before: dict[datetime, bool] = {}
+        # A query begins before its window: what it brought from there the node lists.
+        if conferences and conferences.still and "" < conferences.oldest < format_time(conferences.read.start):
+            self._has_before[conferences.read.start] = True
 
     def coverage(self, resource: str, outcome: Outcome) -> SpansByKind:
         """What a window that was read adds."""
@@ -133,12 +137,23 @@ class Memory:
         return {kind: [Span(window.start, begins)], COVERED: [Span(begins, window.end)]}
 
     def _has_older(self, moment: datetime) -> bool:
-        """Whether the node lists a conference that ended before the moment: then it has forgotten nothing since."""
+        """Whether the node lists a conference that ended before the moment: then it has forgotten nothing since.
+
+        One that nobody collected in time that is covered tells nothing: its end was written by a clock that was wrong,
+        or it came late.
+        """
         if moment not in self._has_before:
             before = in_time(CONFERENCE.name, Span(BEGINNING, moment))
-            page = self.node.first_page(CONFERENCE.name, before, 1, newest_first=True)
-            self._has_before[moment] = bool(page.ids)
+            self._has_before[moment] = any(self._tells(before, size) for size in (1, self.node.page_size))
         return self._has_before[moment]
+
+    def _tells(self, before: Mapping[str, str], size: int) -> bool:
+        page = self.node.first_page(CONFERENCE.name, before, size, newest_first=True)
+        covered = Times(self.ledger.spans(CONFERENCE.name, COVERED))
+        return any(
+            not (covered.has(time) and self.seen.is_new(CONFERENCE.name, i))
+            for i, time in zip(page.ids, page.times, strict=True)
+        )
 
     def _oldest_since(self, window: Span) -> datetime:
         """When the first of the conferences ended that the node lists from the window's start on."""

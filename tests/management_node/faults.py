@@ -135,10 +135,10 @@ def truncated() -> Fault:
 
 
 def edited(edit: Callable[[dict[str, Any]], object]) -> Fault:
-    """The answer's JSON after `edit` changed it in place; not that of an error, which has none."""
+    """The answer's JSON after `edit` changed it in place, where it is any."""
 
     def spoil(reply: Reply) -> Reply:
-        if reply.status != 200:
+        if not reply.body.startswith(b"{"):
             return reply
         document = json.loads(reply.body)
         edit(document)
