@@ -463,7 +463,8 @@ def test_a_limit_is_a_shorter_window_and_what_is_beyond_comes_with_the_next_runs
     site.once(ids)
 
 
-def test_an_odd_record_in_covered_time_does_not_say_that_the_node_forgot_nothing(site: Site) -> None:
+@pytest.mark.parametrize("ended", [20 * HOUR, 60 * DAY])
+def test_an_odd_record_in_asked_time_does_not_say_that_the_node_forgot_nothing(site: Site, ended: timedelta) -> None:
     """Its end was written while the node's clock was wrong."""
     site.hold("first", MIDNIGHT - 30 * HOUR)
     site.hold("old", MIDNIGHT - HOUR)
@@ -472,7 +473,7 @@ def test_an_odd_record_in_covered_time_does_not_say_that_the_node_forgot_nothing
     site.at(MIDNIGHT + 21 * HOUR)
     assert len(site.node.forget(12)) == 12
     site.node.horizon = datetime.min
-    site.hold("odd", MIDNIGHT - 20 * HOUR, shown=site.node.now)
+    site.hold("odd", MIDNIGHT - ended, shown=site.node.now)
     site.run()
     assert within(MIDNIGHT + 5 * HOUR, spans_of(site.status()["gaps"]))
     assert not within(MIDNIGHT + 12 * HOUR, spans_of(site.status()["gaps"]))

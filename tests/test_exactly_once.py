@@ -160,6 +160,23 @@ def test_what_the_node_forgets_while_an_aggregate_is_locked_is_not_lost(site: Si
 # The ledger
 
 
+@pytest.mark.parametrize("cut", [1, 9, 60])
+@pytest.mark.parametrize("lost", [True, False], ids=["and no ledger", "beside the ledger"])
+def test_a_copy_that_ends_within_a_row_gets_the_rest_of_it_from_the_dated_file(
+    site: Site, cut: int, lost: bool
+) -> None:
+    site.hourly(9, MIDNIGHT)
+    site.runs(MIDNIGHT + 3 * HOUR, MIDNIGHT + 6 * HOUR)
+    before = site.files()[PART]
+    (site.data / PART).write_bytes(before[: -len(b"\r\n") - cut])
+    if lost:
+        site.lose_ledger()
+    site.run(MIDNIGHT + 6 * HOUR + MINUTE)
+    assert site.files()[PART] == before
+    site.run(MIDNIGHT + 10 * HOUR)
+    site.check()
+
+
 def test_an_older_ledger_in_which_rows_waited_publishes_none_of_them_again(site: Site, tmp_path: Path) -> None:
     site.hourly(20, MIDNIGHT)
     site.run(MIDNIGHT + 5 * HOUR)

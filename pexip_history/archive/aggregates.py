@@ -23,6 +23,8 @@ from pexip_history.ledger.ledger import Known, Staged
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, STREAM
 
+LOOKED_INTO = 50
+"""Dated files, the newest, in which a torn row is looked for."""
 TAIL = 4096
 """Bytes by whose hash the end of an aggregate is known again."""
 
@@ -135,7 +137,8 @@ def _cells(row: bytes) -> int:
 
 
 def end_whole(path: Path, resource: str, known: Known | None, zone: ZoneInfo) -> tuple[int, int] | None:
-    """Have the aggregate end in a whole row; a torn one goes to a file of its own, and what is not ours is set aside.
+    """Have the aggregate end in a whole row: a torn one is written to its end where a dated file has it, or goes to a
+    file of its own. What is not ours is set aside.
 
     The bytes between which rows stand that are not in what is known of it: from where it ended, if it still begins as
     it did, or from its beginning. None where there is nothing new. Raises NotAFile, OSError.
@@ -152,9 +155,46 @@ def end_whole(path: Path, resource: str, known: Known | None, zone: ZoneInfo) ->
     except NotOurs as error:
         set_aside(path, f"is damaged ({error})", zone)
         return None
-    if until < size:
+    if _complete(path, columns, start, until):
+        until = behind_link(path).stat().st_size
+    elif until < size:
         move_torn_row(path, until, columns, zone)
     return start, until
+
+
+def _complete(path: Path, columns: Sequence[str], start: int, until: int) -> bool:
+    """Write a last row that has no line end, or that is torn at `until`, as one of the newest dated files has it."""
+    with open(behind_link(path), "r+b", opener=own) as file:
+        size = file.seek(0, os.SEEK_END)
+        first = file.seek(until if until < size else max(start, size - MOST))
+        tail = file.read().rstrip(b"\0")
+        torn = tail if until < size else tail.rpartition(b"\n")[2]
+        if b"," not in torn or torn.endswith(b"\r"):
+            return False
+        dated = sorted(path.parent.glob(f"????-??-??_??-??-??_{path.name}"), reverse=True)[:LOOKED_INTO]
+        if not (rest := next(filter(None, (_rest(one, columns, torn) for one in dated)), b"")):
+            return False
+        file.seek(first + len(tail))
+        file.write(rest)
+        file.truncate()
+        os.fsync(file.fileno())
+    log.info("the last row of %s was torn; it was completed from the dated file that has it", path.name)
+    return True
+
+
+def _rest(dated: Path, columns: Sequence[str], torn: bytes) -> bytes:
+    """What follows `torn` in the row of a dated file that begins with it; nothing where none does."""
+    place, held = 0, b""
+    with suppress(NotOurs, NotAFile, OSError), open(dated, "rb", opener=own) as file:
+        while header(dated) == list(columns) and (piece := file.read(1 << 20)):
+            if (found := (held + piece).find(b"\n" + torn)) >= 0:
+                begins = place - len(held) + found + 1
+                with open_rows(dated, begins) as rows:
+                    next(iter(rows))
+                file.seek(begins + len(torn))
+                return file.read(rows.end - begins - len(torn))
+            place, held = place + len(piece), (held + piece)[-len(torn) :]
+    return b""
 
 
 def move_torn_row(path: Path, begins: int, columns: Sequence[str], zone: ZoneInfo) -> None:

@@ -139,8 +139,8 @@ class Memory:
     def _has_older(self, moment: datetime) -> bool:
         """Whether the node lists a conference that ended before the moment: then it has forgotten nothing since.
 
-        One that nobody collected in time that is covered tells nothing: its end was written by a clock that was wrong,
-        or it came late.
+        One that nobody collected in time that was asked for tells nothing: its end was written by a clock that was
+        wrong, or it came late.
         """
         if moment not in self._has_before:
             before = in_time(CONFERENCE.name, Span(BEGINNING, moment))
@@ -149,9 +149,9 @@ class Memory:
 
     def _tells(self, before: Mapping[str, str], size: int) -> bool:
         page = self.node.first_page(CONFERENCE.name, before, size, newest_first=True)
-        covered = Times(self.ledger.spans(CONFERENCE.name, COVERED))
+        asked = Times(self.ledger.spans(CONFERENCE.name))
         return any(
-            not (covered.has(time) and self.seen.is_new(CONFERENCE.name, i))
+            not (asked.has(time) and self.seen.is_new(CONFERENCE.name, i))
             for i, time in zip(page.ids, page.times, strict=True)
         )
 
