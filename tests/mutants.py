@@ -69,7 +69,7 @@ ROOMS = {
     "container/": "test_container",
     "operate/": "test_commands",
     "operate/apart.py": "test_parquet test_commands",
-    "operate/arguments.py": "test_export test_collect test_erasing",
+    "operate/arguments.py": "test_commands test_export test_collect test_erasing",
     "operate/check.py": "test_commands test_settings",
     "operate/crontab.py": "test_settings",
     "operate/erase.py": "test_erasing",
@@ -80,7 +80,7 @@ ROOMS = {
     "operate/parquet_files.py": "test_parquet",
     "operate/plain.py": "test_notify",
     "operate/report_page.py": "test_commands test_report_says test_erasing",
-    "operate/status.py": "test_ledger test_keeping test_coverage_cases test_commands",
+    "operate/status.py": "slow test_ledger test_keeping test_coverage_cases test_commands test_upgrade",
     "operate/telling.py": "test_coverage_cases test_notify test_exactly_once",
     "operate/verify.py": "test_verify",
 }

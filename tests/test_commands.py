@@ -297,7 +297,10 @@ def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
         running.differences(tmp_path, {})
 
 
-def test_a_link_in_place_of_the_note_is_a_message_and_no_more(collector: Site) -> None:
+def test_a_link_in_place_of_the_note_is_a_message_and_no_more(collector: Site, tmp_path: Path) -> None:
+    (tmp_path / ".collector").symlink_to(collector.data)
+    with pytest.raises(CollectorError, match="is a symbolic link"):
+        running.note(tmp_path, {})
     started(collector)
     [note] = (collector.data / ".collector").glob("container/settings.json")
     note.unlink()
@@ -366,7 +369,7 @@ def test_status_tells_runs_files_and_what_is_next(node: ManagementNode, collecto
     assert (report["staged"], report["version"]) == (0, __version__)
     text = collector("status").stdout
     assert text.index("answered 403") < text.index("10 conferences"), "newest first"
-    for words in ("pexHistoryConf.csv", "Next run: ", "2026-11-23T00:00:00 to 2026-11-24T00:00:00"):
+    for words in ("pexHistoryConf.csv", "Next run: ", "window   2026-11-23T00:00:00 to 2026-11-24T00:00:00"):
         assert words in text
     (collector.data / "pexHistoryConf.csv").unlink()
     assert re.search(r"pexHistoryConf.csv +10 rows .*, the file is gone", collector("status").stdout)
@@ -529,6 +532,8 @@ def test_health_holds_the_last_run_to_the_schedule_and_the_clock(
     running.note(collector.data, {})
     running.note_failure(collector.data, "no node")
     assert last(9 * minute, False, daily) == 1, "the container started since, and found no node"
+    os.utime(collector.data / running.PLACE / running.FAILURE, ((now - 9 * minute).timestamp(),) * 2)
+    assert last(9 * minute, False, daily) == 0, "at the same moment: a run in a container that starts for it"
     os.utime(collector.data / running.PLACE / running.FAILURE, ((now - 20 * minute).timestamp(),) * 2)
     assert last(9 * minute, False, daily) == 0, "and then a run went well"
     for free, code in ((15_000_000, 1), (25_000_000, 0)):
@@ -644,6 +649,18 @@ def test_a_report_that_cannot_be_made_is_a_warning_and_fails_no_run(node: Manage
     (warning,) = (line for line in outcome.stderr.splitlines() if " WARNING " in line)
     assert "report.html was not written" in warning
     assert json.loads(collector("status", "--json").stdout)["runs"][0]["outcome"] == "done"
+
+
+def test_rooms_are_the_lines_of_a_file_each_once_without_blanks(tmp_path: Path) -> None:
+    (tmp_path / "rooms").write_bytes("\ufeffFjord\r\n\r\n \r\nØst \r\nFjord\n".encode())
+    assert report_page.read_rooms(tmp_path / "rooms") == ["Fjord", "Øst"]
+
+
+@pytest.mark.parametrize("sign", ["é", ";;", '"', ""])
+def test_a_sign_that_can_separate_no_columns_is_refused(site: Site, sign: str) -> None:
+    outcome = site("export", "rooms", "--format", "csv", "--delimiter", sign)
+    assert outcome.code == 2
+    assert "--delimiter" in outcome.stderr
 
 
 @pytest.mark.parametrize(

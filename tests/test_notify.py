@@ -100,6 +100,10 @@ def test_a_message_says_since_when_and_what_was_made_up_for() -> None:
     assert nights.body.startswith(FAILURE)
     assert "3 runs in a row did not go well, since 2026-11-11 01:05 (Europe/Oslo)" in nights.body
     assert "the last one that went well was that of 2026-11-10 01:05 (Europe/Oslo)" in nights.body
+    for hour, long in ((1, "60 minutes"), (2, "2 hours"), (47, "47 hours"), (48, "2 days")):
+        recovered = due([run(11 + hour // 24, "done", hour % 24), run(11, "failed")], NODE, OSLO)
+        assert recovered
+        assert f"1 run did not go well, the first {long} before this one" in recovered.body
     again = due([run(14, "done"), *failed], NODE, OSLO)
     assert again
     assert "3 runs did not go well, the first 3 days before this one, at 2026-11-11 01:05" in again.body
@@ -459,6 +463,8 @@ def test_what_is_set_is_described_without_a_secret() -> None:
         (f"ftp://hc.example.com/{SECRET}", False),
         (f"https:///{SECRET}", False),
         (f"https://hc.example.com:99999/{SECRET}", False),
+        (f"https://hc.example.com:1/{SECRET}", True),
+        (f"https://hc.example.com:0/{SECRET}", False),
         (f"https://[hc/{SECRET}", False),
         (f"https://hc.example.com/{SECRET} two", False),
         (SECRET, False),

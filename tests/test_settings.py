@@ -70,6 +70,7 @@ WRONG = [
     ("DATA_MEDIA_STREAMS", "all", "neither true nor false"),
     ("DATA_KEEP_DAYS", "-7", "is not a number"),
     ("DATA_LOG_LEVEL", "chatty", "none of DEBUG, INFO, WARNING, ERROR"),
+    *[("DATA_LICENSES", text, "port=") for text in ("port", "=5", "port=-1", "port=1 PORT=2", "port=1234567890")],
     ("PUID", "kari", "is not a user or group ID"),
     ("PGID", "-5", "is not a user or group ID"),
     *[("PUID", number, "is not a user or group ID") for number in ("4294967295", "4294967296", "00", "01", "-1", "+5")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -51,7 +52,8 @@ def part(data: Path, number: int) -> Path:
     return data / f"2026-11-{number:02}_00-05-00_pexHistoryPart.csv"
 
 
-def test_files_as_they_were_written_are_good(data: Path) -> None:
+def test_files_as_they_were_written_are_good_and_what_is_no_file_is_passed_over(data: Path) -> None:
+    os.mkfifo(part(data, 9))
     done = verify(data)
     assert (done.code, done.output) == (0, "6 dated files as they were written\n")
 

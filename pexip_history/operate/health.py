@@ -15,7 +15,7 @@ from pexip_history.messages import sentence
 from pexip_history.operate.running import failure
 from pexip_history.operate.status import Writing, peek, say
 from pexip_history.settings.environment import Settings
-from pexip_history.values import parse_time
+from pexip_history.values import format_time, parse_time
 
 GRACE, TOO_LONG = timedelta(minutes=2), timedelta(hours=6)
 NEARLY_FULL = 20_000_000
@@ -56,8 +56,8 @@ def _why_healthy(settings: Settings) -> str:
         served = any(due <= _started(run) <= now + GRACE and not run["by_hand"] for run in runs)
         if due > since_start and not served:
             raise CollectorError(sentence("run-missed", due=due))
-    if last and started > now + GRACE:
-        raise CollectorError(sentence("run-ahead", started=last["started"]))
+    if started > now + GRACE:
+        raise CollectorError(sentence("run-ahead", started=format_time(started)))
     return f"{last['message']} at {last['started']} UTC" if last else "no run was due yet"
 
 

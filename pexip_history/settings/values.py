@@ -109,8 +109,8 @@ def licenses(text: str) -> dict[str, int]:
     """How many there are by type, in lower case: `port=100 audio=20`, also with commas."""
     found: dict[str, int] = {}
     for part in re.split(r"[\s,;]+", text.strip(" ,;")):
-        name, sign, number = part.partition("=")
-        if not (name and sign and re.fullmatch("[0-9]{1,9}", number)) or name.lower() in found:
+        name, _, number = part.partition("=")
+        if not (name and re.fullmatch("[0-9]{1,9}", number)) or name.lower() in found:
             raise ValueError(sentence("not-licenses", value=text))
         found[name.lower()] = int(number)
     return found
