@@ -166,9 +166,12 @@ def _complete(path: Path, columns: Sequence[str], start: int, until: int) -> boo
     """Write a last row that has no line end, or that is torn at `until`, as one of the newest dated files has it."""
     with open(behind_link(path), "r+b", opener=own) as file:
         size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if until == size and file.read(1) in b"\r\n":
+            return False
         first = file.seek(until if until < size else max(start, size - MOST))
         tail = file.read().rstrip(b"\0")
-        torn = tail if until < size else tail.rpartition(b"\n")[2]
+        torn = tail[0 if until < size else tail.rfind(b"\n") + 1 :]
         if b"," not in torn or torn.endswith(b"\r"):
             return False
         dated = sorted(path.parent.glob(f"????-??-??_??-??-??_{path.name}"), reverse=True)[:LOOKED_INTO]
