@@ -73,7 +73,7 @@ def test_a_password_survives_cron_byte_for_byte_and_is_in_no_log_no_file_and_no_
     assert container.exec("sh", "-c", search, stdin=MARK, check=False) == ""
     assert MARK not in engine.sh(f"cat $(find {container.data} -type f)")
     assert MARK not in container.logs
-    assert MARK not in container.exec("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/stat")
+    assert MARK not in container.exec("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/stat || :")
 
 
 def test_no_layer_holds_a_password(engine: Engine) -> None:
@@ -151,7 +151,7 @@ def test_the_data_folders_owner_on_the_host_sees_no_password_from_the_start_to_t
         container = engine.busy((*HARDENED, "-v", f"{engine.file(MARK)}:/secrets/mgr_secret:ro"), data, **file)
     run = engine.sh(f"cat {data}/.collector/lock").strip()
     assert "collector.py" in container.exec("sh", "-c", f"tr '\\0' ' ' </proc/{run}/cmdline")
-    assert MARK not in container.exec("sh", "-c", "cat /proc/[0-9]*/cmdline")
+    assert MARK not in container.exec("sh", "-c", "cat /proc/[0-9]*/cmdline || :")
     for process in ("1", container.exec("cat", "/run/crond.pid").strip(), run):
         assert "Permission denied" in container.exec("cat", f"/proc/{process}/environ", user="4321", check=False)
     if way == "file":  # what docker exec starts gets the container's environment, by its nature
