@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pexip_history.archive.archive import Archive
 from pexip_history.errors import DONE, FAILED, CollectorError
 from pexip_history.folder.mounts import CRON_PID
 from pexip_history.ledger.spans import BEGINNING
@@ -36,10 +35,10 @@ def _why_healthy(settings: Settings) -> str:
     """Raises CollectorError where it is not, Writing where that cannot be seen for a moment."""
     now, runs = datetime.now(UTC), peek(settings)["runs"]
     last, started = (runs[0], _started(runs[0])) if runs else (None, BEGINNING)
+    since = f"the run of {format_time(started)} UTC"
+    if last and last["outcome"] == "killed":
+        raise CollectorError(sentence("run-killed", run=since))
     if last and last["outcome"] == "running":
-        since = f"the run of {last['started']} UTC"
-        if not Archive(settings).locked():
-            raise CollectorError(sentence("run-killed", run=since))
         if now - started > TOO_LONG:
             raise CollectorError(sentence("run-hangs", run=since))
         return f"a run is under way since {last['started']} UTC"

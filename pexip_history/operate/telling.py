@@ -50,6 +50,8 @@ class Telling:
 
     def failed_unrecorded(self, message: str) -> None:
         """The run could not write its own row."""
+        if not self._pings:
+            return
         from pexip_history.operate.message import unrecorded
         from pexip_history.operate.status import peek
 
