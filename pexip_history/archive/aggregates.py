@@ -189,14 +189,18 @@ def _rest(dated: Path, columns: Sequence[str], torn: bytes) -> bytes:
     """What follows `torn` in the row of a dated file that begins with it; nothing where none does."""
     place, held = 0, b""
     with suppress(NotOurs, NotAFile, OSError), open(dated, "rb", opener=own) as file:
-        while header(dated) == list(columns) and (piece := file.read(1 << 20)):
-            if (found := (held + piece).find(b"\n" + torn)) >= 0:
-                begins = place - len(held) + found + 1
+        if header(dated) != list(columns):
+            return b""
+        while piece := file.read(1 << 20):
+            held += piece
+            if (found := held.find(b"\n" + torn)) >= 0:
+                begins = place + found + 1
                 with open_rows(dated, begins) as rows:
                     next(iter(rows))
                 file.seek(begins + len(torn))
                 return file.read(rows.end - begins - len(torn))
-            place, held = place + len(piece), (held + piece)[-len(torn) :]
+            place += max(0, len(held) - len(torn))
+            held = held[-len(torn) :]
     return b""
 
 

@@ -84,15 +84,14 @@ def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
 
 def _know_strangers(archive: Archive, ledger: Ledger, now: datetime) -> None:
     """Dated files that the ledger does not know were written after it: an older `.collector` was put back."""
-    there = archive.dated_files()
+    there, staged = archive.dated_files(), {archive.dated(file).name: file for file in ledger.staged()}
     # In place already, and waiting: the older ledger is of a time in which they waited.
-    placed = [file for file in ledger.staged() if archive.dated(file).name in there and archive.waits(file)]
-    ledger.published(placed, [archive.dated(file).name for file in placed], {})
-    known = ledger.files()
-    waiting = {archive.dated(file).name for file in ledger.staged()}
-    strange = sorted(there.keys() - known - waiting)
+    placed = {name: file for name, file in staged.items() if name in there and archive.waits(file)}
+    known = ledger.files() | placed.keys()
+    strange = sorted(there.keys() - known - staged.keys())
     count = 0
     with ledger.transaction():
+        ledger.published([*placed.values()], [*placed], {})
         for resource in RESOURCES:
             for name in strange:
                 if there[name] == resource.stem:

@@ -248,9 +248,10 @@ class Ledger:
             columns = ", ".join(f"{name} = ?" for name in values)
             db.execute(f"UPDATE run SET {columns} WHERE id = ?", (*values.values(), run))
 
-    def windows(self) -> list[Span]:
-        """What the last runs asked for, each its own window."""
-        rows = self.db.execute("SELECT window_start, window_end FROM run WHERE window_end IS NOT NULL")
+    def windows(self, moment: datetime) -> list[Span]:
+        """What runs asked for, each its own window, as far as it ends after the moment."""
+        sql = "SELECT window_start, window_end FROM run WHERE window_end > ?"
+        rows = self.db.execute(sql, (format_time(moment),))
         return [Span(parse_time(start), parse_time(end)) for start, end in rows]  # type: ignore[arg-type]
 
     def runs(self, most: int) -> list[dict[str, object]]:

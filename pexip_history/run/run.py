@@ -111,7 +111,7 @@ class Run:
             self.listed_at_first = page.total
             saying.what_the_node_has(page, self.settings.since, by_hand=self.window is not None)
         self.now = this_minute(self._node_time())
-        windows = self.ledger.windows()
+        windows = self.ledger.windows(self.now)
         for name, spans in asked.items():
             if (left := believed(spans, windows, self.now)) != spans:
                 self.ledger.believe(name, left)

@@ -144,11 +144,13 @@ class Memory:
         """
         if moment not in self._has_before:
             before = in_time(CONFERENCE.name, Span(BEGINNING, moment))
-            self._has_before[moment] = any(self._tells(before, size) for size in (1, self.node.page_size))
+            page = self.node.first_page(CONFERENCE.name, before, 1, newest_first=True)
+            if page.total > 1 and not self._tells(page):
+                page = self.node.first_page(CONFERENCE.name, before, self.node.page_size, newest_first=True)
+            self._has_before[moment] = self._tells(page)
         return self._has_before[moment]
 
-    def _tells(self, before: Mapping[str, str], size: int) -> bool:
-        page = self.node.first_page(CONFERENCE.name, before, size, newest_first=True)
+    def _tells(self, page: Page) -> bool:
         asked = Times(self.ledger.spans(CONFERENCE.name))
         return any(
             not (asked.has(time) and self.seen.is_new(CONFERENCE.name, i))
