@@ -21,6 +21,7 @@ from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, L
 from pexip_history.ledger.schema import SCHEMA, open_to_write
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.status import peek
+from pexip_history.resources import CONFERENCE
 from pexip_history.run.seen import Seen
 from pexip_history.settings.environment import read_settings
 from pexip_history.values import format_time
@@ -268,9 +269,9 @@ def test_status_tells_what_both_resources_have_and_a_gap_of_either(ledger: Ledge
     assert peek(archive.settings)["complete_since"] == start
 
 
-def test_a_file_that_is_not_ours_is_left_as_it_is_until_rows_come(archive: Archive) -> None:
+def test_a_file_that_is_not_ours_is_left_as_it_is_until_rows_come(ledger: Ledger, archive: Archive) -> None:
     path = archive.aggregate("conference")
     for held in (b"id;name\r\n1;x", b"", b"name\r\nx\r\n"):
         path.write_bytes(held)
-        assert end_whole(path, "conference", None, archive.zone) is None
+        assert end_whole(path, CONFERENCE, ledger, archive.zone) is None
         assert path.read_bytes() == held

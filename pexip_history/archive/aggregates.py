@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +19,9 @@ from pexip_history.folder.names import format_stem
 from pexip_history.folder.opening import NotAFile, behind_link, own
 from pexip_history.folder.reading import BOM, MOST, NotOurs, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite, sync_folder
-from pexip_history.ledger.ledger import Known, Staged
+from pexip_history.ledger.ledger import Known, Ledger, Staged
 from pexip_history.messages import sentence
-from pexip_history.resources import BY_NAME, STREAM
+from pexip_history.resources import BY_NAME, RESOURCES, STREAM, Resource
 
 LOOKED_INTO = 50
 """Dated files, the newest, in which a torn row is looked for."""
@@ -89,10 +89,13 @@ def as_it_is(path: Path, size: int | None = None) -> Known:
         return Known(size, hashlib.sha256(file.read(min(size, TAIL))).hexdigest())
 
 
-def whole_until(path: Path, columns: Sequence[str], start: int) -> int:
+def whole_until(
+    path: Path, columns: Sequence[str], start: int, is_whole: Callable[[Sequence[str]], bool] = lambda cells: True
+) -> int:
     """The byte up to which the file's rows are whole: its size, or where a last row begins that is torn.
 
-    A copy that was made while the file was written has such a row: it lacks cells, or the end of one. Only what is
+    A copy that was made while the file was written has such a row: it lacks cells, or the end of one. Whether one that
+    has all of them lacks but its line end, as some programs leave it, `is_whole` tells from the cells. Only what is
     behind `start`, where a row begins, is looked at. Raises NotOurs where a quote was opened further back, NotAFile,
     OSError.
     """
@@ -110,10 +113,10 @@ def whole_until(path: Path, columns: Sequence[str], start: int) -> int:
         return size
     begins = _row_begins(tail, len(tail), is_open, first == start)
     last = tail[begins:] if begins is not None else b""
-    if begins is not None and not is_open and _cells(last) >= len(columns):
-        return size  # a user's program that leaves the last line's end out
+    if begins is not None and not is_open and len(cells := _cells(last)) >= len(columns) and is_whole(cells):
+        return size
     before = begins and _row_begins(tail, begins - 1, 0, first == start)
-    if begins is None or (before is not None and begins and _cells(tail[before:begins]) not in (0, len(columns))):
+    if begins is None or (before is not None and begins and len(_cells(tail[before:begins])) not in (0, len(columns))):
         if not is_open:
             return size
         raise NotOurs(f"{path.name}: a quote is open that nothing closes")
@@ -132,26 +135,30 @@ def _row_begins(tail: bytes, end: int, is_open: int, whole: bool) -> int | None:
     return 0 if whole and quotes % 2 == is_open else None
 
 
-def _cells(row: bytes) -> int:
-    return len(next(csv.reader([row.decode("utf-8-sig", "replace").rstrip("\r\n")]), []))
+def _cells(row: bytes) -> list[str]:
+    return next(csv.reader([row.decode("utf-8-sig", "replace").rstrip("\r\n")]), [])
 
 
-def end_whole(path: Path, resource: str, known: Known | None, zone: ZoneInfo) -> tuple[int, int] | None:
+def end_whole(path: Path, resource: Resource, ledger: Ledger, zone: ZoneInfo) -> tuple[int, int] | None:
     """Have the aggregate end in a whole row: a torn one is written to its end where a dated file has it, or goes to a
     file of its own. What is not ours is set aside.
 
-    The bytes between which rows stand that are not in what is known of it: from where it ended, if it still begins as
+    The bytes between which rows stand that the ledger did not write there: from where it ended, if it still begins as
     it did, or from its beginning. None where there is nothing new. Raises NotAFile, OSError.
     """
-    columns = columns_of(path, resource)
+    columns, known = columns_of(path, resource.name), ledger.aggregate(resource.name)
     if columns is None:
         return None
     size = behind_link(path).stat().st_size
     start = known.size if known and known.size <= size and as_it_is(path, known.size) == known else 0
     if start == size:
         return None
+
+    def is_whole(cells: Sequence[str]) -> bool:
+        return resource not in RESOURCES or ledger.has(resource.name, cells[columns.index("id")])
+
     try:
-        until = whole_until(path, columns, start)
+        until = whole_until(path, columns, start, is_whole)
     except NotOurs as error:
         set_aside(path, f"is damaged ({error})", zone)
         return None

@@ -120,7 +120,7 @@ class Archive:
 
         `columns` names those of a resource of which there was never a record.
         """
-        stem, files = self._free_stem(started, ledger), []
+        stem, files = self.free_stem(started, ledger), []
         for resource, stage in stages.items():
             if not stage.columns:
                 stage.grow(columns(resource) or ["id", "end_time"])
@@ -128,7 +128,7 @@ class Archive:
         sync_folder(self.folder)
         return files
 
-    def _free_stem(self, started: datetime, ledger: Ledger) -> str:
+    def free_stem(self, started: datetime, ledger: Ledger) -> str:
         """The run's start in the settings' zone, or the first second after it that no file has.
 
         After all of the last hour's, so that names sort as the runs do when the clock is set back an hour.
@@ -200,7 +200,7 @@ class Archive:
     def _prepare(self, file: Staged, ledger: Ledger) -> None:
         path, columns = self.aggregate(file.resource), header(self.waiting(file)) or []
         with suppress(FileNotFoundError):
-            aggregates.end_whole(path, file.resource, ledger.aggregate(file.resource), self.zone)
+            aggregates.end_whole(path, BY_NAME[file.resource], ledger, self.zone)
         aggregates.prepare(path, file, columns, self.settings.csv_bom, self.zone)
 
     def _append(self, file: Staged, size: int, there: set[tuple[str, ...]] | None = None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -11,14 +11,18 @@ from pathlib import Path
 from pexip_history.archive import aggregates
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError
+from pexip_history.folder.names import STAGED
 from pexip_history.folder.opening import NotAFile
-from pexip_history.folder.reading import NotOurs
+from pexip_history.folder.reading import NotOurs, open_rows
 from pexip_history.ledger.ledger import Ledger, Staged
-from pexip_history.ledger.making import know_rows, make
+from pexip_history.ledger.making import know_rows, make, take_over
 from pexip_history.ledger.rewritten import settle_rewriting
 from pexip_history.ledger.schema import LEDGER, SCHEMA_VERSION, closed_on_failure, open_to_write
 from pexip_history.messages import sentence
-from pexip_history.resources import RESOURCES, Resource
+from pexip_history.resources import BY_NAME, CONFERENCE, PARTICIPANT, RESOURCES, Resource
+
+IDS = frozenset(resource.name for resource in RESOURCES)
+"""Whose ids the ledger has."""
 
 log = logging.getLogger("collector")
 
@@ -38,37 +42,57 @@ def open_ledger(archive: Archive, now: datetime) -> Ledger:
     if opened is None:
         raise CollectorError(sentence("ledger-cannot-be-made", ledger=archive.folder / LEDGER, folder=archive.folder))
     ledger = Ledger(*opened)
-    with closed_on_failure(ledger.db):
-        if ledger.version < SCHEMA_VERSION:
-            _make(archive, ledger, now)
+    with closed_on_failure(ledger.db), ledger.transaction():
+        version = ledger.version
+        if version < SCHEMA_VERSION:
+            ledger.db.execute("PRAGMA cache_size = -16000")
+            make(ledger, now)
         settle_rewriting(ledger, archive.aggregate)
-        _know_strangers(archive, ledger, now)
-        for resource in archive.resources:
-            _settle(archive, ledger, resource, now)
+        found = _know_dated(archive, ledger, now)
+        found += sum(_settle(archive, ledger, resource, now) for resource in archive.resources)
+        _note_found(archive, ledger, version, found)
+        if not version:
+            _go_on_publishing(archive, ledger, now)
+        ledger.db.execute("PRAGMA cache_size = -2000")
     return ledger
 
 
-def _make(archive: Archive, ledger: Ledger, now: datetime) -> None:
-    version, names = ledger.version, archive.dated_files()
-    staged = ledger.staged() if version else []
-    rows = {} if version == 2 else {each.name: _exported(archive, each.name, staged) for each in RESOURCES}
-    count = make(ledger, rows, names, now)
-    if version:
+def _note_found(archive: Archive, ledger: Ledger, version: int, found: int) -> None:
+    """Note and say that files had so many records that the ledger of this version did not know."""
+    if 0 < version < SCHEMA_VERSION:
+        take_over(ledger, version)
         since, stays = ledger.time_of("since"), ""
         if since:
             stays = f"; what ended before {since:%Y-%m-%d %H:%M} UTC stays uncollected unless DATA_SINCE asks for it"
         log.info("the ledger of version 1.%d was taken over%s", version - 1, stays)
-    elif count:
-        log.warning(sentence("ledger-rebuilt", rows=count))
+    elif found and version:
+        ledger.doubt("files had rows that the ledger did not know")
+        log.warning(sentence("files-newer-than-ledger", folder=archive.folder, rows=found))
+    elif found:
+        ledger.note(rebuilt="yes", doubt="the ledger was rebuilt")  # the day is the node's to say
+        for name in (CONFERENCE.name, PARTICIPANT.name):
+            ledger.db.execute(f"UPDATE resource SET rows = (SELECT count(*) FROM {name}) WHERE name = ?", (name,))
+        log.warning(sentence("ledger-rebuilt", rows=found))
 
 
-def _exported(archive: Archive, resource: str, staged: Sequence[Staged]) -> Iterator[dict[str, str]]:
-    """Every row that was exported, whichever file it is in; some come twice."""
-    stem = archive.aggregate(resource).stem
-    dated = sorted(name for name, of in archive.dated_files().items() if of == stem)
-    waiting = [archive.waiting(file) for file in staged if file.resource == resource]
-    for path in (archive.aggregate(resource), *(archive.data / name for name in dated), *waiting):
-        yield from _rows(path, resource)
+def _know_dated(archive: Archive, ledger: Ledger, now: datetime) -> int:
+    """Know the rows of dated files, also of those that wait, which the ledger does not know; how many it did not.
+
+    It was lost, or is of 1.0, or an older `.collector` was put back.
+    """
+    there, staged = archive.dated_files(), {archive.dated(file).name: file for file in ledger.staged()}
+    # In place already, and waiting: the older ledger is of a time in which they waited.
+    placed = {name: file for name, file in staged.items() if name in there and archive.waits(file)}
+    ledger.published([*placed.values()], [*placed], {})
+    known, found = ledger.files(), 0
+    strange = sorted(there.keys() - known - staged.keys())
+    for resource in RESOURCES:
+        paths = [archive.data / name for name in strange if there[name] == resource.stem]
+        paths += [archive.waiting(file) for file in staged.values() if file.resource == resource.name]
+        found += sum(know_rows(ledger, resource.name, _rows(path, resource.name), now) for path in paths)
+    ledger.know_files(strange)
+    ledger.forget_files(known - there.keys())
+    return found
 
 
 def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
@@ -82,43 +106,47 @@ def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
         log.warning(sentence("rows-behind-unknown", why=error))
 
 
-def _know_strangers(archive: Archive, ledger: Ledger, now: datetime) -> None:
-    """Dated files that the ledger does not know were written after it: an older `.collector` was put back."""
-    there, staged = archive.dated_files(), {archive.dated(file).name: file for file in ledger.staged()}
-    # In place already, and waiting: the older ledger is of a time in which they waited.
-    placed = {name: file for name, file in staged.items() if name in there and archive.waits(file)}
-    known = ledger.files() | placed.keys()
-    strange = sorted(there.keys() - known - staged.keys())
-    count = 0
-    with ledger.transaction():
-        ledger.published([*placed.values()], [*placed], {})
-        for resource in RESOURCES:
-            for name in strange:
-                if there[name] == resource.stem:
-                    count += know_rows(ledger, resource.name, _rows(archive.data / name, resource.name), now)
-        ledger.know_files(strange)
-        ledger.forget_files(known - there.keys())
-    if count:
-        ledger.doubt("files that the ledger did not know")
-        log.warning(sentence("files-newer-than-ledger", files=len(strange), folder=archive.folder, rows=count))
+def _settle(archive: Archive, ledger: Ledger, resource: Resource, now: datetime) -> int:
+    """What stands in an aggregate that the ledger did not write there: whole rows are known, a torn one goes.
 
-
-def _settle(archive: Archive, ledger: Ledger, resource: Resource, now: datetime) -> None:
-    """What was put behind an aggregate's end since it was last written: rows are known, a torn one is moved away."""
-    name, path = resource.name, archive.aggregate(resource.name)
+    Of a file that was edited, or of which the ledger knows nothing, that is all that is in it.
+    """
+    name, path, found = resource.name, archive.aggregate(resource.name), 0
     if name in ledger.half_published():
-        return  # what is behind the end is that
+        return 0  # what is behind the end is that
     try:
-        behind = aggregates.end_whole(path, name, ledger.aggregate(name), archive.zone)
+        behind = aggregates.end_whole(path, resource, ledger, archive.zone)
         if behind is None:
-            return
-        if resource in RESOURCES and 0 < behind[0] < behind[1]:
-            count = know_rows(ledger, name, aggregates.rows_behind(path, *behind), now)
-            if count:
-                log.info("%s has %d rows that were not known; they count as collected", path.name, count)
+            return 0
+        if resource in RESOURCES:
+            found = know_rows(ledger, name, aggregates.rows_behind(path, *behind), now)
         ledger.know_aggregate(name, aggregates.as_it_is(path))
     except NotOurs as error:
         with suppress(OSError):
             aggregates.set_aside(path, f"is damaged ({error})", archive.zone)
     except (NotAFile, FileNotFoundError, PermissionError):
-        return  # publishing says so
+        pass  # publishing says so
+    return found
+
+
+def _go_on_publishing(archive: Archive, ledger: Ledger, now: datetime) -> None:
+    """A lost ledger's files that wait: where an aggregate has rows of a reading already, the rest of it is to follow.
+
+    Any other may not be whole; its records are asked for again.
+    """
+    readings: dict[int, dict[str, Path]] = {}
+    for path in archive.folder.iterdir():
+        if (match := STAGED.fullmatch(path.name)) and match[2] in BY_NAME:
+            readings.setdefault(int(match[1]), {})[match[2]] = path
+    stem = archive.free_stem(now, ledger)
+    for pair, paths in readings.items():
+        first = {name: next(aggregates.keys(path, name), ("",))[0] for name, path in paths.items()}
+        if any(name in IDS and ledger.has(name, first[name]) for name in paths):
+            ledger.stage([_waiting(ledger, pair, name, stem, path, now) for name, path in paths.items()])
+
+
+def _waiting(ledger: Ledger, pair: int, name: str, stem: str, path: Path, now: datetime) -> Staged:
+    with open_rows(path) as rows:
+        head = rows.end
+    new = know_rows(ledger, name, _rows(path, name), now) if name in IDS else 0
+    return Staged(pair, name, stem, head, new, size=0)

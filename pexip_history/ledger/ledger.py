@@ -154,6 +154,10 @@ class Ledger:
             sql = "UPDATE resource SET oldest = min(coalesce(oldest, :time), :time) WHERE name = :name"
             db.execute(sql, {"time": oldest, "name": resource})
 
+    def has(self, resource: str, record_id: str) -> bool:
+        """Whether the record was exported."""
+        return bool(self.one(f"SELECT EXISTS (SELECT 1 FROM {resource} WHERE id = ?)", record_id))
+
     # Forgetting
 
     def forget(self, now: datetime) -> None:

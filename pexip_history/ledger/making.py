@@ -1,4 +1,4 @@
-"""A ledger that is made: new, from what the files hold, or from one of an earlier version."""
+"""A ledger that is made, new or from one of an earlier version; and what rows in files tell it."""
 
 from __future__ import annotations
 
@@ -41,30 +41,17 @@ COPIED_ALWAYS = (
 )
 
 
-def make(ledger: Ledger, rows: Mapping[str, Iterable[Mapping[str, str]]], names: Iterable[str], now: datetime) -> int:
-    """Make the tables and fill them with what files (their rows, by resource) and an older ledger know.
-
-    `names` are the dated files that belong to it. One transaction: it is done whole or not at all. How many records
-    the files had.
-    """
+def make(ledger: Ledger, now: datetime) -> None:
+    """Make the tables, with the ids, runs and waiting files of an older ledger; its tables stay until `take_over`."""
     version = ledger.version
-    ledger.db.execute("PRAGMA cache_size = -16000")
     with ledger.transaction() as db:
         for name in OLD_TABLES[version]:
             db.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
         for statement in filter(str.strip, SCHEMA.split(";\n")):
             db.execute(statement)
-        found = {resource: know_rows(ledger, resource, some, now) for resource, some in rows.items()}
-        if version:
-            _take_over(ledger, version, now)
-        elif any(found.values()):
-            ledger.note(rebuilt="yes", doubt="the ledger was rebuilt")  # the day is the node's to say
-            db.execute("UPDATE resource SET rows = (SELECT count(*) FROM conference) WHERE name = 'conference'")
-            db.execute("UPDATE resource SET rows = (SELECT count(*) FROM participant) WHERE name = 'participant'")
-        ledger.know_files(names)
+        for sql in (*COPIED[version], *COPIED_ALWAYS) if version else ():
+            db.execute(sql, {"day": f"{now:%Y-%m-%d}"} if ":day" in sql else ())
     ledger.version = SCHEMA_VERSION
-    ledger.db.execute("PRAGMA cache_size = -2000")
-    return sum(found.values())
 
 
 def know_rows(ledger: Ledger, resource: str, rows: Iterable[Mapping[str, str]], now: datetime) -> int:
@@ -94,10 +81,9 @@ def belongs_to(resource: str, record: str, conference: object) -> str | None:
     return (uri_id(conference) or record) if resource == "participant" else None
 
 
-def _take_over(ledger: Ledger, version: int, now: datetime) -> None:
-    db, today = ledger.db, f"{now:%Y-%m-%d}"
-    for sql in (*COPIED[version], *COPIED_ALWAYS):
-        db.execute(sql, {"day": today} if ":day" in sql else ())
+def take_over(ledger: Ledger, version: int) -> None:
+    """Make coverage of what the older ledger knew of time, once the rows in files are known, in its transaction."""
+    db = ledger.db
     marks = {name: parse_time(mark) for name, mark in db.execute("SELECT name, mark FROM old_resource")}
     known = [mark for name, mark in marks.items() if mark and name in ("conference", "participant")]
     first, complete = _beginning(db, version)
