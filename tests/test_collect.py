@@ -156,6 +156,13 @@ def test_a_name_that_is_taken_is_left_alone_and_the_next_second_is_used(site: Si
     assert (site.data / f"2026-11-24_00-00-21_{PART}").exists()
 
 
+def test_the_files_of_a_run_have_names_of_their_own_an_hour_before_a_name_that_is_taken(site: Site) -> None:
+    ids = site.hourly(30)
+    (site.data / f"2026-11-24_01-00-19_{CONF}").write_text("id,end_time\r\n")
+    site.run(NIGHT)
+    assert sorted(site.dated_ids()) == sorted(ids) and len(site.dated()) == 3
+
+
 def test_names_sort_as_the_runs_do_where_the_clock_is_set_back_an_hour(site: Site) -> None:
     site.env["TZ"] = "Europe/Oslo"  # 03:00 becomes 02:00 at 01:00 UTC
     minutes = (20, 40, 70, 90, 140)

@@ -145,7 +145,7 @@ class Weeks(RuleBasedStateMachine):
         for one in stands if lowered else ():
             one.record["time_lowered"] = stamp(now)
         self.node.alarm(next(self.numbers), None)
-        self.node.event(next(self.numbers), now)
+        self.node.event(next(self.numbers), now).shown = self.node.now
 
     @rule(number=st.integers(1, 6))
     def the_node_forgets(self, number: int) -> None:

@@ -139,7 +139,9 @@ class Archive:
         wanted, an_hour_on = format_stem(moment), format_stem(moment + timedelta(hours=1))
         if later := [stem for stem in taken if wanted <= stem < an_hour_on]:
             moment = parse_stem(max(later)) + timedelta(seconds=1)
-        return format_stem(moment)
+        while (stem := format_stem(moment)) in taken:
+            moment += timedelta(seconds=1)
+        return stem
 
     def discard(self, ledger: Ledger) -> None:
         """Remove what a reading that did not reach its commit point left."""
