@@ -351,10 +351,15 @@ class World(Site):
 
     def _judge_spans(self, status: dict[str, Any], good: bool) -> None:
         covered, gaps = spans_of(status["coverage"]), spans_of(status["gaps"])
+        forgotten = spans_of(status["forgotten"])
         for what, spans in (("coverage", covered), ("gaps", gaps)):
             assert all(start < end for start, end in spans), f"{what}: {spans}"
             assert all(a[1] < b[0] for a, b in pairwise(spans)), f"{what} is not merged: {spans}"
         assert without(gaps, covered) == gaps, f"a gap is covered: {gaps}, {covered}"
+        assert not without(forgotten, gaps), f"forgotten, and no gap: {forgotten}, {gaps}"
+        between = [(a[1], b[0]) for a, b in pairwise(covered)]
+        assert not without(between, gaps), f"neither covered nor a gap: {without(between, gaps)}"
+        assert not without(gaps, [*between, *forgotten]), f"a gap for no reason: {gaps}"
         if not good:
             return
         now = self.node.now + self.node.ahead
@@ -368,7 +373,7 @@ class World(Site):
             f"covered ahead of now: {covered}"
         )
         if not self.limits and not status["runs"][0]["waiting"] and not self.memory_was_lost and self.clocks_were_right:
-            self._judge_gaps(status, covered, gaps)
+            self._judge_gaps(status, covered, forgotten)
 
     def _judge_gaps(self, status: dict[str, Any], covered: Spans, gaps: Spans) -> None:
         """A gap is what the node had forgotten; what is called complete has none."""
@@ -471,7 +476,7 @@ class World(Site):
         yet = [id for id in listed if not self.count["participant"][id]]
         assert status["expected"] <= len(yet), f"{status['expected']} expected, yet to come: {yet}"
         covered = spans_of(status["coverage"])
-        asked = [*covered, *spans_of(status["gaps"])]
+        asked = [*covered, *spans_of(status["forgotten"])]
         if any(one.end < self.node.now for one in self.node.has("conference") if one.end):
             assert max(end for _, end in asked) > self.node.now - 2 * MINUTE, asked
         begins = (covered or [(datetime.max, datetime.max)])[0][0]
@@ -481,7 +486,7 @@ class World(Site):
             if self.memory_was_lost and not one.end:  # whom it awaited, only what is asked for since then tells
                 ends = [held.end for held in self.held(one)]
             ended = any(end is None or first <= end < self.node.now - MINUTE for end in ends)
-            if ended and self._due(one, spans_of(status["gaps"])):
+            if ended and self._due(one, spans_of(status["forgotten"])):
                 self.owed.add(id(one))
         self._judge_owed()
 

@@ -379,6 +379,7 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
     told = {
         "coverage": [[f"2026-11-0{n}", f"2026-11-0{n}T12"] for n in range(1, 9)],
         "gaps": [["2026-11-01", "2026-11-02"]],
+        "forgotten": [],
         "gaps_unknown_before": "2026-10-01T00:00:00",
         "lost": 3,
         "lost_from": "2026-11-03T01:00:00",
@@ -391,7 +392,7 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
     assert said[0] == "History: everything that the node had from 2026-11-08 to 2026-11-08T12 UTC is collected"
     for words in (
         "  and from 2026-11-07 to",
-        "  GAP from 2026-11-01 to 2026-11-02 UTC",
+        "  GAP from 2026-11-01 to 2026-11-02 UTC: not all of it was asked for",
         "  the ledger was rebuilt on 2026-10-01: gaps before that day are unknown",
         "  3 participants of collected conferences are lost",
         "  2 participants of collected conferences are not there yet",
@@ -399,7 +400,7 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
         "Compared with the node's own list of conferences: 2026-11-08T00:05:00 UTC",
     ):
         assert [line for line in said if line.startswith(words)], words
-    empty = dict.fromkeys(told) | {"coverage": [], "gaps": []}
+    empty = dict.fromkeys(told) | {"coverage": [], "gaps": [], "forgotten": []}
     assert completeness(empty) == [
         "History: nothing is collected yet",
         "Not yet compared with the node's own list of conferences",

@@ -96,9 +96,11 @@ def completeness(told: Mapping[str, Any]) -> list[str]:
     said += [f"  and from {start} to {end} UTC" for start, end in earlier[-LISTED:]]
     said += [f"  and {len(earlier) - LISTED} spans before"] if len(earlier) > LISTED else []
     gaps = told["gaps"]
-    said += [
-        f"  GAP from {start} to {end} UTC: the node had forgotten it when it was asked" for start, end in gaps[-LISTED:]
-    ]
+    for gap in gaps[-LISTED:]:
+        why = (
+            "the node had forgotten it when it was asked" if gap in told["forgotten"] else "not all of it was asked for"
+        )
+        said.append(f"  GAP from {gap[0]} to {gap[1]} UTC: {why}")
     said += [f"  and {len(gaps) - LISTED} gaps before"] if len(gaps) > LISTED else []
     if told["gaps_unknown_before"]:
         said.append(f"  the ledger was rebuilt on {told['gaps_unknown_before'][:10]}: gaps before that day are unknown")
@@ -134,7 +136,14 @@ def peek(settings: Settings) -> dict[str, Any]:
     path, under_way = archive.folder / LEDGER, archive.locked()
     found: dict[str, Any] = {"runs": [], "resources": [], "staged": 0, "expected": 0, "complete_since": None}
     found |= {"reconciled": None, "lost": 0, "lost_from": None, "lost_to": None, "without_end": 0}
-    found |= {"coverage": [], "gaps": [], "gaps_unknown_before": None, "oldest_row": None, "kept_from": None}
+    found |= {
+        "coverage": [],
+        "gaps": [],
+        "forgotten": [],
+        "gaps_unknown_before": None,
+        "oldest_row": None,
+        "kept_from": None,
+    }
     if not path.exists():
         return found
     try:
@@ -155,9 +164,11 @@ def peek(settings: Settings) -> dict[str, Any]:
 def _read(ledger: Ledger) -> dict[str, Any]:
     covered = {resource.name: ledger.spans(resource.name, COVERED) for resource in RESOURCES}
     both = common(covered[CONFERENCE.name], covered[PARTICIPANT.name])
-    gaps = merge([*ledger.spans(CONFERENCE.name, GAP), *ledger.spans(PARTICIPANT.name, GAP)])
+    forgotten = merge([*ledger.spans(CONFERENCE.name, GAP), *ledger.spans(PARTICIPANT.name, GAP)])
     if kept_from := ledger.time_of("kept_from"):  # what is older was removed: its time is not covered any more
-        both, gaps = (without(spans, [Span(BEGINNING, kept_from)]) for spans in (both, gaps))
+        both, forgotten = (without(spans, [Span(BEGINNING, kept_from)]) for spans in (both, forgotten))
+    between = without([Span(both[0].start, both[-1].end)], both) if both else []
+    gaps = merge([*forgotten, *between])
     lost = ledger.db.execute("SELECT count(lost), min(lost), max(lost) FROM expected").fetchone()
     rows = ledger.db.execute("SELECT name, rows FROM resource ORDER BY name").fetchall()
     return {
@@ -171,6 +182,7 @@ def _read(ledger: Ledger) -> dict[str, Any]:
         "without_end": ledger.one("SELECT count(*) FROM endless"),
         "coverage": _texts(both),
         "gaps": _texts(gaps),
+        "forgotten": _texts(forgotten),
         "gaps_unknown_before": ledger.fact("unknown_before"),
         "oldest_row": ledger.db.execute("SELECT min(oldest) FROM resource").fetchone()[0],
         "kept_from": ledger.fact("kept_from"),
