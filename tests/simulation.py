@@ -106,7 +106,7 @@ class World(Site):
         self.brought: dict[int, datetime] = {}  # when a conference was collected first
         self.endless: dict[int, datetime] = {}  # by id(): the last run for which the record had no end
         self.compared: tuple[str | None, datetime] = (None, datetime.min)  # the last whole list: as told, and the run
-        self.oldest: list[datetime] = []  # the end of the oldest conference at each run since gaps were judged
+        self.oldest: list[datetime] = []  # the oldest end at each run since gaps were judged; what came late tells none
         self.kept: dict[str, list[Row]] = {name: [] for name in FILES}  # rows of the aggregate as the user left it
         self.written: dict[str, list[Row]] = {name: [] for name in FILES}  # of dated files since, in order
         self.new: dict[str, list[list[Row]]] = {name: [] for name in FILES}  # of dated files not yet judged
@@ -164,7 +164,7 @@ class World(Site):
         told = self.node.tells_time or not (ahead or self.node.ahead)  # what time it is, as the node has it
         self.clocks_were_right = self.clocks_were_right and not ahead and not self.node.ahead
         self.was_blind = self.was_blind or not told
-        oldest = [one.end for one in self.node.has("conference") if one.end]
+        oldest = [one.end for one in self.node.has("conference") if one.end and self._in_time(one)]
         self.oldest.append(min(oldest, default=self.node.now))
         shown = {id(one) for one in self.records if one.shown <= self.node.now}
         self.seen = shown if self.seen is None else self.seen
