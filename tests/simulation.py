@@ -112,7 +112,7 @@ class World(Site):
         self.new: dict[str, list[list[Row]]] = {name: [] for name in FILES}  # of dated files not yet judged
         self.files: dict[str, set[str]] = {name: set() for name in FILES}  # dated files that were read here
         self.count: dict[str, Counter[str]] = {name: Counter() for name in FILES}  # keys in dated files, ever
-        self.clocks_were_right, self.was_blind = True, False  # blind: a clock was wrong, and the node told none
+        self.clocks_were_right = True
         self.unknown = False  # the ledger was changed, and no run has settled yet what it lacks
         self.memory_was_lost = False  # a ledger was, or another was put there
         self.torn: set[str] = set()  # aggregates whose last row is unfinished
@@ -126,11 +126,11 @@ class World(Site):
 
     @property
     def records(self) -> list[Known]:
-        """Of every resource that is collected; of events none is owed once a run went by a wrong clock.
+        """Of every resource that is collected; of events none is owed once a clock was wrong.
 
         No list of them all is read later.
         """
-        events = self.env.get("DATA_EVENTS") == "true" and not self.was_blind
+        events = self.env.get("DATA_EVENTS") == "true" and self.clocks_were_right
         names = list(self.node.known) if events else ["conference", "participant"]
         return [one for name in names for one in self.node.known[name].values()]
 
@@ -163,7 +163,6 @@ class World(Site):
             self._note_window(arguments)
         told = self.node.tells_time or not (ahead or self.node.ahead)  # what time it is, as the node has it
         self.clocks_were_right = self.clocks_were_right and not ahead and not self.node.ahead
-        self.was_blind = self.was_blind or not told
         oldest = [one.end for one in self.node.has("conference") if one.end and self._in_time(one)]
         self.oldest.append(min(oldest, default=self.node.now))
         shown = {id(one) for one in self.records if one.shown <= self.node.now}
