@@ -402,7 +402,7 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
         assert [line for line in said if line.startswith(words)], words
     empty = dict.fromkeys(told) | {"coverage": [], "gaps": [], "forgotten": []}
     assert completeness(empty) == [
-        "History: nothing is collected yet",
+        "History: no time is covered yet",
         "Not yet compared with the node's own list of conferences",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -12,7 +13,7 @@ from pexip_history.archive import aggregates
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError
 from pexip_history.folder.names import STAGED
-from pexip_history.folder.opening import NotAFile
+from pexip_history.folder.opening import NotAFile, own
 from pexip_history.folder.reading import NotOurs, open_rows
 from pexip_history.ledger.ledger import Ledger, Staged
 from pexip_history.ledger.making import know_rows, make, take_over
@@ -130,23 +131,28 @@ def _settle(archive: Archive, ledger: Ledger, resource: Resource, now: datetime)
 
 
 def _go_on_publishing(archive: Archive, ledger: Ledger, now: datetime) -> None:
-    """A lost ledger's files that wait: where an aggregate has rows of a reading already, the rest of it is to follow.
-
-    Any other may not be whole; its records are asked for again.
-    """
+    """A lost ledger's files that wait are published, or to their end: those of each reading whose files are whole."""
     readings: dict[int, dict[str, Path]] = {}
     for path in archive.folder.iterdir():
         if (match := STAGED.fullmatch(path.name)) and match[2] in BY_NAME:
             readings.setdefault(int(match[1]), {})[match[2]] = path
-    stem = archive.free_stem(now, ledger)
-    for pair, paths in readings.items():
-        first = {name: next(aggregates.keys(path, name), ("",))[0] for name, path in paths.items()}
-        if any(name in IDS and ledger.has(name, first[name]) for name in paths):
-            ledger.stage([_waiting(ledger, pair, name, stem, path, now) for name, path in paths.items()])
+    for pair, paths in sorted(readings.items()):
+        heads = {name: _head(path) for name, path in paths.items()}
+        if all(heads.values()):
+            stem = archive.free_stem(now, ledger)
+            for name, path in paths.items():
+                new = know_rows(ledger, name, _rows(path, name), now) if name in IDS else 0
+                ledger.stage([Staged(pair, name, stem, heads[name], new, size=0)])
 
 
-def _waiting(ledger: Ledger, pair: int, name: str, stem: str, path: Path, now: datetime) -> Staged:
-    with open_rows(path) as rows:
-        head = rows.end
-    new = know_rows(ledger, name, _rows(path, name), now) if name in IDS else 0
-    return Staged(pair, name, stem, head, new, size=0)
+def _head(path: Path) -> int:
+    """Where rows begin (bytes) in a file that waits; 0 where it is not whole: the run that wrote it was cut."""
+    try:
+        with open_rows(path, errors="strict") as rows:
+            head, width = rows.end, len(rows.header)
+            whole = all(len(row) == width for row in rows)
+        with open(path, "rb", opener=own) as file:
+            file.seek(-2, os.SEEK_END)
+            return head if whole and file.read() == b"\r\n" else 0
+    except (CollectorError, OSError):
+        return 0

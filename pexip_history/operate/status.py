@@ -89,7 +89,7 @@ def completeness(told: Mapping[str, Any]) -> list[str]:
     """Since when the history is complete, what is missing of it, when that was last compared; a sentence each."""
     said = []
     if not told["coverage"]:
-        said.append("History: nothing is collected yet")
+        said.append("History: no time is covered yet")
     for start, end in told["coverage"][-1:]:
         said.append(f"History: everything that the node had from {start} to {end} UTC is collected")
     earlier = told["coverage"][:-1]

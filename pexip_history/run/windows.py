@@ -139,18 +139,20 @@ class Memory:
     def _has_older(self, moment: datetime) -> bool:
         """Whether the node lists a conference that ended before the moment: then it has forgotten nothing since.
 
-        One that nobody collected in time that was asked for tells nothing: its end was written by a clock that was
-        wrong, or it came late.
+        Where some were collected before, one that nobody collected in time that was asked for tells nothing: its end
+        was written by a clock that was wrong, or it came late.
         """
         if moment not in self._has_before:
             before = in_time(CONFERENCE.name, Span(BEGINNING, moment))
             page = self.node.first_page(CONFERENCE.name, before, 1, newest_first=True)
-            if page.total > 1 and not self._tells(page):
+            if page.total > 1 and not self._tells(page, moment):
                 page = self.node.first_page(CONFERENCE.name, before, self.node.page_size, newest_first=True)
-            self._has_before[moment] = self._tells(page)
+            self._has_before[moment] = self._tells(page, moment)
         return self._has_before[moment]
 
-    def _tells(self, page: Page) -> bool:
+    def _tells(self, page: Page, moment: datetime) -> bool:
+        if not self.ledger.collected_before(CONFERENCE.name, moment):
+            return bool(page.total)
         asked = Times(self.ledger.spans(CONFERENCE.name))
         return any(
             not (asked.has(time) and self.seen.is_new(CONFERENCE.name, i))
