@@ -179,7 +179,7 @@ class World(Site):
             assert before == after, f"a run that failed changed {before.keys() ^ after.keys() or 'a file'}"
         self.torn = {file for file in self.torn if (self.data / file).read_bytes() == before[file]}
         self._read_dated()
-        removed = before.keys() - {path.name for path in self.data.glob("*.csv")}
+        removed = before.keys() - {path.name for path in self.data.glob("*.csv")} - set(FILES.values())
         agree = not self.node.tells_time or abs(ahead - self.node.ahead) <= 15 * MINUTE
         assert not removed or (agree and self.env.get("DATA_KEEP_DAYS", "0") != "0"), f"removed: {removed}"
         try:

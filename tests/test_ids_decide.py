@@ -110,8 +110,17 @@ def test_a_participant_that_never_comes_costs_a_request_a_day_for_a_week(site: S
     for hour in range(0, 10 * 24, 12):
         site.run(MIDNIGHT + hour * HOUR)
         asked += [hour for request in site.asked if "ghost" in request.target]
-    assert asked == [day * 24 for day in range(7)]
+    assert asked == [day * 24 for day in range(8)]
     assert site.lost() == (1, 0)
+
+
+def test_an_outage_takes_no_day_from_the_week_in_which_a_participant_that_is_gone_is_asked_for(site: Site) -> None:
+    held = site.hold("c1", MIDNIGHT - HOUR, MINUTE)
+    site.node.participant(held, "late", MIDNIGHT - 2 * HOUR, MIDNIGHT + 9 * DAY)
+    site.run()
+    assert site.lost() == (1, 0)
+    site.run(MIDNIGHT + 10 * DAY)
+    site.once(["c1-0", "late"], PART)
 
 
 @pytest.mark.slow

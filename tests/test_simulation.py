@@ -294,7 +294,7 @@ class Weeks(RuleBasedStateMachine):
         if not is_ours(path):
             return
         text = path.read_bytes()
-        header = text.partition(b"\r\n")[0].decode("utf-8-sig").split(",")
+        header = next(csv.reader([text.partition(b"\r\n")[0].decode("utf-8-sig")]))
         if how == "move":
             path.rename(self.folder / f"{next(self.numbers)}-{name}")
         elif how == "delete":
@@ -367,6 +367,7 @@ class Weeks(RuleBasedStateMachine):
     @rule(minutes=MOMENTS)
     def everything_is_as_it_was(self, minutes: int) -> None:
         self.world.restore(self.folder / "everything")
+        shutil.rmtree(self.folder / "backup", ignore_errors=True)  # perhaps of days that never were
         self.world.tell("everything is as it was")
         self.a_run(minutes)
 

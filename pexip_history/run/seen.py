@@ -15,8 +15,8 @@ from pexip_history.resources import RESOURCES
 from pexip_history.values import as_text, format_time
 
 MOST_PARAMETERS = 30_000  # of one statement; SQLite takes 32,766
-ASK_AGAIN, GIVE_UP = timedelta(days=1), timedelta(days=7)
-"""How long until a participant that did not come is asked for again; and since when on one that is gone no more is."""
+ASK_AGAIN, GIVE_UP = timedelta(days=1), 7
+"""How long until a participant that did not come is asked for again; and for how many days one that is gone was."""
 # seen: in which pass over a query a record was seen last, whether the reading took it, and whether that pass did.
 # listed: whom conferences list. missing: as the ledger's `expected`.
 SCRATCH = "PRAGMA temp.journal_mode = OFF; PRAGMA temp.cache_size = -9000;" + "".join(
@@ -143,14 +143,15 @@ class Seen:
         """Whom to ask for, by the conference that lists them, in the order in which those ended.
 
         Only where the conference's time was `asked` for: else they may come by themselves. Not those that were asked
-        for within a day; nor those that are gone, a week after the node said so.
+        for within a day; nor those of whom the node said, a week after the first time, that they are gone.
         """
         rows = self.db.execute(
             "SELECT conference, min(coalesce(started, ended, '')), max(coalesce(ended, '')) AS last,"
             " json_group_array(participant) FROM missing"
-            " WHERE NOT coalesce(asked > ? AND asked <= ?, 0) AND NOT coalesce(lost <= ?, 0)"
+            " WHERE NOT coalesce(asked > ? AND asked <= ?, 0)"
+            " AND NOT coalesce(julianday(asked) - julianday(lost) >= ?, 0)"
             " GROUP BY conference ORDER BY last, conference",
-            (format_time(now - ASK_AGAIN), format_time(now), format_time(now - GIVE_UP)),
+            (format_time(now - ASK_AGAIN), format_time(now), GIVE_UP),
         )
         return [
             Listing(conference, started, ended, json.loads(participants))

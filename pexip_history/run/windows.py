@@ -10,7 +10,7 @@ from pexip_history.ledger.ledger import BEFORE, COVERED, GAP
 from pexip_history.ledger.spans import BEGINNING, Span, Times, without
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
-from pexip_history.resources import BY_NAME, CONFERENCE
+from pexip_history.resources import BY_NAME, CONFERENCE, PARTICIPANT
 from pexip_history.run.reading import Draft, Query, read
 from pexip_history.run.seen import Seen
 from pexip_history.values import format_time, read_time
@@ -117,6 +117,7 @@ class Memory:
     def __init__(self, node: Node, seen: Seen, conferences: Outcome | None) -> None:
         self.node, self.seen, self.ledger = node, seen, seen.ledger
         self._has_before: dict[datetime, bool] = {}
+        self._first = read_time(conferences.oldest) if conferences and conferences.read.start == BEGINNING else None
         # A query begins before its window: what it brought from there the node lists.
         if conferences and conferences.still and "" < conferences.oldest < format_time(conferences.read.start):
             self._has_before[conferences.read.start] = True
@@ -127,7 +128,7 @@ class Memory:
         if window.start >= window.end:
             return {}
         if window.start == BEGINNING:
-            begins, kind = read_time(outcome.oldest) or window.end, BEFORE
+            begins, kind = self._beginning(resource, outcome) or window.end, BEFORE
         elif BY_NAME[resource].optional or self._has_older(window.start):
             begins, kind = window.start, BEFORE
         else:
@@ -135,6 +136,17 @@ class Memory:
             kind = GAP if self.ledger.collected_before(CONFERENCE.name, window.start) else BEFORE
         begins = min(max(begins, window.start), window.end)
         return {kind: [Span(window.start, begins)], COVERED: [Span(begins, window.end)]}
+
+    def _beginning(self, resource: str, outcome: Outcome) -> datetime | None:
+        """From when on the node has all of a resource, of which everything was asked for.
+
+        Participants go with their conference: of those who left before the oldest one's end some may be gone.
+        """
+        if resource != PARTICIPANT.name:
+            return read_time(outcome.oldest)
+        if self._first and self._has_older(self._first + INSTANT):
+            return self._first
+        return self._oldest_since(outcome.read)
 
     def _has_older(self, moment: datetime) -> bool:
         """Whether the node lists a conference that ended before the moment: then it has forgotten nothing since.
@@ -161,6 +173,7 @@ class Memory:
 
     def _oldest_since(self, window: Span) -> datetime:
         """When the first of the conferences ended that the node lists from the window's start on."""
-        filters = {f"{CONFERENCE.time}__gte": format_time(window.start)}
+        start = window.start
+        filters = {} if start == BEGINNING else {f"{CONFERENCE.time}__gte": format_time(start)}
         times = [time for page in self.node.pages(CONFERENCE.name, filters) for time in page.times if time]
         return read_time(min(times, default="")) or window.end
