@@ -90,11 +90,12 @@ def test_reconciling_takes_what_windows_missed_since_data_since_and_nothing_olde
 
 def test_participants_are_covered_from_the_end_of_the_oldest_conference_that_the_node_lists(site: Site) -> None:
     """They go with their conference: of who left before, others may be gone."""
+    site.hold("zeroth", MIDNIGHT - 45 * HOUR)
     site.hold("first", MIDNIGHT - 40 * HOUR, MINUTE)
     site.hold("second", MIDNIGHT - 30 * HOUR, MINUTE, 20 * HOUR)
     site.hold("last", MIDNIGHT - 5 * HOUR, MINUTE)
     site.run(DEFAULT_PART_LIMIT="1")
-    site.node.forget(1)
+    site.node.forget(2)
     site.run(MIDNIGHT + HOUR)
     assert "second-1" in site.ids(PART)
     assert not covers(site, MIDNIGHT - 40 * HOUR - MINUTE)
