@@ -115,7 +115,7 @@ def _collect_and_record(run: Run) -> int:
     outcome, message = "failed", ""
     try:
         archive.discard(ledger)
-        with suppress(OSError):
+        with suppress(OSError, CollectorError):
             archive.follow_omitted(ledger)
             archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
         resume(archive, ledger)

@@ -245,7 +245,7 @@ def test_a_file_that_waits_keeps_its_place_until_it_is_published(ledger: Ledger)
     ledger.published(files[:1], ["2026-11-24_00-00-01_pexHistoryConf.csv"], {})
     assert ledger.staged() == files[1:]
     assert ledger.files() == {"2026-11-24_00-00-01_pexHistoryConf.csv"}
-    assert ledger.one("SELECT rows FROM resource WHERE name = 'conference'") == 1
+    assert ledger.rows("conference") == 1
 
 
 def test_what_was_collected_before_a_moment_is_known_by_the_earliest_record(ledger: Ledger) -> None:

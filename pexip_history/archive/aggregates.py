@@ -21,7 +21,7 @@ from pexip_history.folder.reading import BOM, MOST, NotOurs, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite, sync_folder
 from pexip_history.ledger.ledger import Known, Ledger, Staged
 from pexip_history.messages import sentence
-from pexip_history.resources import BY_NAME, RESOURCES, STREAM, Resource
+from pexip_history.resources import BY_NAME, RESOURCES, Resource
 
 LOOKED_INTO = 50
 """Dated files, the newest, in which a torn row is looked for."""
@@ -239,8 +239,6 @@ def prepare(path: Path, file: Staged, columns: Sequence[str], bom: bool, zone: Z
     if there is None:
         with new_file(path) as target:
             target.write(header_line(columns, bom))
-        if file.resource == STREAM.name:
-            log.info("%s begins; streams of participants collected before are not in it", path.name)
         return
     has_bom = _end_last_line(path)
     new = [name for name in columns if name not in there]

@@ -23,7 +23,7 @@ from pexip_history.folder.reading import header
 from pexip_history.folder.rewriting import draft_of, rewrite, sync_folder
 from pexip_history.ledger.ledger import Ledger, Staged
 from pexip_history.messages import sentence
-from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS, QUALITY, STREAM
+from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS, PARTICIPANT, QUALITY, STREAM
 from pexip_history.settings.environment import Settings
 
 FIRST_COLUMNS = {
@@ -201,6 +201,8 @@ class Archive:
 
     def _prepare(self, file: Staged, ledger: Ledger) -> None:
         path, columns = self.aggregate(file.resource), header(self.waiting(file)) or []
+        if file.resource == STREAM.name and not path.exists() and ledger.rows(PARTICIPANT.name):
+            log.info("%s begins; streams of participants collected before are not in it", path.name)
         with suppress(FileNotFoundError):
             aggregates.end_whole(path, BY_NAME[file.resource], ledger, self.zone)
         aggregates.prepare(path, file, columns, self.settings.csv_bom, self.zone)

@@ -214,6 +214,10 @@ class Ledger:
             for resource, known in aggregates.items():
                 self.know_aggregate(resource, known)
 
+    def rows(self, resource: str) -> int:
+        """How many rows of the resource were published."""
+        return self.one("SELECT rows FROM resource WHERE name = ?", resource)
+
     def aggregate(self, resource: str) -> Known | None:
         """The aggregate when it was last written to: up to there it was whole. None where that is not known."""
         row = self.db.execute("SELECT bytes, tail FROM resource WHERE name = ?", (resource,)).fetchone()
