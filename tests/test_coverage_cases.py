@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -632,6 +633,16 @@ def test_a_long_history_taken_in_portions_while_the_schedule_fires(site: Site) -
             break
     site.check()
     assert max(asked) <= 60, asked
+
+
+def test_a_window_by_hand_around_time_that_is_covered_says_what_waits_on_either_side(site: Site) -> None:
+    ids = site.hourly(20, MIDNIGHT - 20 * HOUR)
+    site.by_hand(MIDNIGHT - 12 * HOUR, MIDNIGHT - 8 * HOUR)
+    said = site.by_hand(MIDNIGHT - 20 * HOUR, MIDNIGHT, DEFAULT_CONF_LIMIT="1").output
+    assert re.findall(r"DEFAULT_CONF_LIMIT=1 reached: (\d+) .* this same command", said) == ["7", "8"]
+    assert " 15 waiting" in said
+    site.run()
+    site.once(ids, in_order=False)
 
 
 # Names, requests, the end of a run
