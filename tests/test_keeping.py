@@ -135,7 +135,7 @@ def test_a_file_that_is_open_elsewhere_stays_as_it_is_and_is_tried_a_day_later(f
 
 def test_rows_that_wait_or_are_half_appended_are_left_to_the_run_that_publishes_them(folder: Folder) -> None:
     waiting, before = next((folder.data / ".collector").glob("*-participant.csv")), folder.files()
-    half: Any = SimpleNamespace(half_published=lambda: {"conference", "participant", "stream"})
+    half: Any = SimpleNamespace(half_published=lambda: {"conference", "participant", "stream"}, fact=lambda name: None)
     with scratch_journal() as journal:
         remove_older(folder.data, NOW, half, journal)
     for name in (CONF, PART, str(waiting.relative_to(folder.data))):
@@ -164,14 +164,14 @@ GOES = ["2026-11-22T23:59:59.999999", "2026-11-23T00:59:00+01:00", "2026-11-22T2
 
 @pytest.mark.parametrize("end", [*STAYS, *GOES])
 def test_the_limit_is_a_moment(end: str) -> None:
-    change = leaving_out_before("x", ("end_time", "start_time"), parse_time(OLDEST))(["id", "end_time"])  # type: ignore[arg-type]
+    change = leaving_out_before(("end_time", "start_time"), parse_time(OLDEST))(["id", "end_time"])  # type: ignore[arg-type]
     row = ["1", end]
     assert (change(row) is row) is (end in STAYS)
 
 
 def test_a_file_without_times_is_named() -> None:
-    with pytest.raises(CollectorError, match="x has no column end_time"):
-        leaving_out_before("x", ("end_time",), parse_time(OLDEST))(["id"])  # type: ignore[arg-type]
+    with pytest.raises(CollectorError, match="it has no column end_time"):
+        leaving_out_before(("end_time",), parse_time(OLDEST))(["id"])  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -52,11 +52,10 @@ TEXTS = st.lists(st.lists(CELL, min_size=3, max_size=3), max_size=6)
     rows=TEXTS,
     line_end=st.sampled_from(["\r\n", "\n"]),
     raw=st.binary(max_size=40),
-    piece=st.integers(1, 30),
     bom=st.booleans(),
 )
 def test_rows_are_those_of_csv_and_their_places_are_right(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], line_end: str, raw: bytes, piece: int, bom: bool
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], line_end: str, raw: bytes, bom: bool
 ) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator=line_end).writerows(rows)
@@ -64,12 +63,10 @@ def test_rows_are_those_of_csv_and_their_places_are_right(
     path = made(tmp_path_factory.mktemp("data"), content)
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         expected = [row for row in list(csv.reader(file))[1:] if row]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "PIECE", piece)
-        with open_rows(path) as found:
-            assert found.header == ["id", "name", "end_time"]
-            seen = [(row, found.begin, found.end) for row in found]
-            assert found.end == len(content)
+    with open_rows(path) as found:
+        assert found.header == ["id", "name", "end_time"]
+        seen = [(row, found.begin, found.end) for row in found]
+        assert found.end == len(content)
     assert [row for row, _, _ in seen] == expected
     for place, (row, begin, end) in enumerate(seen):
         alone = content[begin:end].decode(errors="replace")
@@ -149,7 +146,7 @@ def test_a_row_that_cannot_be_ours_is_refused_by_name_in_little_memory(tmp_path:
     ("content", "said"),
     [
         (HEADER + b"1,a,z\r\n" + BOMBS["a stray quote"], "from byte 25 on, a row of more than 8 MB"),
-        (BOMBS["a line without end"], "from byte 0 on, a line of more than 8 MB"),
+        (BOMBS["a line without end"], "from byte 0 on, a row of more than 8 MB"),
     ],
 )
 def test_what_cannot_be_ours_is_rewritten_by_none(tmp_path: Path, content: bytes, said: str) -> None:

@@ -6,14 +6,14 @@ import csv
 import io
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from pexip_history.errors import CollectorError
 from pexip_history.folder.opening import behind_link, own
-from pexip_history.folder.reading import MOST, NotOurs, Rows, open_rows
+from pexip_history.folder.reading import Rows
 from pexip_history.folder.rewriting import new_file
 
 PIECE = 1 << 20
@@ -36,62 +36,18 @@ class Moved(CollectorError):
     """The file was written to while it was being rewritten."""
 
 
-class OtherRows:
-    """The rows of a file that a spreadsheet saved, with semicolons or tabs or in UTF-16, as `reading.Rows` has them.
-
-    `begin` and `end` are the bytes of the row that is looked at. Raises NotOurs where it cannot be read.
-    """
-
-    def __init__(self, path: Path, file: IO[bytes], encoding: str, delimiter: str, start: int) -> None:
-        self.encoding, self.delimiter, self._path = encoding, delimiter, path
-        self.begin = self.end = self._row = start
-        file.seek(start)
-        self._text = io.TextIOWrapper(file, encoding, _errors(encoding), newline="")
-        self._rows = self._parsed()
-        self.header = next(self._rows, [])
-
-    def __iter__(self) -> Iterator[list[str]]:
-        return filter(None, self._rows)
-
-    def _parsed(self) -> Iterator[list[str]]:
-        try:
-            for row in csv.reader(self._lines(), delimiter=self.delimiter):
-                self.begin, self._row = self._row, self.end
-                yield row
-        except (csv.Error, UnicodeError) as error:
-            raise NotOurs(f"{self._path} cannot be read ({error})") from None
-
-    def _lines(self) -> Iterator[str]:
-        while line := self._text.readline(MOST):
-            self.end += len(line.encode(self.encoding, _errors(self.encoding)))
-            if self.end - self._row > MOST:
-                raise NotOurs(f"{self._path} cannot be read (a row of more than {MOST >> 20} MB)")
-            yield line
-
-
-def _errors(encoding: str) -> str:
-    return "surrogateescape" if encoding == "utf-8" else "surrogatepass"
-
-
 @contextmanager
-def open_table(path: Path) -> Iterator[Rows | OtherRows]:
-    """The rows of a file of ours, also of one that was saved in a spreadsheet's own form.
+def open_table(path: Path) -> Iterator[Rows]:
+    """The rows of a file of ours, also of one that a spreadsheet saved with semicolons or tabs or in UTF-16.
 
     Raises NotOurs, NotAFile, OSError.
     """
     with open(behind_link(path), "rb", opener=own) as file:
-        first = file.readline(1 << 16)
-        encoding, delimiter, start = "utf-8", max(b",", b";", b"\t", key=first.count).decode(), 0
+        first, encoding, errors = file.readline(1 << 16), "utf-8", "surrogateescape"
         if first.startswith((b"\xff\xfe", b"\xfe\xff")):
-            encoding, start = "utf-16-le" if first[0] == 0xFF else "utf-16-be", 2
-            text = first[2:].decode(encoding, "replace")
-            delimiter = max(",", ";", "\t", key=text.count)
-        if (encoding, delimiter) != ("utf-8", ","):
-            start = start or 3 * first.startswith(b"\xef\xbb\xbf")
-            yield OtherRows(path, file, encoding, delimiter, start)
-            return
-    with open_rows(path, errors="surrogateescape") as rows:
-        yield rows
+            encoding, errors = "utf-16-le" if first[0] == 0xFF else "utf-16-be", "surrogatepass"
+        delimiter = max(",", ";", "\t", key=first.decode(encoding, "replace").count)
+        yield Rows(path, file, 0, errors, encoding, delimiter)
 
 
 def emptied(row: list[str], places: Collection[int]) -> list[str]:
@@ -100,27 +56,23 @@ def emptied(row: list[str], places: Collection[int]) -> list[str]:
     return ["" if place in places else text for place, text in enumerate(row)] if full else row
 
 
-def would_change(path: Path, changing: Changing) -> bool:
-    """Whether any row would; reads as far as the first. Raises what `open_table` does."""
-    with open_table(path) as table:
-        change = changing(table.header)
-        return any(change(row) is not row for row in table)
-
-
 def edit(path: Path, changing: Changing, ready: Callable[[Edited], None] = lambda edited: None) -> Edited:
-    """Rewrite the file. `ready` is told when the new one is written and the old one still has its name.
+    """Rewrite the file, if any row is another one then.
 
-    Raises Moved, NotOurs, NotAFile and OSError (a program has the file open, the disk is full); the file is as it was
-    then.
+    `ready` is told when the new file is written and the old one still has its name. Raises Moved, NotOurs, NotAFile and
+    OSError (a program has the file open, the disk is full); the file is as it was then.
     """
-    edited, real = Edited(), behind_link(path)
-    open(real, "r+b", opener=own).close()  # where a spreadsheet has it open, that is found out before the work
-    with open(real, "rb", opener=own) as source, open_table(path) as table, new_file(path) as target:
-        before, change, done = os.fstat(source.fileno()), changing(table.header), 0
+    edited, real, done = Edited(), behind_link(path), 0
+    with ExitStack() as stack:
+        source, table = stack.enter_context(open(real, "rb", opener=own)), stack.enter_context(open_table(path))
+        before, change, target = os.fstat(source.fileno()), changing(table.header), None
         for row in table:
             new = change(row)
             if new is row:
                 continue
+            if not target:
+                open(real, "r+b", opener=own).close()  # where a spreadsheet has it open, that is found out first
+                target = stack.enter_context(new_file(path))
             _copy(source, target, done, table.begin)
             if new is None:
                 edited.gone += 1
@@ -128,6 +80,8 @@ def edit(path: Path, changing: Changing, ready: Callable[[Edited], None] = lambd
                 edited.changed += 1
                 target.write(_line(source, table, new))
             done = table.end
+        if not target:
+            return edited
         _copy(source, target, done, before.st_size)
         edited.size, now = target.tell(), real.stat()
         if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
@@ -143,12 +97,11 @@ def _copy(source: IO[bytes], target: IO[bytes], start: int, end: int) -> None:
         start += len(piece)
 
 
-def _line(source: IO[bytes], table: Rows | OtherRows, row: Sequence[str]) -> bytes:
+def _line(source: IO[bytes], table: Rows, row: Sequence[str]) -> bytes:
     """The row as the file has its rows: with its separator, its encoding and its own line end."""
-    encoding, delimiter = ("utf-8", ",") if isinstance(table, Rows) else (table.encoding, table.delimiter)
     source.seek(max(table.begin, table.end - 4))
-    end = source.read(table.end - source.tell()).decode(encoding, "replace")
+    end = source.read(table.end - source.tell()).decode(table.encoding, "replace")
     text = io.StringIO()
-    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(row)
+    csv.writer(text, delimiter=table.delimiter, lineterminator="\r\n").writerow(row)
     ended = text.getvalue().removesuffix("\r\n") + end[len(end.rstrip("\r\n")) :][-2:]
-    return ended.encode(encoding, _errors(encoding))
+    return ended.encode(table.encoding, table.errors)

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pexip_history.archive.archive import Archive
-from pexip_history.archive.editing import Change, Changing, Moved, emptied, open_table, would_change
-from pexip_history.archive.holdings import AGGREGATE, PARQUET, WAITING, Holding, holdings, remove_drafts
-from pexip_history.archive.journal import Journal, exists, note_rewritten, open_journal, rewrite
+from pexip_history.archive.editing import Change, Changing, emptied, open_table
+from pexip_history.archive.holdings import PARQUET, Holding, holdings, remove_drafts
+from pexip_history.archive.journal import Journal, Result, exists, open_journal, rewrite, rewrite_all
 from pexip_history.archive.parquet_rows import empty_cells, parquet_cells
-from pexip_history.errors import CollectorError, explain
+from pexip_history.errors import CollectorError
 from pexip_history.folder.people import CALLED, LOCAL, OWN, PERSONAL, Person
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.rewritten import settle_rewriting
@@ -73,19 +73,6 @@ class Found:
         """The first and the last time, as the files have them."""
         firsts, lasts = ([f.first for f in self.files if f.first], [f.last for f in self.files if f.last])
         return min(firsts, default=""), max(lasts, default="")
-
-
-@dataclass
-class Emptied:
-    """What an erasing did: rows and files.
-
-    `waits` says of each file that could not be rewritten now why; `unreadable`, of each that never can be.
-    """
-
-    rows: int = 0
-    files: int = 0
-    waits: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
 
 
 # Finding
@@ -163,41 +150,22 @@ def id_of(row: Sequence[str], place: int) -> str:
 # Emptying
 
 
-def go_on(archive: Archive, ledger: Ledger, journal: Journal) -> Emptied:
+def go_on(archive: Archive, ledger: Ledger, journal: Journal) -> Result:
     """Empty what the journal says in every file; what is done already is left as it is. Raises sqlite3.Error.
 
     A file that cannot be rewritten now waits, and the journal with it.
     """
-    done = Emptied()
-    half = ledger.half_published()
-    for holding in holdings(archive.data) if journal.rows() else ():
-        if holding.kind in (WAITING, AGGREGATE) and holding.resource.name in half:
-            done.waits.append(f"{holding.name}: rows of a run are still to be appended")
-            continue
-        try:
-            rows = _empty(holding, journal, ledger)
-        except FileNotFoundError:
-            continue
-        except (OSError, Moved) as error:
-            done.waits.append(explain(error, archive.data))
-        except CollectorError as error:
-            done.unreadable.append(f"{holding.name}: {error}")
-        else:
-            done.rows, done.files = done.rows + rows, done.files + bool(rows)
-    note_rewritten(archive.data, journal)
+
+    def empty(holding: Holding) -> int:
+        if holding.kind == PARQUET:
+            return _empty_parquet(holding, journal)
+        return rewrite(holding, emptying(journal, holding.key), journal, ledger).changed
+
+    files = holdings(archive.data) if journal.rows() else ()
+    done = rewrite_all(files, empty, archive.data, journal, ledger)
     if not done.waits:
         journal.finished()
     return done
-
-
-def _empty(holding: Holding, journal: Journal, ledger: Ledger) -> int:
-    """How many rows of the file were changed."""
-    if holding.kind == PARQUET:
-        return _empty_parquet(holding, journal)
-    changing = emptying(journal, holding.key)
-    if not would_change(holding.path, changing):
-        return 0
-    return rewrite(holding, changing, journal, ledger).changed
 
 
 def emptying(journal: Journal, key: str) -> Changing:
@@ -229,7 +197,7 @@ def _empty_parquet(holding: Holding, journal: Journal) -> int:
     return empty_cells(holding.path, {name: called if name == LOCAL else own for name in PERSONAL})
 
 
-def resume(archive: Archive, ledger: Ledger) -> Emptied | None:
+def resume(archive: Archive, ledger: Ledger) -> Result | None:
     """Go on with an erasure that was cut, and say so in the log; None where there is none, or what there is is no use.
 
     For a run, behind publishing. Raises OSError, sqlite3.Error.

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pexip_history.archive import manifest
-from pexip_history.archive.editing import Changing, Edited, edit
-from pexip_history.archive.holdings import AGGREGATE, DATED_FILE, Holding
+from pexip_history.archive.editing import Changing, Edited, Moved, edit
+from pexip_history.archive.holdings import AGGREGATE, DATED_FILE, WAITING, Holding
+from pexip_history.errors import CollectorError, explain
 from pexip_history.folder.names import DATED
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.rewritten import begin_rewriting, settle_rewriting
@@ -139,6 +141,42 @@ def scratch_journal() -> Iterator[Journal]:
     with closing(sqlite3.connect("", isolation_level=None)) as db:
         db.executescript(SCHEMA)
         yield Journal(db)
+
+
+@dataclass
+class Result:
+    """What it came to, to rewrite the files: rows and files.
+
+    `waits` says of each file that could not be rewritten now why; `unreadable`, of each that never can be.
+    """
+
+    rows: int = 0
+    files: int = 0
+    waits: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def rewrite_all(
+    files: Iterable[Holding], work: Callable[[Holding], int], data: Path, journal: Journal, ledger: Ledger
+) -> Result:
+    """Do the work on each file, which returns how many rows it changed; the manifest is told. Raises sqlite3.Error."""
+    result, half = Result(), ledger.half_published()
+    for holding in files:
+        if holding.kind in (WAITING, AGGREGATE) and holding.resource.name in half:
+            result.waits.append(f"{holding.name}: rows of a run are still to be appended")
+            continue
+        try:
+            rows = work(holding)
+        except FileNotFoundError:
+            continue
+        except (OSError, Moved) as error:
+            result.waits.append(explain(error, data))
+        except CollectorError as error:
+            result.unreadable.append(f"{holding.name}: {error}")
+        else:
+            result.rows, result.files = result.rows + rows, result.files + bool(rows)
+    note_rewritten(data, journal)
+    return result
 
 
 def rewrite(holding: Holding, changing: Changing, journal: Journal, ledger: Ledger) -> Edited:

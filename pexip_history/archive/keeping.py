@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from pexip_history.archive.archive import Archive
-from pexip_history.archive.editing import Change, Changing, would_change
+from pexip_history.archive.editing import Change, Changing
 from pexip_history.archive.holdings import AGGREGATE, PARQUET, WAITING, Holding, holdings, remove_drafts
-from pexip_history.archive.journal import Journal, note_rewritten, open_journal, rewrite
+from pexip_history.archive.journal import Journal, Result, open_journal, rewrite, rewrite_all
 from pexip_history.archive.parquet_rows import leave_out_before
-from pexip_history.errors import CollectorError, explain
+from pexip_history.errors import CollectorError
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.messages import sentence
 from pexip_history.settings.environment import Settings
@@ -31,16 +30,6 @@ def oldest_kept(settings: Settings, now: datetime) -> datetime | None:
     return now - timedelta(days=settings.keep_history_days) if settings.keep_history_days else None
 
 
-@dataclass
-class Removed:
-    """Rows and files that removing came to, `without` a time that can be read (they stay), and what went wrong."""
-
-    rows: int = 0
-    files: int = 0
-    without: int = 0
-    waits: list[str] = field(default_factory=list)
-
-
 def forget_old(archive: Archive, ledger: Ledger, now: datetime) -> None:
     """Remove the rows that are too old, at most once a day; say so in the log.
 
@@ -55,12 +44,12 @@ def forget_old(archive: Archive, ledger: Ledger, now: datetime) -> None:
     # Noted before the first row goes: from then on nobody takes the time before for a quiet one.
     ledger.note(kept_from=max(oldest, ledger.time_of("kept_from") or oldest))
     with open_journal(archive.folder) as journal:
-        removed = remove_older(archive.data, oldest, ledger, journal)
+        removed, untold = remove_older(archive.data, oldest, ledger, journal)
     ledger.note(keeping_tried=oldest)
-    for reason in removed.waits:
+    for reason in (*removed.waits, *removed.unreadable):
         log.warning(sentence("old-rows-stay", why=reason))
-    if removed.without:
-        log.warning(sentence("old-rows-untold", rows=removed.without))
+    if untold:
+        log.warning(sentence("old-rows-untold", rows=untold))
     if removed.rows:
         log.info(
             "%d rows from before %s UTC were removed from %d files (DATA_KEEP_HISTORY_DAYS)",
@@ -70,43 +59,25 @@ def forget_old(archive: Archive, ledger: Ledger, now: datetime) -> None:
         )
 
 
-def remove_older(data: Path, oldest: datetime, ledger: Ledger, journal: Journal) -> Removed:
-    """Remove what is older from each file that can be read; each whole or not at all."""
-    removed = Removed()
-    half = ledger.half_published()
-    for holding in holdings(data):
-        if holding.kind == WAITING or (holding.kind == AGGREGATE and holding.resource.name in half):
-            continue  # a run publishes it first
-        try:
-            rows = _remove(holding, oldest, ledger, journal, removed)
-        except FileNotFoundError:
-            continue
-        except (OSError, CollectorError) as error:
-            removed.waits.append(explain(error, data))
-        else:
-            removed.rows, removed.files = removed.rows + rows, removed.files + bool(rows)
-    note_rewritten(data, journal)
-    return removed
+def remove_older(data: Path, oldest: datetime, ledger: Ledger, journal: Journal) -> tuple[Result, int]:
+    """Remove what is older from each file that can be read; each whole or not at all.
 
-
-def _remove(holding: Holding, oldest: datetime, ledger: Ledger, journal: Journal, removed: Removed) -> int:
-    """How many rows of the file went."""
-    times = (holding.resource.time, "start_time")
-    if holding.kind == PARQUET:
-        return leave_out_before(holding.path, format_time(oldest), times)
+    What that came to, and how many rows of the aggregates have no time that can be read, and stay.
+    """
     unread: list[str] = []
-    leaving_out = leaving_out_before(holding.name, times, oldest, unread.append)
-    gone = 0
-    if would_change(holding.path, leaving_out):
-        unread.clear()
-        gone = rewrite(holding, leaving_out, journal, ledger).gone
-    removed.without += len(unread) if holding.kind == AGGREGATE else 0
-    return gone
+
+    def remove(holding: Holding) -> int:
+        times = (holding.resource.time, "start_time")
+        if holding.kind == PARQUET:
+            return leave_out_before(holding.path, format_time(oldest), times)
+        note = unread.append if holding.kind == AGGREGATE else len
+        return rewrite(holding, leaving_out_before(times, oldest, note), journal, ledger).gone
+
+    files = [holding for holding in holdings(data) if holding.kind != WAITING]  # a run publishes those first
+    return rewrite_all(files, remove, data, journal, ledger), len(unread)
 
 
-def leaving_out_before(
-    name: str, times: Sequence[str], oldest: datetime, unread: Callable[[str], None] = lambda text: None
-) -> Changing:
+def leaving_out_before(times: Sequence[str], oldest: datetime, unread: Callable[[str], object] = len) -> Changing:
     """The change that leaves out rows whose time lies before `oldest`: the first of these columns that has one.
 
     What is no time is told to `unread`, and its row stays. Raises CollectorError for a file without the columns.
@@ -116,7 +87,7 @@ def leaving_out_before(
     def changing(columns: list[str]) -> Change:
         places = [columns.index(time) for time in times if time in columns]
         if columns and not places:
-            raise CollectorError(sentence("column-missing", file=name, column=times[0]))
+            raise CollectorError(sentence("column-missing", file="it", column=times[0]))
 
         def change(row: list[str]) -> list[str] | None:
             text = next((row[place] for place in places if place < len(row) and row[place]), "")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pexip_history.archive.editing import Change, edit, emptied, would_change
+from pexip_history.archive.editing import Change, edit, emptied
 from pexip_history.errors import NodeError
 from pexip_history.folder.cells import CHUNK, UNGUARDED, cells, encode, guard, header_line
 from pexip_history.folder.opening import own
@@ -24,8 +24,7 @@ def follow_omitted(path: Path, omit: Collection[str]) -> None:
         places = {columns.index(name) for name in omit if name in columns}
         return lambda row: emptied(row, places)
 
-    if would_change(path, changing):
-        edit(path, changing)
+    edit(path, changing)
 
 
 class Stage:

@@ -7,9 +7,10 @@ zeros that a power cut left are found out at `MOST` bytes, and the file is refus
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -23,11 +24,7 @@ MOST_CELLS = 10_000
 """Of a row: an aggregate has hundreds at most."""
 UNCOUNTED = 1 << 16
 """Bytes of a row whose cells need no counting, for so few cannot be too many."""
-PIECE = 1 << 17
-"""Bytes read at once."""
 BOM = b"\xef\xbb\xbf"
-# As csv reads it: a quote opens where a cell begins, two in it are one of the text. It takes no memory.
-QUOTED = re.compile(rb'(?:(?<=,)|^)"[^"]*+(?:""[^"]*+)*+"?')
 csv.field_size_limit(MOST)  # characters, of which a row has no more than bytes
 
 
@@ -40,68 +37,65 @@ class Rows:
 
     Iterating raises NotOurs and OSError. While a row is looked at, `begin` and `end` are the bytes in the file where it
     begins and where it ends, its line end included. After the last row `end` is the length of the file.
-    `open_rows(path, start=...)` goes on at either. `header` are the columns; [] where the file is empty.
+    `open_rows(path, start=...)` goes on at either. `header` are the columns; [] where the file is empty. `encoding`,
+    `errors` and `delimiter` are how it is written.
     """
 
-    def __init__(self, path: Path, file: IO[bytes], start: int, errors: str) -> None:
-        self._path, self._file, self._errors = path, file, errors
-        self.begin = self.end = 0
-        self._row = self._cells = 0
+    def __init__(
+        self, path: Path, file: IO[bytes], start: int, errors: str, encoding: str = "utf-8", delimiter: str = ","
+    ) -> None:
+        self._path, self._file, self.errors, self.encoding, self.delimiter = path, file, errors, encoding, delimiter
+        # As csv reads it: a quote opens where a cell begins, two in it are one of the text. It takes no memory.
+        self._quoted = re.compile(f'(?:(?<={delimiter})|^)"[^"]*+(?:""[^"]*+)*+"?')
+        self.begin = self.end = self._row = self._cells = 0
         self._open = False
         self.header = next(self._parsed(), [])
         if start > self.end:
-            file.seek(start)
             self.begin = self.end = self._row = start
-        else:
-            file.seek(self.end)
 
     def __iter__(self) -> Iterator[list[str]]:
         return filter(None, self._parsed())
 
     def _parsed(self) -> Iterator[list[str]]:
         try:
-            for row in csv.reader(self._lines()):
+            for row in csv.reader(self._lines(), delimiter=self.delimiter):
                 self.begin, self._row = self._row, self.end
                 self._open, self._cells = False, 0
                 yield row
-        except (csv.Error, UnicodeDecodeError) as error:
+        except (csv.Error, UnicodeError) as error:
             raise self._not_ours(f"what cannot be read ({error})") from None
 
     def _lines(self) -> Iterator[str]:
         """Each line as text, counted; csv asks for the next one only in mid-row, or when the row was taken."""
-        errors = self._errors
-        for line in self._split():
-            self.end += len(line)
-            if self.end - self._row > UNCOUNTED:
-                self._check(line)
-            self._open = True
-            if self.end == len(line):
-                line = line.removeprefix(BOM)
-            yield line.decode("utf-8", errors)
+        self._file.seek(self.end)
+        kept = "surrogateescape" if self.encoding == "utf-8" else self.errors  # with it bytes are counted right
+        text = io.TextIOWrapper(self._file, self.encoding, kept, newline="")
+        try:
+            while line := text.readline(MOST + 1):
+                first = not self.end
+                if self.encoding == "utf-8" and line.isascii():
+                    self.end += len(line)
+                else:
+                    content = line.encode(self.encoding, kept)
+                    self.end += len(content)
+                    line = content.decode(self.encoding, self.errors)  # "strict" and "replace" act here
+                if self.end - self._row > UNCOUNTED:
+                    self._check(line)
+                self._open = True
+                yield line.removeprefix("\ufeff") if first else line
+        finally:
+            with suppress(ValueError):  # the file is closed
+                text.detach()
 
-    def _split(self) -> Iterator[bytes]:
-        """Lines with their ends, of which none is longer than may be."""
-        held = bytearray()
-        while piece := self._file.read(PIECE):
-            if held and held[-1] not in b"\r\n" and b"\n" not in piece and b"\r" not in piece:
-                held += piece
-            else:
-                lines = (bytes(held) + piece).splitlines(keepends=True)
-                held = bytearray(lines.pop())  # its end may be in the next piece, or half of it
-                yield from lines
-            if len(held) > MOST:
-                raise self._not_ours(f"a line of more than {MOST >> 20} MB")
-        if held:
-            yield bytes(held)
-
-    def _check(self, line: bytes) -> None:
+    def _check(self, line: str) -> None:
         """Refuse a row that has become larger than one of ours is."""
         if self.end - self._row > MOST:
             raise self._not_ours(f"a row of more than {MOST >> 20} MB: a quote is open, or lines have no end")
-        if b"," not in line:
+        sign = self.delimiter
+        if sign not in line:
             return
-        line = b'"' + line if self._open else line
-        self._cells += line.count(b",") - sum(line.count(b",", *quoted.span()) for quoted in QUOTED.finditer(line))
+        line = '"' + line if self._open else line
+        self._cells += line.count(sign) - sum(line.count(sign, *q.span()) for q in self._quoted.finditer(line))
         if self._cells > MOST_CELLS:
             raise self._not_ours(f"a row of more than {MOST_CELLS} cells")
 
@@ -117,7 +111,7 @@ def open_rows(path: Path, start: int = 0, errors: str = "replace") -> Iterator[R
     is what is done with bytes that are not UTF-8: "replace", "surrogateescape" to write them again as they were, or
     "strict", which raises NotOurs. Raises NotOurs, NotAFile, FileNotFoundError, other OSErrors.
     """
-    with open(behind_link(path), "rb", buffering=0, opener=own) as file:
+    with open(behind_link(path), "rb", opener=own) as file:
         yield Rows(path, file, start, errors)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
-from pexip_history.archive.erasing import Emptied, Found, find, go_on, resume
+from pexip_history.archive.erasing import Found, find, go_on, resume
 from pexip_history.archive.holdings import strange_files
-from pexip_history.archive.journal import exists, open_journal, scratch_journal
+from pexip_history.archive.journal import Result, exists, open_journal, scratch_journal
 from pexip_history.errors import BUSY, DONE, FAILED, QUOTED, Busy, CollectorError, Stopped, printable
 from pexip_history.folder.opening import own, own_folder
 from pexip_history.folder.people import Person
@@ -78,7 +78,7 @@ def _erase(archive: Archive, person: Person, now: datetime) -> int:
     return _say_done(found, done)
 
 
-def _say_done(found: Found, done: Emptied) -> int:
+def _say_done(found: Found, done: Result) -> int:
     first, last = (_shown(time) for time in found.span)
     if found.rows:
         span = f", {first} to {last} UTC" if first else ""
