@@ -55,6 +55,7 @@ ROOMS = {
     "archive/holdings.py": "test_editing test_erasing test_manifest",
     "archive/journal.py": "test_editing test_erasing test_keeping test_planted",
     "archive/manifest.py": "test_manifest",
+    "archive/staging.py": "test_csv test_keeping test_failures",
     "archive/parquet_rows.py": "test_editing test_manifest test_keeping test_parquet",
     "folder/": "test_folder test_reading test_csv test_planted",
     "folder/people.py": "test_people test_erasing",

@@ -152,9 +152,10 @@ VALUES = {
 @pytest.mark.parametrize("more", ["", ', "more": 2.50'])  # a record that is unlike the others
 @pytest.mark.parametrize("page", [1, 5, 1000])  # a column of one type is made another way than one of several
 def test_values_are_as_the_node_sent_them(history: History, page: int, more: str) -> None:
-    records = [f'{{"end_time": "{END}", "id": "{n}", "v": {json}}}' for n, json in enumerate(VALUES)]
+    values = [*VALUES, *["1", "true"] * 9]  # which are one to Python
+    records = [f'{{"end_time": "{END}", "id": "{n}", "v": {json}}}' for n, json in enumerate(values)]
     history.sent([records[0][:-1] + more + "}", *records[1:]], page)
-    assert history.column("v") == list(VALUES.values())
+    assert history.column("v") == [*VALUES.values(), *["1", "True"] * 9]
 
 
 # Columns

@@ -7,8 +7,9 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,16 +20,14 @@ from typing import Any
 import duckdb
 import pytest
 
-import collector
 from pexip_history.archive import manifest
-from pexip_history.archive.journal import Journal, open_journal
+from pexip_history.archive.journal import open_journal
 
 from .forked import MEMORY, Fault, ForkedCollector, Outcome
-from .harness import CONF, PART, Site, environment_for
+from .harness import CONF, PART, ROOT, Site, environment_for
 from .management_node import ManagementNode, conference, media_stream, participant
 from .management_node.calls import stamp
 from .power_cut import lay_out, record
-from .privileged import in_child
 from .striking import FAULTS, Struck
 
 NOW = datetime(2026, 11, 24)
@@ -299,14 +298,20 @@ def test_a_run_under_way_is_waited_for(folder: Folder) -> None:
         assert "another run is under way" in folder.erase(code=75).output
 
 
-def test_one_that_is_stopped_before_it_decided_changes_nothing_and_says_so(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+STOPPED = """
+import os, signal, sys, collector
+from pexip_history.archive.journal import Journal
+Journal.add = lambda *row: os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(collector.main(sys.argv[1:], dict(os.environ)))
+"""
+
+
+def test_one_that_is_stopped_before_it_decided_changes_nothing_and_says_so(folder: Folder) -> None:
     folder()
     before = folder.files()
-    monkeypatch.setattr(Journal, "add", lambda *row: os.kill(os.getpid(), signal.SIGTERM))
-    assert in_child(lambda: collector.main(["erase", "--alias", ALIAS, "--yes"], folder.env)) == 1
-    assert "nothing was changed" in capfd.readouterr().err
+    command = [sys.executable, "-c", STOPPED, "erase", "--alias", ALIAS, "--yes"]
+    done = subprocess.run(command, env=folder.env, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, "nothing was changed" in done.stderr) == (1, True), done.stderr
     assert folder.files() == before
     assert not (folder.data / ".collector" / "rewriting.sqlite").exists()
 

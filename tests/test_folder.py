@@ -100,8 +100,8 @@ def test_what_takes_a_files_place_in_between_is_found_out(
 
 
 def test_our_folder_is_made_and_is_no_link(tmp_path: Path) -> None:
-    own_folder(tmp_path / "data" / ".collector")
-    own_folder(tmp_path / "data" / ".collector")
+    own_folder(tmp_path / "data" / "deep" / ".collector")
+    own_folder(tmp_path / "data" / "deep" / ".collector")
     (tmp_path / "link").symlink_to("data")
     (tmp_path / "file").write_text("")
     (tmp_path / "dangling").symlink_to("nowhere")
@@ -197,11 +197,13 @@ def test_what_is_written_is_synced_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object], synced: set[str]
 ) -> None:
     """What the recorded runs of test_power_cut do not come to."""
-    found, sync = set(), os.fsync
+    found, sizes, sync = set(), {}, os.fsync
 
     def note(descriptor: int) -> None:
         name = os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), tmp_path)
         found.add(re.sub(r"(?:^\.)(x)\.\d+\.new|-20[\d_-]+", r"\1", name))
+        there = os.fstat(descriptor)
+        sizes[there.st_ino] = there.st_size
         sync(descriptor)
 
     dated = tmp_path / "2026-11-24_00-05-00_pexHistoryConf.csv"
@@ -209,3 +211,5 @@ def test_what_is_written_is_synced_with_its_name(
     monkeypatch.setattr(os, "fsync", note)
     write(tmp_path)
     assert found == synced
+    for path in tmp_path.rglob("*"):
+        assert sizes.get(path.stat().st_ino, path.stat().st_size) == path.stat().st_size, "nothing was written later"

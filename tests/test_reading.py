@@ -113,8 +113,18 @@ def test_a_row_of_more_cells_than_ours_have_is_refused_and_no_other(
     assert refused == any(len(row) > 5 for row in rows)
 
 
+def test_a_row_of_more_bytes_than_ours_have_is_refused_and_no_other(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "UNCOUNTED", 0)
+        patch.setattr(reading, "MOST", 20)
+        assert open_list(made(tmp_path, HEADER + b"1," + b"x" * 16 + b"\r\n")) == [["1", "x" * 16]]
+        for row in (b"1," + b"x" * 17 + b"\r\n", b'1,"\r\n' + b"x" * 17):
+            with pytest.raises(NotOurs, match="from byte 18 on, a row of more than"):
+                open_list(made(tmp_path, HEADER + row))
+
+
 BOMBS = {
-    "a stray quote": b'1,"' + b"a,b,c\r\n" * (2 * MB),
+    "a stray quote": b'1,"' + (b"a,b," * 50 + b"\r\n") * (MB // 20),
     "a line without end": b"x" * (9 * MB),
     "zeros": b"\0" * MB,
     "a cell": b'1,"' + b"x" * MOST + b'",y\r\n',
@@ -185,7 +195,7 @@ def test_a_file_is_rewritten_under_other_columns_without_some_rows(tmp_path: Pat
 
 
 def test_columns_of_the_same_name_keep_their_own_cells(tmp_path: Path) -> None:
-    path, columns = made(tmp_path, b"id,,\r\n1,a,b\r\n"), ["id", "", ""]
+    path, columns = made(tmp_path, b"=id,,\r\n1,a,b\r\n"), ["=id", "", ""]
     with new_file(path) as target:
         rewrite(path, target, columns, [*columns, "new"], False)
-    assert path.read_bytes() == b"id,,,new\r\n1,a,b,\r\n"
+    assert path.read_bytes() == b"=id,,,new\r\n1,a,b,\r\n", "names are as they were, too"

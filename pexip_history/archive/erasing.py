@@ -22,6 +22,7 @@ from pexip_history.archive.journal import Journal, Result, exists, open_journal,
 from pexip_history.archive.parquet_rows import empty_cells, parquet_cells
 from pexip_history.errors import CollectorError
 from pexip_history.folder.people import CALLED, LOCAL, OWN, PERSONAL, Person
+from pexip_history.folder.reading import cell_of, place_of
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.rewritten import settle_rewriting
 from pexip_history.messages import sentence
@@ -112,39 +113,28 @@ def _look(
 ) -> None:
     here, is_theirs, field = Matches(holding.name), person.finder(columns), person.field
     found.files.append(here)
-    key, near = _place(columns, holding.key), _place(columns, field)
-    time = _place(columns, holding.resource.time, "start_time")
+    key, near = place_of(columns, holding.key), place_of(columns, field)
+    time = place_of(columns, holding.resource.time, "start_time")
     said = [(name, columns.index(name)) for name in PERSONAL[:4] if name in columns]
-    room = _place(columns, *ROOMS)
+    room = place_of(columns, *ROOMS)
     if not said and room < 0:
         return
     for row in rows:
         if what := is_theirs(row):
             journal.add(id_of(row, key), what)
-            here.add(_cell(row, time)[:26])
+            here.add(cell_of(row, time)[:26])
             if len(found.names) < MOST_NAMES:
                 found.names.update(
-                    _cell(row, place) for name, place in said if what & (CALLED if name == LOCAL else OWN)
+                    cell_of(row, place) for name, place in said if what & (CALLED if name == LOCAL else OWN)
                 )
-        elif person.is_in(_cell(row, near)):
+        elif person.is_in(cell_of(row, near)):
             found.similar += 1
-        found.rooms += person.is_in(_cell(row, room))
-
-
-def _place(columns: Sequence[str], *names: str) -> int:
-    """Where the first of these columns is that is there; -1 where none is."""
-    return next((columns.index(name) for name in names if name in columns), -1)
-
-
-def _cell(row: Sequence[str], place: int) -> str:
-    return row[place] if 0 <= place < len(row) else ""
+        found.rooms += person.is_in(cell_of(row, room))
 
 
 def id_of(row: Sequence[str], place: int) -> str:
     """The row's id; of one without an id, what tells it apart from others and gives nothing away."""
-    if 0 <= place < len(row) and row[place]:
-        return row[place]
-    return "row " + hashlib.sha256("\0".join(row).encode("utf-8", "surrogatepass")).hexdigest()
+    return cell_of(row, place) or "row " + hashlib.sha256("\0".join(row).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # Emptying
@@ -172,7 +162,7 @@ def emptying(journal: Journal, key: str) -> Changing:
     """The change that empties the personal columns of the rows that the journal names."""
 
     def changing(columns: list[str]) -> Change:
-        place = _place(columns, key)
+        place = place_of(columns, key)
         cells = [(CALLED if name == LOCAL else OWN, columns.index(name)) for name in PERSONAL if name in columns]
 
         def change(row: list[str]) -> list[str]:

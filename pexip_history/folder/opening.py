@@ -61,9 +61,8 @@ def other_kind(path: Path) -> int:
 
 def own_folder(path: Path) -> None:
     """Make the folder where there is none. Raises NotAFile where something else has its name, OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
-        path.mkdir(exist_ok=True)
+        path.mkdir(parents=True)
     mode = path.lstat().st_mode
     if not stat.S_ISDIR(mode):
         kind = KINDS.get(stat.S_IFMT(mode), "a file")

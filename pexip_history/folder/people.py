@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pexip_history.folder.cells import RISKY
+from pexip_history.folder.reading import cell_of, place_of
 from pexip_history.messages import sentence
 
 NAME, ALIAS, ADDRESS = "name", "alias", "address"
@@ -66,9 +67,9 @@ class Person:
         """The column that says whose row it is."""
         return FIELD[self.option]
 
-    def is_value(self, value: str | None) -> bool:
+    def is_value(self, value: str) -> bool:
         """Whether the value, as a cell holds it, is the person's. An empty one is nobody's."""
-        text = canonical(value) if value else ""
+        text = canonical(value)
         first, *rest = self._pieces
         if not text or not rest:
             return bool(text) and text == first
@@ -83,7 +84,7 @@ class Person:
             place = found + len(piece)
         return True
 
-    def is_in(self, text: str | None) -> bool:
+    def is_in(self, text: str) -> bool:
         """Whether a longer text, such as a room's name, holds what is looked for."""
         return bool(text and self._longest and self._longest in canonical(text))
 
@@ -96,19 +97,14 @@ class Person:
 
         Rows may be shorter than their header.
         """
-        places = {name: place for place, name in enumerate(columns)}
-        field = places.get(self.field, -1)
-        called, alias = places.get(LOCAL, -1), places.get(FIELD[ALIAS], -1)
+        field, called, alias = (place_of(columns, name) for name in (self.field, LOCAL, FIELD[ALIAS]))
 
         def find(row: Sequence[str]) -> int:
-            width = len(row)
-            is_own = 0 <= field < width and self.is_value(row[field])
-            local = row[called] if 0 <= called < width else ""
-            if not local:
-                return OWN * is_own
-            is_called = self.option == ALIAS and self.is_value(local)
-            if is_own and not is_called and 0 <= alias < width:
-                is_called = canonical(row[alias]) == canonical(local)
+            is_own, local = self.is_value(cell_of(row, field)), cell_of(row, called)
+            is_called = bool(local) and (
+                (self.option == ALIAS and self.is_value(local))
+                or (is_own and canonical(cell_of(row, alias)) == canonical(local))
+            )
             return OWN * is_own + CALLED * is_called
 
         return find

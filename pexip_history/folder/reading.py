@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -26,6 +26,16 @@ UNCOUNTED = 1 << 16
 """Bytes of a row whose cells need no counting, for so few cannot be too many."""
 BOM = b"\xef\xbb\xbf"
 csv.field_size_limit(MOST)  # characters, of which a row has no more than bytes
+
+
+def place_of(columns: Sequence[str], *names: str) -> int:
+    """Where the first of these columns is that is there; -1 where none is."""
+    return next((columns.index(name) for name in names if name in columns), -1)
+
+
+def cell_of(row: Sequence[str], place: int) -> str:
+    """The cell; empty in a file without the column, and in a row that is shorter than its header."""
+    return row[place] if 0 <= place < len(row) else ""
 
 
 class NotOurs(CollectorError):
@@ -50,8 +60,7 @@ class Rows:
         self.begin = self.end = self._row = self._cells = 0
         self._open = False
         self.header = next(self._parsed(), [])
-        if start > self.end:
-            self.begin = self.end = self._row = start
+        self.begin = self.end = self._row = max(start, self.end)
 
     def __iter__(self) -> Iterator[list[str]]:
         return filter(None, self._parsed())
