@@ -187,26 +187,26 @@ def _empty_parquet(holding: Holding, journal: Journal) -> int:
     return empty_cells(holding.path, {name: called if name == LOCAL else own for name in PERSONAL})
 
 
-def resume(archive: Archive, ledger: Ledger) -> Result | None:
-    """Go on with an erasure that was cut, and say so in the log; None where there is none, or what there is is no use.
+def resume(archive: Archive, ledger: Ledger) -> None:
+    """Go on with an erasure that was cut, and say so in the log.
 
     For a run, behind publishing. Raises OSError, sqlite3.Error.
     """
     remove_drafts(archive.data)
     settle_rewriting(ledger, archive.aggregate)
-    if not exists(archive.folder):
-        return None
     try:
-        with open_journal(archive.folder) as journal:
-            pending = journal.rows()
-            done = go_on(archive, ledger, journal)
+        if exists(archive.folder):
+            with open_journal(archive.folder) as journal:
+                _resume(archive, ledger, journal)
     except CollectorError as error:  # something else has its name
         log.warning(sentence("erasure-cannot-go-on", why=error))
-        return None
+
+
+def _resume(archive: Archive, ledger: Ledger, journal: Journal) -> None:
+    pending, done = journal.rows(), go_on(archive, ledger, journal)
     for reason in done.unreadable:
         log.warning(sentence("erasure-left-out", why=reason))
     for reason in done.waits:
         log.warning(sentence("erasure-waits", why=reason))
     if pending and not done.waits:
         log.info("an erasure was finished: %d more rows in %d files", done.rows, done.files)
-    return done

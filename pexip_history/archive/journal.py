@@ -51,13 +51,9 @@ class Journal:
     @contextmanager
     def deciding(self) -> Iterator[None]:
         """Rows that are added within are all noted at its end, or none where it fails."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
         self._known = None
 
     def rows(self) -> int:
