@@ -16,10 +16,7 @@ from pexip_history.resources import FILES
 
 def begin_rewriting(ledger: Ledger, resource: str, size: int, gone: int) -> None:
     """Note that the aggregate is about to become a file of so many bytes that lacks so many of its rows."""
-    with ledger.transaction() as db:
-        ledger.note(**{_fact(resource): f"{size} {gone}"})
-        # Unknown: behind the old size there may be the middle of a row by then.
-        db.execute("UPDATE resource SET bytes = NULL WHERE name = ?", (resource,))
+    ledger.note(**{_fact(resource): f"{size} {gone}"})
 
 
 def settle_rewriting(ledger: Ledger, path_of: Callable[[str], Path]) -> None:
