@@ -148,24 +148,21 @@ class Finder(ast.NodeVisitor):
 
     # What is looked at
 
+    def visit(self, node: ast.AST) -> None:
+        """Types and decorators are not looked at."""
+        for name in ("annotation", "returns"):
+            if hasattr(node, name):
+                setattr(node, name, None)
+        if hasattr(node, "decorator_list"):
+            node.decorator_list = []
+        super().visit(node)
+
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.ClassDef) -> None:
         self.where.append(node.name)
-        for child in ast.iter_child_nodes(node):
-            if child not in node.decorator_list and child is not getattr(node, "returns", None):
-                self.visit(child)
+        self.generic_visit(node)
         self.where.pop()
 
     visit_ClassDef = visit_FunctionDef
-
-    def visit_arguments(self, node: ast.arguments) -> None:
-        """Defaults are; types are not."""
-        for default in (*node.defaults, *node.kw_defaults):
-            if default:
-                self.visit(default)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        if node.value:
-            self.visit(node.value)
 
     def visit_If(self, node: ast.If) -> None:
         if ast.unparse(node.test) == "TYPE_CHECKING":
@@ -175,13 +172,11 @@ class Finder(ast.NodeVisitor):
             self.add(node.body[-1], "return dropped", "pass")
         self.generic_visit(node)
 
-    def visit_While(self, node: ast.While) -> None:
+    def visit_While(self, node: ast.While | ast.IfExp) -> None:
         self.condition(node.test)
         self.generic_visit(node)
 
-    def visit_IfExp(self, node: ast.IfExp) -> None:
-        self.condition(node.test)
-        self.generic_visit(node)
+    visit_IfExp = visit_While
 
     def visit_comprehension(self, node: ast.comprehension) -> None:
         for test in node.ifs:
