@@ -255,7 +255,12 @@ class Finder(ast.NodeVisitor):
         if self.tells(node):
             return
         node.keywords = [one for one in node.keywords if one.arg != "strict"]  # of zip: it guards, and decides nothing
-        other = ast.unparse(node.func) not in ("min", "max", "os.path.samestat")  # to which it would be the same
+        other = ast.unparse(node.func) not in (
+            "min",
+            "max",
+            "suppress",
+            "os.path.samestat",
+        )  # to which it would be the same
         if not other and len(node.args) == 2:
             for place in (0, 1):
                 self.add(node, f"{ast.unparse(node.func)}() dropped, part {place + 1} left", node.args[place])

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -188,31 +188,22 @@ def test_a_sound_ledger_is_opened_and_a_damaged_one_is_not(ledger: Ledger, archi
     assert open_to_write(archive.folder) is None
 
 
-def forged(sql: str) -> Callable[[sqlite3.Connection], object]:
-    return lambda db: db.executescript(sql)
-
-
-def a_blob(db: sqlite3.Connection) -> None:
-    """Where text has to be, in a table that says it is the ledger's."""
-    (own,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'fact'").fetchone()
-    db.executescript("DROP TABLE fact; CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;")
-    db.execute("INSERT INTO fact VALUES ('since', x'00ff')")
-    db.execute("PRAGMA writable_schema = ON")
-    db.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'fact'", (own,))
-    db.commit()
-
-
+BLOB = """
+DROP TABLE fact; CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+INSERT INTO fact VALUES ('since', x'00ff'); PRAGMA writable_schema = ON;
+UPDATE sqlite_master SET sql = replace(sql, ') WITHOUT', ') STRICT, WITHOUT') WHERE name = 'fact';
+"""  # where text has to be, in a table that says it is the ledger's
 STAGED = "INSERT INTO staged (pair, resource, stem, head, rows) VALUES "
 FORGERIES = {
-    "a view": forged("DROP TABLE fact; CREATE VIEW fact AS SELECT 'since' AS name, '2030-01-01' AS value;"),
-    "a trigger": forged("CREATE TRIGGER t AFTER INSERT ON run BEGIN DELETE FROM conference; END;"),
-    "an index over what is computed": forged("CREATE INDEX i ON run (abs(id));"),
-    "another table": forged("CREATE TABLE mine (id);"),
-    "a column more": forged("ALTER TABLE run ADD COLUMN c TEXT;"),
-    "a blob": a_blob,
-    "a file outside of the folder": forged(f"{STAGED} (1, 'conference', '../x', 0, 1);"),
-    "a file by its whole path": forged(f"{STAGED} (1, 'conference', '/tmp/x', 0, 1);"),
-    "a file of no resource": forged(f"{STAGED} (1, '../../x', '2026-11-24_00-00-00', 0, 1);"),
+    "a view": "DROP TABLE fact; CREATE VIEW fact AS SELECT 'since' AS name, '2030-01-01' AS value;",
+    "a trigger": "CREATE TRIGGER t AFTER INSERT ON run BEGIN DELETE FROM conference; END;",
+    "an index over what is computed": "CREATE INDEX i ON run (abs(id));",
+    "another table": "CREATE TABLE mine (id);",
+    "a column more": "ALTER TABLE run ADD COLUMN c TEXT;",
+    "a blob": BLOB,
+    "a file outside of the folder": f"{STAGED} (1, 'conference', '../x', 0, 1);",
+    "a file by its whole path": f"{STAGED} (1, 'conference', '/tmp/x', 0, 1);",
+    "a file of no resource": f"{STAGED} (1, '../../x', '2026-11-24_00-00-00', 0, 1);",
 }
 
 
@@ -224,9 +215,7 @@ def test_a_ledger_that_another_wrote_into_is_set_aside_and_made_again_from_the_f
     (archive.data / "pexHistoryConf.csv").write_bytes(b"id,end_time\r\nc1,2026-11-23T08:00:00\r\n")
     (archive.data / "x_pexHistoryConf.csv").write_bytes(b"mine")
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(SCHEMA)
-        FORGERIES[what](db)
-        db.commit()
+        db.executescript(SCHEMA + FORGERIES[what])
     with closing(open_ledger(archive, NOW).db) as db:
         assert db.execute("SELECT id FROM conference").fetchall() == [("c1",)]
         assert db.execute("SELECT count(*) FROM staged").fetchone() == (0,)
@@ -257,16 +246,15 @@ def test_what_was_collected_before_a_moment_is_known_by_the_earliest_record(ledg
 
 
 def test_status_tells_what_both_resources_have_and_a_gap_of_either(ledger: Ledger, archive: Archive) -> None:
-    start, middle, end = (format_time(NOW - hours * HOUR) for hours in (9, 5, 1))
-    ledger.cover("conference", {COVERED: [Span(NOW - 9 * HOUR, NOW - HOUR)]})
-    ledger.cover(
-        "participant", {COVERED: [Span(NOW - 9 * HOUR, NOW - 5 * HOUR)], GAP: [Span(NOW - 5 * HOUR, NOW - HOUR)]}
-    )
+    start, middle, end = moments = [NOW - hours * HOUR for hours in (9, 5, 1)]
+    first, second, last = map(format_time, moments)
+    ledger.cover("conference", {COVERED: [Span(start, end)]})
+    ledger.cover("participant", {COVERED: [Span(start, middle)], GAP: [Span(middle, end)]})
     told = peek(archive.settings)
-    assert (told["coverage"], told["gaps"]) == ([[start, middle]], [[middle, end]])
+    assert (told["coverage"], told["gaps"]) == ([[first, second]], [[second, last]])
     assert told["complete_since"] is None, "a gap follows"
-    ledger.cover("participant", {COVERED: [Span(NOW - 5 * HOUR, NOW - HOUR)]})
-    assert peek(archive.settings)["complete_since"] == start
+    ledger.cover("participant", {COVERED: [Span(middle, end)]})
+    assert peek(archive.settings)["complete_since"] == first
 
 
 def test_a_file_that_is_not_ours_is_left_as_it_is_until_rows_come(ledger: Ledger, archive: Archive) -> None:

@@ -11,19 +11,14 @@ from pathlib import Path
 import pytest
 
 from pexip_history.archive import manifest
-from pexip_history.archive.comparing import compare
+from pexip_history.archive.comparing import compare, ends_with
 from pexip_history.export.parquet import make_missing
 from pexip_history.folder.reading import open_rows
 from pexip_history.operate import verify as operate
 from pexip_history.settings.environment import read_settings
-from tests.forked import Outcome
 from tests.harness import command
 from tests.management_node.calls import calls
 from tests.test_parquet import write_dated
-
-
-def verify(data: Path, **env: str) -> Outcome:
-    return command(data, "verify", **env)
 
 
 def aggregate(data: Path) -> None:
@@ -54,14 +49,14 @@ def part(data: Path, number: int) -> Path:
 
 def test_files_as_they_were_written_are_good_and_what_is_no_file_is_passed_over(data: Path) -> None:
     os.mkfifo(part(data, 9))
-    done = verify(data)
+    done = command(data, "verify")
     assert (done.code, done.output) == (0, "6 dated files as they were written\n")
 
 
 def test_edited_missing_erased_and_removed_are_told_apart(data: Path) -> None:
     part(data, 1).write_bytes(part(data, 1).read_bytes().replace(b"Oslo", b"Bergen", 1))
     part(data, 2).unlink()
-    done = verify(data)
+    done = command(data, "verify")
     assert done.code == 1
     assert f"{part(data, 1).name}: edited by somebody since" in done.stdout
     assert f"{part(data, 2).name}: missing" in done.stdout
@@ -69,10 +64,15 @@ def test_edited_missing_erased_and_removed_are_told_apart(data: Path) -> None:
     manifest.note_change(data, manifest.ERASED, [part(data, 1).name])
     manifest.note_change(data, manifest.REMOVED, [part(data, 2).name])
     aggregate(data)
-    done = verify(data)
+    done = command(data, "verify")
     assert done.code == 0, done.output
     assert "1 dated file rewritten by the collector itself" in done.stdout
     assert "1 dated file removed by DATA_KEEP_DAYS" in done.stdout
+
+
+def lines(path: Path) -> int:
+    with open_rows(path) as rows:
+        return len(list(rows))
 
 
 def cut(path: Path, last: int, again: int = 0) -> None:
@@ -102,7 +102,7 @@ def test_what_is_short_doubled_unknown_a_link_or_damaged_is_named(
     name: str, change: Callable[[Path], object], said: str, data: Path
 ) -> None:
     change(data / name)
-    done = verify(data)
+    done = command(data, "verify")
     assert (done.code, f"{name}: {said}" in done.stdout) == (1, True), done.output
 
 
@@ -110,10 +110,10 @@ def test_a_file_older_than_the_days_that_are_kept_is_not_missing_and_the_folders
     data: Path,
 ) -> None:
     data = data.rename(data.with_name("[data]*"))
-    assert verify(data).code == 0
+    assert command(data, "verify").code == 0
     part(data, 1).unlink()
-    assert verify(data).code == 1
-    assert verify(data, DATA_KEEP_DAYS="1").code == 0
+    assert command(data, "verify").code == 1
+    assert command(data, "verify", DATA_KEEP_DAYS="1").code == 0
 
 
 def test_other_columns_and_another_order_of_them_are_no_difference(data: Path) -> None:
@@ -123,9 +123,18 @@ def test_other_columns_and_another_order_of_them_are_no_difference(data: Path) -
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = ([*reversed(row), *([""] * (number % 2))] for number, row in enumerate(table[1:]))  # some are short
         csv.writer(file).writerows([[*reversed(table[0]), "new"], *rows])
-    found = compare(path, "participant", [part(data, n) for n in (1, 2, 3)], len(table) - 1, data)
-    assert found.same
-    assert found.rows == len(table) - 1
+    dated = [part(data, number) for number in (1, 2, 3)]
+    assert not ends_with(path, dated), "their bytes differ"
+    found = compare(path, "participant", dated, len(table) - 1, data)
+    assert (found.same, found.rows) == (True, len(table) - 1)
+
+
+def test_where_the_bytes_are_the_same_no_row_is_looked_at(data: Path) -> None:
+    path, dated = data / "pexHistoryPart.csv", [part(data, number) for number in (1, 2, 3)]
+    for some, same in ((dated, True), (dated[1:], True), (dated[:2], False), (dated[::-1], False), ([], True)):
+        assert ends_with(path, some) == same
+    path.write_bytes(path.read_bytes().partition(b"\n")[0])
+    assert not ends_with(path, dated)
 
 
 def test_what_is_here_again_gone_or_of_another_length_is_named(data: Path) -> None:
@@ -136,7 +145,7 @@ def test_what_is_here_again_gone_or_of_another_length_is_named(data: Path) -> No
     parquet = data / "parquet" / "participants"
     for name in ("2026-11-02_00-05-00.parquet", "2026-11-03_00-05-00.parquet"):
         (parquet / name).write_bytes((parquet / "2026-11-01_00-05-00.parquet").read_bytes())
-    done = verify(data)
+    done = command(data, "verify")
     assert done.code == 1
     for words in (
         f"{part(data, 1).name}: edited by somebody since",
@@ -146,11 +155,6 @@ def test_what_is_here_again_gone_or_of_another_length_is_named(data: Path) -> No
     ):
         assert words in done.stdout
     assert "2026-11-03_00-05-00.parquet" not in done.stdout
-
-
-def lines(path: Path) -> int:
-    with open_rows(path) as rows:
-        return len(list(rows))
 
 
 def test_rows_that_the_ledger_knows_and_no_file_holds_are_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
