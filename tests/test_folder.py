@@ -16,11 +16,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pexip_history.archive import aggregates, manifest
+from pexip_history.archive.staging import Stage
 from pexip_history.export import output as export
 from pexip_history.export import parquet, pseudonyms
 from pexip_history.folder import opening, rewriting
 from pexip_history.folder.opening import NotAFile, behind_link, own, own_folder, refuse_other_kinds
 from pexip_history.report import output as report
+from pexip_history.settings.environment import read_settings
 from pexip_history.settings.files import read_file
 
 from .privileged import as_root, in_child, open_to_all
@@ -172,6 +174,7 @@ UTC = ZoneInfo("UTC")
     ("write", "synced"),
     [
         (lambda data: through(rewriting.new_file(data / "x")), {"x.new", "."}),
+        (lambda data: Stage(data / "x", ["id"], read_settings({}, node=False)).finish(), {"x"}),
         (
             lambda data: through(export.draft(data, data / "x")),
             {"x", ".", ".collector/export/written.jsonl.new", ".collector/export"},
