@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+import pty
 import shutil
 import sqlite3
 import subprocess
@@ -149,7 +150,7 @@ def test_everything_of_the_person_goes_from_every_file_and_nothing_else(folder: 
     assert {name.partition("/")[0] for name in held if "/" in name} == {"parquet", ".collector"}
     said, after, new = folder.erase().output, folder.files(), folder.log().removeprefix(log)
     assert folder.holding() == set()
-    assert not any(needle in said + new for needle in NEEDLES)
+    assert not any(needle in said + new for needle in (*NEEDLES, "cannot be read", "left out"))
     (line,) = (line for line in new.splitlines() if "erased" in line)
     assert "2026-11-22 11:00 to 2026-11-23 23:00 UTC" in line
     for name, content in before.items():
@@ -252,8 +253,10 @@ def test_an_aggregate_that_is_open_elsewhere_waits_and_the_next_command_finishes
     assert "not finished" in outcome.output
     assert folder.holding() == {PART}
     assert (folder.data / ".collector" / "rewriting.sqlite").exists()
+    os.mkfifo(folder.data / f"{PART}.set-aside-2026-11-22_00-00-00")
     said = folder(moment=NOW + timedelta(hours=1), fault="EACCES", at=PART, code=1).output
     assert "an erasure waits" in said
+    assert f"an erasure left out a file, look into it yourself: {PART}.set-aside-2026-11-22" in said
     said = folder(moment=NOW + timedelta(hours=2)).output
     assert "an erasure was finished: 26 more rows in 1 files" in said
     assert folder.holding() == set()
@@ -286,18 +289,39 @@ def test_a_run_under_way_is_waited_for(folder: Folder) -> None:
         assert "another run is under way" in folder.erase(code=75).output
 
 
-STOPPED = """
+CHANGED = """
 import os, signal, sys, collector
 from pexip_history.archive.journal import Journal
-Journal.add = lambda *row: os.kill(os.getpid(), signal.SIGTERM)
+from pexip_history.operate import erase
+{}
 sys.exit(collector.main(sys.argv[1:], dict(os.environ)))
 """
+"""The collector with something in it changed."""
+
+
+def test_at_a_terminal_the_names_are_shown_and_which_file_is_read(folder: Folder) -> None:
+    for number in range(3):
+        (folder.data / f"copy {number}.xlsx").touch()
+    terminal, out = pty.openpty()
+    command = [sys.executable, "-c", CHANGED.format("erase.NAMES_SHOWN = 2"), "erase", "--alias", ALIAS]
+    done = subprocess.run(command, env=folder.env, cwd=ROOT, stdout=subprocess.PIPE, stderr=out, text=True)
+    told = os.read(terminal, 1 << 16).decode()
+    assert "What they hold" not in done.stdout
+    assert (told[:15], told[-4:]) == ("\r\033[K.collector/", "\r\033[K")
+    assert f"\r\033[K{PART}\r\033[K{PART}.set-aside" in told
+    subprocess.run(command, env=folder.env, cwd=ROOT, stdout=out, stderr=subprocess.DEVNULL)
+    said = os.read(terminal, 1 << 16).decode()
+    assert f"What they hold: {ADDRESS}, {NAME} and 2 more" in said
+    assert "files that are not the collector's own: copy 0.xlsx, copy 1.xlsx and 1 more" in said
+
+
+STOPS = "Journal.add = lambda *row: os.kill(os.getpid(), signal.SIGTERM)"
 
 
 def test_one_that_is_stopped_before_it_decided_changes_nothing_and_says_so(folder: Folder) -> None:
     folder()
     before = folder.files()
-    command = [sys.executable, "-c", STOPPED, "erase", "--alias", ALIAS, "--yes"]
+    command = [sys.executable, "-c", CHANGED.format(STOPS), "erase", "--alias", ALIAS, "--yes"]
     done = subprocess.run(command, env=folder.env, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, "nothing was changed" in done.stderr) == (1, True), done.stderr
     assert folder.files() == before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from datetime import UTC, timedelta
 from types import SimpleNamespace
@@ -123,8 +125,10 @@ def test_a_file_that_is_open_elsewhere_stays_as_it_is_and_is_tried_a_day_later(f
     name = dated(folder)[-1]
     before = (folder.data / dated(folder)[0]).read_bytes()
     folder.env |= DAYS
+    os.mkfifo(folder.data / f"{PART}.set-aside-2026-11-22_00-00-00")
     said = folder(moment=LATER, fault="EACCES", at=dated(folder)[0]).output
-    assert "stay in a file" in said
+    assert re.search(rf"stay in a file: .*{dated(folder)[0]}.*denied", said)
+    assert f"stay in a file: {PART}.set-aside-2026-11-22_00-00-00: " in said
     assert (folder.data / dated(folder)[0]).read_bytes() == before
     assert min(times(folder, PART)) >= OLDEST
     folder(moment=LATER + timedelta(days=1))

@@ -101,11 +101,11 @@ def _cells_of(holding: Holding) -> Iterator[tuple[list[str], Iterable[list[str]]
     if holding.kind == PARQUET:
         wanted = (holding.key, *PERSONAL, *ROOMS, holding.resource.time, "start_time")
         yield parquet_cells(holding.path, list(dict.fromkeys(wanted)))
-        return
-    with open_table(holding.path) as table:
-        if table.header and holding.key not in table.header:
-            raise CollectorError("it has no header with the columns of the history")
-        yield table.header, table
+    else:
+        with open_table(holding.path) as table:
+            if table.header and holding.key not in table.header:
+                raise CollectorError("it has no header with the columns of the history")
+            yield table.header, table
 
 
 def _look(

@@ -123,7 +123,6 @@ def _open(path: Path) -> sqlite3.Connection:
     """Raises sqlite3.DatabaseError where something else is there."""
     db = connect(path)
     with closed_on_failure(db):
-        db.execute("PRAGMA secure_delete = ON")
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             check_tables(db, SCHEMA)
         db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
