@@ -130,16 +130,19 @@ def test_every_file_with_rows_is_found_and_no_other(tmp_path: Path) -> None:
         *("pexHistoryStream.csv", f"parquet/participants/{MOMENT}.parquet"),
     ]
     drafts = [f"{name}.new" for name in (PART, DATED, f"{PART}.set-aside-{MOMENT}", ours[-1])]
-    others = ["Copy of pexHistoryPart.csv", "export.xlsx", "notes.new", "manifest.jsonl", ".collector/lock"]
+    tables = ["Copy of pexHistoryPart.csv", "export.xlsx", f"pexHistoryOther.csv.set-aside-{MOMENT}"]
+    others = [*tables, "notes.new", "manifest.jsonl", ".collector/lock", ".collector/7-other.csv"]
     assert list(holdings(tmp_path)) == []
     for name in (*ours, *drafts, *others):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    for name in ("pexHistoryConf.csv.new", "a folder.csv"):
+        (tmp_path / name).mkdir()
     assert [holding.name for holding in holdings(tmp_path)] == ours
     remove_drafts(tmp_path)
     assert not [name for name in drafts if (tmp_path / name).exists()]
     assert all((tmp_path / name).exists() for name in (*ours, *others))
-    assert strange_files(tmp_path) == others[:2]
+    assert strange_files(tmp_path) == tables
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pexip_history.archive.aggregates import end_whole
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
 from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, Ledger, Staged
-from pexip_history.ledger.schema import SCHEMA, open_to_write
+from pexip_history.ledger.schema import SCHEMA, closed_on_failure, connect, open_to_write
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.status import peek
 from pexip_history.resources import CONFERENCE
@@ -198,6 +198,7 @@ FORGERIES = {
     "a view": "DROP TABLE fact; CREATE VIEW fact AS SELECT 'since' AS name, '2030-01-01' AS value;",
     "a trigger": "CREATE TRIGGER t AFTER INSERT ON run BEGIN DELETE FROM conference; END;",
     "an index over what is computed": "CREATE INDEX i ON run (abs(id));",
+    "one of version 1.1 with a trigger": "PRAGMA user_version = 2; CREATE TRIGGER t DELETE ON run BEGIN SELECT 1; END;",
     "another table": "CREATE TABLE mine (id);",
     "a column more": "ALTER TABLE run ADD COLUMN c TEXT;",
     "a blob": BLOB,
@@ -222,6 +223,17 @@ def test_a_ledger_that_another_wrote_into_is_set_aside_and_made_again_from_the_f
         assert not db.execute("SELECT value FROM fact WHERE name = 'since'").fetchall()
     assert [entry for entry in archive.folder.iterdir() if "set-aside" in entry.name]
     assert (archive.data / "x_pexHistoryConf.csv").read_bytes() == b"mine"
+
+
+def test_a_database_is_opened_with_what_guards_it(ledger: Ledger, path: Path) -> None:
+    guards = {"trusted_schema": 0, "cell_size_check": 1}
+    for only_read, more in ((False, {"synchronous": 3, "journal_mode": "delete"}), (True, {"query_only": 1})):
+        with closing(connect(path, only_read=only_read)) as db:
+            assert {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in guards | more} == guards | more
+    with pytest.raises(ValueError, match="why"), closed_on_failure(db := connect(path)):
+        raise ValueError("why")
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        db.execute("SELECT 1")
 
 
 def test_a_file_that_waits_keeps_its_place_until_it_is_published(ledger: Ledger) -> None:

@@ -175,14 +175,13 @@ def emptying(journal: Journal, key: str) -> Changing:
 
 
 def _empty_parquet(holding: Holding, journal: Journal) -> int:
-    columns, rows = parquet_cells(holding.path, (holding.key,))
     own: list[str] = []
     called: list[str] = []
-    for row in rows:
+    for row in parquet_cells(holding.path, (holding.key,))[1]:
         what = journal.what(id_of(row, 0))
         own += row if what & OWN else []
         called += row if what & CALLED else []
-    if not columns or not (own or called):
+    if not own and not called:
         return 0
     return empty_cells(holding.path, {name: called if name == LOCAL else own for name in PERSONAL})
 

@@ -151,10 +151,9 @@ def _check_staged(db: sqlite3.Connection) -> None:
 def _refuse_super_journal(path: Path) -> None:
     """A journal of ours names no other file; SQLite would delete the one that it names. Raises Damaged."""
     with suppress(FileNotFoundError), open(path, "rb", opener=own) as journal:
-        if journal.seek(0, os.SEEK_END) >= len(JOURNAL_MAGIC):
-            journal.seek(-len(JOURNAL_MAGIC), os.SEEK_END)
-            if journal.read() == JOURNAL_MAGIC:
-                raise Damaged("a journal that names another file")
+        journal.seek(max(0, journal.seek(0, os.SEEK_END) - len(JOURNAL_MAGIC)))
+        if journal.read() == JOURNAL_MAGIC:
+            raise Damaged("a journal that names another file")
 
 
 def open_to_write(folder: Path) -> tuple[sqlite3.Connection, int] | None:

@@ -6,7 +6,7 @@ import html
 import logging
 import os
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def _show(archive: Archive, person: Person) -> int:
 
 def _erase(archive: Archive, person: Person, now: datetime) -> int:
     ledger = open_ledger(archive, now)
-    try:
+    with closing(ledger.db):
         archive.discard(ledger)
         with suppress(OSError, CollectorError):
             archive.publish(ledger)  # rows that still cannot be are emptied where they wait
@@ -70,11 +70,8 @@ def _erase(archive: Archive, person: Person, now: datetime) -> int:
         with open_journal(archive.folder) as journal:
             with journal.deciding():
                 found = find(archive.data, person, journal, _tell)
-            people = journal.rows()
-            _say_found(archive.data, found, people, person)
+            _say_found(archive.data, found, journal.rows(), person)
             done = go_on(archive, ledger, journal)
-    finally:
-        ledger.db.close()
     return _say_done(found, done)
 
 
