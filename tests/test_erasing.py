@@ -239,7 +239,7 @@ def test_what_cannot_be_reached_is_named(folder: Folder) -> None:
     os.mkfifo(folder.data / "report-2026-09.html")
     said = folder.erase().output
     for words in (
-        *("copy of mia.xlsx", "report.html still shows", "backups"),
+        *("copy of mia.xlsx", "report.html still shows", "backups", "2026-11-22 11:00 to 2026-11-23 23:00 UTC"),
         f"{PART}.set-aside-2026-11-21_00-00-00: it has no header",
         f"{PART}.set-aside-2026-11-22_00-00-00: ",
         "parquet/participants/2026-11-22_00-00-00.parquet: ",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pexip_history.folder.opening import behind_link, own
-from pexip_history.folder.reading import open_rows
+from pexip_history.folder.reading import cell_of, open_rows, place_of
 from pexip_history.resources import BY_NAME
 
 PIECE = 1 << 20
@@ -82,14 +82,10 @@ def ends_with(aggregate: Path, dated: Sequence[Path]) -> bool:
 def _hashes(path: Path, resource: str) -> Iterator[tuple[bytes, bytes]]:
     """Of each row the key, and all that it says, whatever the order of the columns; empty cells say nothing."""
     with open_rows(path) as rows:
-        header = rows.header
-        order = sorted(range(len(header)), key=header.__getitem__)
-        keys = [header.index(name) for name in BY_NAME[resource].key if name in header]
+        keys = [place_of(rows.header, name) for name in BY_NAME[resource].key]
         for row in rows:
-            width = len(row)
-            key = "\0".join(row[place] for place in keys if place < width)
-            said = "\0".join(f"{header[place]}\1{row[place]}" for place in order if place < width and row[place])
-            yield _hash(key), _hash(said)
+            said = sorted(f"{name}\1{cell}" for name, cell in zip(rows.header, row, strict=False) if cell)
+            yield _hash("\0".join(cell_of(row, place) for place in keys)), _hash("\0".join(said))
 
 
 def _hash(text: str) -> bytes:

@@ -72,8 +72,8 @@ class Found:
     @property
     def span(self) -> tuple[str, str]:
         """The first and the last time, as the files have them."""
-        firsts, lasts = ([f.first for f in self.files if f.first], [f.last for f in self.files if f.last])
-        return min(firsts, default=""), max(lasts, default="")
+        times = [time for file in self.files for time in (file.first, file.last) if time]
+        return min(times, default=""), max(times, default="")
 
 
 # Finding
