@@ -135,8 +135,6 @@ def measure(path: Path, written: Written | None = None, change: str = "") -> Ent
         while piece := file.read(PIECE):
             digest.update(piece)
             size += len(piece)
-            if written:
-                continue
             parts = piece.split(b'"')
             breaks += b"".join(parts[quotes % 2 :: 2]).count(b"\n")
             quotes += len(parts) - 1
@@ -175,7 +173,6 @@ def _end(file: IO[bytes]) -> int:
     if whole == len(tail):
         return size
     if _read(tail[whole:]):  # an editor took the line break
-        file.seek(size)
         return size + file.write(b"\n")
     file.truncate(begin + whole)
     return file.seek(begin + whole)
