@@ -12,7 +12,6 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,79 +31,34 @@ FIRST, SECOND = datetime(2026, 11, 24), datetime(2026, 11, 25)
 NAMES = (CONF, PART, STREAM)
 
 
-@dataclass
-class Scenario:
-    """What leads to the run that is struck."""
-
-    before: Callable[[Site], None] = lambda site: None
-    env: dict[str, str] = field(default_factory=dict)
-    moment: datetime = SECOND
-
-
-def first_day(site: Site) -> None:
-    site.run(FIRST)
-
-
-def upgrade(site: Site) -> None:
-    """From here on the node's records have another field."""
-    site.run(FIRST)
-    site.node.extra_fields = {"conference": {"zone": "DMZ"}, "participant": {"band": 'a,"b"'}}
-
-
-def deleted(site: Site) -> None:
-    site.run(FIRST)
-    (site.data / "pexHistoryPart.csv").unlink()
-
-
 def other_order(site: Site) -> None:
     """As the PowerShell script wrote it: every field quoted, other columns first, no last line end."""
-    site.run(FIRST)
-    path = site.data / "pexHistoryPart.csv"
-    with path.open(encoding="utf-8", newline="") as lines:
-        rows = [row[::-1] for row in csv.reader(lines)]
     text = io.StringIO()
-    csv.writer(text, quoting=csv.QUOTE_ALL).writerows(rows)
-    path.write_text(text.getvalue().removesuffix("\r\n"), encoding="utf-8", newline="")
-
-
-def half_published(site: Site) -> None:
-    """The next run was killed in the middle of its rows."""
-    first_day(site)
-    site.run(datetime(2026, 11, 24, 12), fault="kill", at=f"half {PART}", code=-9)
-
-
-def not_ours(site: Site) -> None:
-    """A user's file in the place of an aggregate, to be set aside."""
-    site.run(FIRST)
-    (site.data / PART).write_bytes(b"Name;Phone\r\nA;1\r\n")
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows(row[::-1] for row in site.table(PART))
+    (site.data / PART).write_text(text.getvalue().removesuffix("\r\n"), encoding="utf-8", newline="")
 
 
 def no_line_end(site: Site) -> None:
     """Someone's editor took the last line's end away from an aggregate, which is long."""
-    site.run(FIRST)
-    path = site.data / PART
-    path.write_bytes(path.read_bytes().removesuffix(b"\r\n"))
+    (site.data / PART).write_bytes((site.data / PART).read_bytes().removesuffix(b"\r\n"))
 
 
-def damaged(site: Site) -> None:
-    """The ledger is no ledger any more."""
-    site.run(FIRST)
-    site.ledger.write_bytes(b"no ledger" * 1000)
-
-
-SCENARIOS = {
-    "the first run": Scenario(moment=FIRST),
-    "a second run": Scenario(first_day),
-    "a run that widens the aggregates": Scenario(upgrade),
-    "a run with media streams": Scenario(first_day, {"DATA_MEDIA_STREAMS": "true"}),
-    "a run after an aggregate was deleted": Scenario(deleted),
-    "a run onto a file with other columns first": Scenario(other_order),
-    "a run that finishes one that was killed": Scenario(half_published),
+FIELDS = {"conference": {"zone": "DMZ"}, "participant": {"band": 'a,"b"'}}
+HALF: dict[str, Any] = {"fault": "kill", "at": f"half {PART}", "code": -9}
+SCENARIOS: dict[str, Callable[[Site], object]] = {
+    "the first run": lambda site: None,
+    "a second run": lambda site: None,
+    "a run that widens the aggregates": lambda site: setattr(site.node, "extra_fields", FIELDS),
+    "a run with media streams": lambda site: site.env.update(DATA_MEDIA_STREAMS="true"),
+    "a run after an aggregate was deleted": lambda site: (site.data / PART).unlink(),
+    "a run onto a file with other columns first": other_order,
+    "a run that finishes one that was killed": lambda site: site.run(datetime(2026, 11, 24, 12), **HALF),
 }
-OF_THE_POWER = {
-    "a run onto a file that is not ours": Scenario(not_ours),
-    "a run onto a file without a last line end": Scenario(no_line_end),
-    "a run with a damaged ledger": Scenario(damaged),
+"""What happened after the first day's run, and before the run that is struck."""
+OF_THE_POWER: dict[str, Callable[[Site], object]] = {
+    "a run onto a file that is not ours": lambda site: (site.data / PART).write_bytes(b"Name;Phone\r\nA;1\r\n"),
+    "a run onto a file without a last line end": no_line_end,
+    "a run with a damaged ledger": lambda site: site.ledger.write_bytes(b"no ledger" * 1000),
 }
 """Tried with power cuts alone."""
 
@@ -130,13 +84,15 @@ def days() -> Iterator[ManagementNode]:
         yield node
 
 
-def prepared(scenario: Scenario, node: ManagementNode, forked: ForkedCollector, folder: Path) -> Site:
+def prepared(scenario: str, node: ManagementNode, forked: ForkedCollector, folder: Path) -> Site:
     """As it is before the run that is struck."""
     node.extra_fields = {}
     site = Site(folder / "data", environment_for(node, folder / "data"), node, forked)
-    scenario.before(site)
-    site.env |= scenario.env
-    site.at(scenario.moment)
+    first = scenario == "the first run"
+    if not first:
+        site.run(FIRST)
+    (SCENARIOS | OF_THE_POWER)[scenario](site)
+    site.at(FIRST if first else SECOND)
     return site
 
 
@@ -213,7 +169,7 @@ def loaded() -> Iterator[ManagementNode]:
 @pytest.fixture(params=marked(SCENARIOS), scope="module")
 def bench(request: pytest.FixtureRequest, loaded: ManagementNode, forked: ForkedCollector) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="crash-", dir=MEMORY) as folder:
-        yield Bench(prepared(SCENARIOS[request.param], loaded, forked, Path(folder)))
+        yield Bench(prepared(request.param, loaded, forked, Path(folder)))
 
 
 def contents(site: Site) -> Found:

@@ -24,13 +24,13 @@ SAMPLE = ("a run that widens the aggregates", "the first run")
 """Between them they sync all that there is to sync."""
 SAME = ("a run with media streams", "a run after an aggregate was deleted")
 """They sync what others do."""
-SCENARIOS = crash.SCENARIOS | crash.OF_THE_POWER
+SCENARIOS = {*crash.SCENARIOS, *crash.OF_THE_POWER}
 
 
-@pytest.fixture(scope="module", params=sorted(SCENARIOS.keys() - SAME) if ALL else SAMPLE)
+@pytest.fixture(scope="module", params=sorted(SCENARIOS.difference(SAME)) if ALL else SAMPLE)
 def tried(forked: ForkedCollector, request: pytest.FixtureRequest) -> Iterator[tuple[Recording, crash.Bench]]:
     with crash.days() as node, tempfile.TemporaryDirectory(prefix="power-", dir=MEMORY) as folder:
-        bench = crash.Bench(crash.prepared(SCENARIOS[request.param], node, forked, Path(folder)))
+        bench = crash.Bench(crash.prepared(request.param, node, forked, Path(folder)))
         bench.struck.reset()
         yield record(bench.site), bench
 
