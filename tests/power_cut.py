@@ -99,10 +99,8 @@ class _Reader:
                 yield from self.call(match[2], match[3], int(match[4], 0))
 
     def call(self, name: str, text: str, result: int) -> Iterator[Op]:
-        texts = []
-        for match in BYTES.finditer(text):
-            assert not match[2], f"strace cut the bytes of {name} short"
-            texts.append(bytes.fromhex(match[1].replace("\\x", "")))
+        assert not any(match[2] for match in BYTES.finditer(text)), f"strace cut the bytes of {name} short"
+        texts = [bytes.fromhex(match[1].replace("\\x", "")) for match in BYTES.finditer(text)]
         args = BYTES.sub("", text).replace(" ", "").split(",")
         if name in ("open", "openat", "creat"):
             at_folder = name != "openat" or args[0] == "AT_FDCWD" or texts[0].startswith(b"/")
@@ -234,12 +232,9 @@ class Disk:
             inode.size = max(inode.size, end)
         elif op.kind == "truncate":
             self.resize(self.opened[op.file], op.at or 0, op)
-        elif op.kind == "mkdir":
+        elif op.kind in ("mkdir", "unlink"):
             parent, name = self.parent(op.path)
-            self.name(parent, {name: Folder()}, op)
-        elif op.kind == "unlink":
-            parent, name = self.parent(op.path)
-            self.name(parent, {name: None}, op)
+            self.name(parent, {name: Folder() if op.kind == "mkdir" else None}, op)
         elif op.kind == "rename":
             (source, old), (target, new) = self.parent(op.path), self.parent(op.to)
             inode = source.now[old]
@@ -257,12 +252,8 @@ class Disk:
         inode.size = size
 
     def name(self, folder: Folder, names: dict[str, Inode | None], op: Op, after: Change | None = None) -> Change:
-        for name, inode in names.items():
-            if inode is None:
-                del folder.now[name]
-            else:
-                folder.now[name] = inode
         change = Change(folder, op, names=names, after=after)
+        _rename(folder.now, change)
         self.changes.append(change)
         return change
 
