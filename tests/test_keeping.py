@@ -14,9 +14,10 @@ import duckdb
 import pytest
 
 from pexip_history.archive.journal import scratch_journal
-from pexip_history.archive.keeping import leaving_out_before, remove_older
+from pexip_history.archive.keeping import leaving_out_before, remove_older, what_is_kept
 from pexip_history.errors import CollectorError
 from pexip_history.settings.columns import KNOWN, NEEDED, omitted
+from pexip_history.settings.environment import read_settings
 
 from .forked import Fault
 from .harness import CONF, PART
@@ -29,6 +30,7 @@ __all__ = ["bare", "calls", "folder"]
 DAYS = {"DATA_KEEP_HISTORY_DAYS": "1"}
 OLDEST = stamp(NOW - timedelta(days=1)) or ""
 LATER = NOW + timedelta(minutes=1)
+NOTHING = read_settings({}, node=False)
 
 
 def times(folder: Folder, name: str) -> list[str]:
@@ -108,6 +110,14 @@ def test_status_says_the_oldest_row_and_what_bounds_it(folder: Folder) -> None:
     assert "everything that the node had from 2026-11-23T00:01:00 to" in said  # what was removed is not covered
     told = json.loads(folder("status", "--json").output)
     assert told["kept_from"] == told["complete_since"] == "2026-11-23T00:01:00"
+    folder.env |= {"DATA_KEEP_HISTORY_DAYS": "9"}
+    folder(moment=LATER + timedelta(days=2))
+    assert json.loads(folder("status", "--json").output)["kept_from"] == "2026-11-23T00:01:00", "it does not come back"
+    for oldest, kept_from, said in (("b", "a", "b"), ("a", "b", "b"), ("a", None, "a")):
+        assert what_is_kept(NOTHING, oldest, kept_from, False) == [
+            f"Oldest row: not before {said} UTC; rows stay (DATA_KEEP_HISTORY_DAYS=0)"
+        ]
+    assert what_is_kept(NOTHING, None, "b", False)[0].startswith("Oldest row: none; ")
 
 
 def test_nothing_goes_while_the_clocks_disagree(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +181,7 @@ def test_the_limit_is_a_moment_and_a_file_without_times_is_named() -> None:
     assert [row for row in rows if change(["id", "end_time"])(row) is row] == rows[: len(STAYS)]
     with pytest.raises(CollectorError, match="it has no column end_time"):
         change(["id"])
+    assert change([]), "an empty file lacks nothing"
 
 
 @pytest.mark.slow

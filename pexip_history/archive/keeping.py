@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.editing import Change, Changing
-from pexip_history.archive.holdings import AGGREGATE, PARQUET, WAITING, Holding, holdings, remove_drafts
+from pexip_history.archive.holdings import AGGREGATE, PARQUET, WAITING, Holding, holdings
 from pexip_history.archive.journal import Journal, Result, open_journal, rewrite, rewrite_all
 from pexip_history.archive.parquet_rows import leave_out_before
 from pexip_history.errors import CollectorError
@@ -40,7 +40,6 @@ def forget_old(archive: Archive, ledger: Ledger, now: datetime) -> None:
     tried = ledger.time_of("keeping_tried")
     if oldest is None or (tried and tried <= oldest < tried + DAY):
         return
-    remove_drafts(archive.data)
     # Noted before the first row goes: from then on nobody takes the time before for a quiet one.
     ledger.note(kept_from=max(oldest, ledger.time_of("kept_from") or oldest))
     with open_journal(archive.folder) as journal:
