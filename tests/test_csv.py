@@ -347,9 +347,11 @@ def test_files_have_the_permissions_that_umask_leaves_and_an_aggregate_those_tha
 def test_a_share_that_cannot_sync_a_folder_is_collected_into_and_a_broken_disk_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
+    before = sorted(Path("/proc/self/fd").iterdir())
     monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(number, "refused")))
     with pytest.raises(OSError, match="refused") if number == errno.EIO else nullcontext():
         sync_folder(tmp_path)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before, "nothing stays open"
 
 
 # Readers

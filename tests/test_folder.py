@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
+from unittest.mock import Mock
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -60,13 +61,14 @@ OTHERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("mode", ["r", "a+", "wb", "r+b"])
 @pytest.mark.parametrize("other", OTHERS)
-def test_what_is_no_file_is_refused_at_once_and_named(tmp_path: Path, other: str, mode: str) -> None:
+def test_what_is_no_file_is_refused_at_once_and_named(
+    tmp_path: Path, other: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "lock"
     OTHERS[other](path)
-    with (
-        pytest.raises(NotAFile, match=other.partition(" to ")[0].replace("dangling ", "")) as error,
-        open(path, mode, opener=own),
-    ):
+    monkeypatch.setattr(os, "open", Mock(side_effect=AssertionError("opening can have effects")))
+    kind = other.partition(" to ")[0].replace("dangling ", "")
+    with pytest.raises(NotAFile, match=kind) as error, open(path, mode, opener=own):
         pass
     assert "remove it, or move it away" in str(error.value)
     with pytest.raises(NotAFile):
@@ -76,14 +78,14 @@ def test_what_is_no_file_is_refused_at_once_and_named(tmp_path: Path, other: str
 
 
 def test_a_file_is_opened_and_made_as_the_mask_says(tmp_path: Path) -> None:
-    before = os.umask(0o027)
+    before = os.umask(0o020)
     try:
         with open(tmp_path / "new", "a+", opener=own) as file:
             file.write("rows")
     finally:
         os.umask(before)
     assert (tmp_path / "new").read_text() == "rows"
-    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o646
     with pytest.raises(FileNotFoundError), open(tmp_path / "none", opener=own):
         pass
     refuse_other_kinds(tmp_path / "new")
@@ -95,10 +97,11 @@ def test_what_takes_a_files_place_in_between_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
     OTHERS[other](tmp_path / "lock")
-    looks, look = [0], opening.other_kind
+    looks, look, before = [0], opening.other_kind, sorted(Path("/proc/self/fd").iterdir())
     monkeypatch.setattr(opening, "other_kind", lambda path: looks.pop() if looks else look(path))
     with pytest.raises(NotAFile), open(tmp_path / "lock", opener=own):
         pass
+    assert sorted(Path("/proc/self/fd").iterdir()) == before, "nothing stays open"
 
 
 def test_our_folder_is_made_and_is_no_link(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_rows_that_are_too_old_go_from_every_file_and_the_others_stay(folder: Fo
     }
     assert "rows from before 2026-11-23T00:01:00 UTC were removed from" in said
     assert not [name for name in folder.files() if name.endswith(".new")]
+    folder("erase", "--name", "nobody", "--yes", moment=LATER)  # the ledger is opened again, and no row comes
     assert_books_are_right(folder)
 
 

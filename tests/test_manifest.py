@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,20 @@ def test_what_the_collector_changed_later_is_a_line_of_its_own_and_the_latest_co
     assert [(line["name"], line.get("change")) for line in lines(tmp_path)] == noted
     assert manifest.latest(tmp_path)[erased].rows == 3 != before[erased].rows
     assert manifest.note(tmp_path) == 0
+
+
+def test_of_a_line_that_a_full_disk_cuts_nothing_stays(tmp_path: Path) -> None:
+    dated(tmp_path, 21)
+    manifest.note(tmp_path)
+    whole, (soft, hard) = (tmp_path / manifest.NAME).read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    dated(tmp_path, 22)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 50, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            manifest.note(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / manifest.NAME).read_bytes() == whole
 
 
 @pytest.mark.parametrize("kind", OTHERS)

@@ -111,6 +111,7 @@ def test_a_row_of_more_bytes_than_ours_have_is_refused_and_no_other(tmp_path: Pa
         patch.setattr(reading, "UNCOUNTED", 0)
         patch.setattr(reading, "MOST", 20)
         assert open_list(made(tmp_path, HEADER + b"1," + b"x" * 16 + b"\r\n")) == [["1", "x" * 16]]
+        assert open_list(made(tmp_path, HEADER + b"1," + b"x" * 18)) == [["1", "x" * 18]]
         for row in (b"1," + b"x" * 17 + b"\r\n", b'1,"\r\n' + b"x" * 17):
             with pytest.raises(NotOurs, match="from byte 18 on, a row of more than"):
                 open_list(made(tmp_path, HEADER + row))

@@ -101,8 +101,6 @@ class Rows:
         if self.end - self._row > MOST:
             raise self._not_ours(f"a row of more than {MOST >> 20} MB: a quote is open, or lines have no end")
         sign = self.delimiter
-        if sign not in line:
-            return
         line = '"' + line if self._open else line
         self._cells += line.count(sign) - sum(line.count(sign, *q.span()) for q in self._quoted.finditer(line))
         if self._cells > MOST_CELLS:
