@@ -100,6 +100,8 @@ IN_SQL = ((" AND ", " OR "), (" < ", " <= "), (" > ", " >= "), (" <= ", " < "), 
 IN_SQL += (("DISTINCT ", ""), ("min(", "max("), ("max(", "min("))
 QUIET = ("log", "logging", "say", "print")
 """What only tells: a call of theirs, or of a method of theirs, is left alone."""
+SYMMETRIC = ("min", "max", "suppress", "os.path.samestat")
+"""To which it would be the same if their arguments were swapped."""
 EXITS = {"DONE": "FAILED", "FAILED": "DONE", "MISUSED": "FAILED", "BUSY": "FAILED"}
 PROGRAM = "collector.py"
 
@@ -146,101 +148,91 @@ class Finder(ast.NodeVisitor):
             Mutant(self.file, ".".join(self.where[1:]) or "module", change, start, end, text, node.lineno)
         )
 
-    # What is looked at
-
     def visit(self, node: ast.AST) -> None:
         """Types and decorators are not looked at."""
         for name in ("annotation", "returns"):
             if hasattr(node, name):
                 setattr(node, name, None)
-        if hasattr(node, "decorator_list"):
+        named = isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        if named:
             node.decorator_list = []
-        super().visit(node)
+            self.where.append(node.name)
+        if self.look(node):
+            self.generic_visit(node)
+        if named:
+            self.where.pop()
 
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.ClassDef) -> None:
-        self.where.append(node.name)
-        self.generic_visit(node)
-        self.where.pop()
-
-    visit_ClassDef = visit_FunctionDef
-
-    def visit_If(self, node: ast.If) -> None:
-        if ast.unparse(node.test) == "TYPE_CHECKING":
-            return
-        self.condition(node.test)
-        if isinstance(node.body[-1], ast.Return):
-            self.add(node.body[-1], "return dropped", "pass")
-        self.generic_visit(node)
-
-    def visit_While(self, node: ast.While | ast.IfExp) -> None:
-        self.condition(node.test)
-        self.generic_visit(node)
-
-    visit_IfExp = visit_While
-
-    def visit_comprehension(self, node: ast.comprehension) -> None:
-        for test in node.ifs:
-            self.add(test, "filter dropped", "True")
-        self.generic_visit(node)
+    def look(self, node: ast.AST) -> bool:
+        """Find the mutants of the node itself. Whether what is within it is looked at."""
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                return False
+            case ast.If() | ast.While() | ast.IfExp():
+                self.condition(node.test)
+                if isinstance(node, ast.If) and isinstance(node.body[-1], ast.Return):
+                    self.add(node.body[-1], "return dropped", "pass")
+            case ast.comprehension():
+                for test in node.ifs:
+                    self.add(test, "filter dropped", "True")
+            case ast.Compare():
+                for place, op in enumerate(node.ops):
+                    changed = copy.deepcopy(node)
+                    changed.ops[place] = COMPARISONS[type(op)]()
+                    self.add(node, f"{self.sign(op)} to {self.sign(changed.ops[place])}", changed)
+            case ast.BoolOp():
+                for place in range(len(node.values)):
+                    left = copy.deepcopy(node)
+                    del left.values[place]
+                    self.add(node, f"part {place + 1} dropped", left if len(left.values) > 1 else left.values[0])
+            case ast.BinOp(left=first, op=ast.Add() | ast.Sub() as op, right=second):
+                other = ast.Sub() if isinstance(op, ast.Add) else ast.Add()
+                change = "+ to -" if isinstance(op, ast.Add) else "- to +"
+                self.add(node, change, ast.BinOp(first, other, second))
+            case ast.BinOp(left=first, op=ast.Mult() | ast.Div() | ast.FloorDiv() | ast.Mod()):
+                if not isinstance(first, ast.Constant):
+                    self.add(node, f"{ast.unparse(node)[:40]}: left part alone", first)
+            case ast.BinOp(op=ast.LShift()):  # bytes that are read at once
+                return False
+            case ast.UnaryOp(op=ast.USub(), operand=operand) if not isinstance(operand, ast.Constant):
+                self.add(node, "minus dropped", operand)
+            case ast.Return(value=ast.Name(id=code) as value) if code in EXITS:
+                self.add(value, "another exit code", EXITS[code])
+            case ast.Constant(value=bool(value)):
+                self.add(node, f"{value} to {not value}", str(not value))
+            case ast.Constant(value=int(value)):
+                self.add(node, f"{value} to {value + 1}", str(value + 1))
+            case ast.Constant(value=str(text)) if SQL.search(text):
+                self.sql(node)
+            case ast.JoinedStr():
+                if SQL.search(ast.unparse(node)):
+                    self.sql(node)
+                return False
+            case ast.Raise():  # its words are its own affair
+                self.add(node, "raise dropped", "pass")
+                return False
+            case ast.Call():
+                return self.call(node)
+            case ast.Expr(value=ast.Call() as call) if not self.tells(call):
+                self.add(node, f"{ast.unparse(call.func)}() dropped", "pass")
+            case ast.AugAssign() | ast.Delete() | ast.Break() | ast.Continue():
+                self.add(node, f"{type(node).__name__.lower()} dropped", "pass")
+            case ast.Assign() if not isinstance(node.value, ast.Constant) and len(self.where) > 2:
+                targets = [ast.unparse(target) for target in node.targets]
+                if all("." in target or "[" in target for target in targets):
+                    self.add(node, f"{targets[0]} not set", "pass")
+        return True
 
     def condition(self, test: ast.expr) -> None:
-        if not isinstance(test, ast.Compare):  # of which the operator is changed
-            negated = ast.UnaryOp(ast.Not(), copy.deepcopy(test))
-            self.add(test, "condition negated", test.operand if self.is_not(test) else negated)  # type: ignore[attr-defined]
-
-    def is_not(self, test: ast.expr) -> bool:
-        return isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
-
-    def visit_Compare(self, node: ast.Compare) -> None:
-        for place, op in enumerate(node.ops):
-            changed = copy.deepcopy(node)
-            changed.ops[place] = COMPARISONS[type(op)]()
-            self.add(node, f"{self.sign(op)} to {self.sign(changed.ops[place])}", changed)
-        self.generic_visit(node)
+        match test:
+            case ast.Compare():  # of which the operator is changed
+                return
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                self.add(test, "condition negated", operand)
+            case _:
+                self.add(test, "condition negated", ast.UnaryOp(ast.Not(), test))
 
     def sign(self, op: ast.cmpop) -> str:
         return ast.unparse(ast.Compare(ast.Name("a"), [op], [ast.Name("b")]))[2:-2]
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> None:
-        for place in range(len(node.values)):
-            changed = copy.deepcopy(node)
-            del changed.values[place]
-            self.add(node, f"part {place + 1} dropped", changed if len(changed.values) > 1 else changed.values[0])
-        self.generic_visit(node)
-
-    def visit_BinOp(self, node: ast.BinOp) -> None:
-        if isinstance(node.op, (ast.Add, ast.Sub)):
-            changed = copy.deepcopy(node)
-            changed.op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
-            self.add(node, "+ to -" if isinstance(node.op, ast.Add) else "- to +", changed)
-        elif isinstance(node.op, (ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)) and not isinstance(
-            node.left, ast.Constant
-        ):
-            self.add(node, f"{ast.unparse(node)[:40]}: left part alone", node.left)
-        if not isinstance(node.op, ast.LShift):  # bytes that are read at once
-            self.generic_visit(node)
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
-        if isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
-            self.add(node, "minus dropped", node.operand)
-        self.generic_visit(node)
-
-    def visit_Return(self, node: ast.Return) -> None:
-        if node.value and ast.unparse(node.value) in EXITS:
-            self.add(node.value, "another exit code", EXITS[ast.unparse(node.value)])
-        self.generic_visit(node)
-
-    def visit_Constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, bool):
-            self.add(node, f"{node.value} to {not node.value}", str(not node.value))
-        elif isinstance(node.value, int):
-            self.add(node, f"{node.value} to {node.value + 1}", str(node.value + 1))
-        elif isinstance(node.value, str) and SQL.search(node.value):
-            self.sql(node)
-
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        if SQL.search(ast.unparse(node)):
-            self.sql(node)
 
     def sql(self, node: ast.expr) -> None:
         """Its operators in turn, in the text as it stands."""
@@ -251,43 +243,22 @@ class Finder(ast.NodeVisitor):
                 changed = source[:place] + new + source[place + len(old) :]
                 self.add(node, f"{old.strip()} to {new.strip() or 'nothing'}", changed)
 
-    def visit_Call(self, node: ast.Call) -> None:
+    def call(self, node: ast.Call) -> bool:
         if self.tells(node):
-            return
+            return False
         node.keywords = [one for one in node.keywords if one.arg != "strict"]  # of zip: it guards, and decides nothing
-        other = ast.unparse(node.func) not in (
-            "min",
-            "max",
-            "suppress",
-            "os.path.samestat",
-        )  # to which it would be the same
-        if not other and len(node.args) == 2:
+        name, two = ast.unparse(node.func), [ast.unparse(arg) for arg in node.args[:2]]
+        if name in SYMMETRIC and len(node.args) == 2:
             for place in (0, 1):
-                self.add(node, f"{ast.unparse(node.func)}() dropped, part {place + 1} left", node.args[place])
-        named = len(node.args) > 1 and all(isinstance(arg, (ast.Name, ast.Attribute)) for arg in node.args[:2])
-        if other and named and ast.unparse(node.args[0]) != ast.unparse(node.args[1]):
-            changed = copy.deepcopy(node)
-            changed.args[:2] = reversed(changed.args[:2])
-            self.add(node, f"{ast.unparse(node.func)}: arguments swapped", changed)
-        self.generic_visit(node)
+                self.add(node, f"{name}() dropped, part {place + 1} left", node.args[place])
+        plain = all(isinstance(arg, (ast.Name, ast.Attribute)) for arg in node.args[:2])
+        if name not in SYMMETRIC and plain and len(set(two)) == 2:
+            swapped = ast.Call(node.func, [*node.args[1::-1], *node.args[2:]], node.keywords)
+            self.add(node, f"{name}: arguments swapped", swapped)
+        return True
 
-    def tells(self, node: ast.AST) -> bool:
-        return isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[0] in QUIET
-
-    def visit_Raise(self, node: ast.Raise) -> None:
-        """Its words are its own affair."""
-        self.add(node, "raise dropped", "pass")
-
-    def generic_visit(self, node: ast.AST) -> None:
-        if isinstance(node, ast.Expr) and isinstance(node.value, (ast.Call, ast.Await)) and not self.tells(node.value):
-            self.add(node, f"{ast.unparse(node.value.func)}() dropped", "pass")  # type: ignore[union-attr]
-        elif isinstance(node, (ast.AugAssign, ast.Delete, ast.Break, ast.Continue)):
-            self.add(node, f"{type(node).__name__.lower()} dropped", "pass")
-        elif isinstance(node, ast.Assign) and not isinstance(node.value, ast.Constant) and len(self.where) > 2:
-            targets = [ast.unparse(target) for target in node.targets]
-            if all("." in target or "[" in target for target in targets):
-                self.add(node, f"{targets[0]} not set", "pass")
-        super().generic_visit(node)
+    def tells(self, node: ast.Call) -> bool:
+        return ast.unparse(node.func).split(".")[0] in QUIET
 
 
 def mutants(root: Path, words: list[str]) -> list[Mutant]:
