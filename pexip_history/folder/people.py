@@ -67,22 +67,17 @@ class Person:
         """The column that says whose row it is."""
         return FIELD[self.option]
 
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        first, *rest = map(re.escape, self._pieces)
+        if rest:  # each piece between stars is taken at its first place, which is the best: others are not tried
+            first += "".join(f"(?>.*?{piece})" for piece in rest[:-1]) + f".*{rest[-1]}"
+        return re.compile(first, re.DOTALL)
+
     def is_value(self, value: str) -> bool:
         """Whether the value, as a cell holds it, is the person's. An empty one is nobody's."""
         text = canonical(value)
-        first, *rest = self._pieces
-        if not text or not rest:
-            return bool(text) and text == first
-        *between, last = rest
-        place, end = len(first), len(text) - len(last)
-        if place > end or not text.startswith(first) or not text.endswith(last):
-            return False
-        for piece in between:  # the first place is the best; a pattern would try them all
-            found = text.find(piece, place, end)
-            if found < 0:
-                return False
-            place = found + len(piece)
-        return True
+        return bool(text and self._pattern.fullmatch(text))
 
     def is_in(self, text: str) -> bool:
         """Whether a longer text, such as a room's name, holds what is looked for."""
