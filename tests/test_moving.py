@@ -103,9 +103,8 @@ def test_trying_again_with_an_emptied_data_folder_begins_with_the_old_files(here
     here.sh("mkdir data; cp -p old/pexHistory*.csv data/")
     for step in (TYPING, CHECKING, COLLECTING, "rm -rf data/* data/.collector", COPYING, COLLECTING):
         here.sh(step)
-    assert [row["id"] for row in here.rows("data/pexHistoryConf.csv")][: len(had["Conf"])] == [
-        record["id"] for record in had["Conf"]
-    ]
+    old = [record["id"] for record in had["Conf"]]
+    assert [row["id"] for row in here.rows("data/pexHistoryConf.csv")][: len(old)] == old
 
 
 def test_a_code_page_is_named_in_place_of_utf_8(here: Sandbox) -> None:
