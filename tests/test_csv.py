@@ -39,7 +39,6 @@ BOM = b"\xef\xbb\xbf"
 RISKY = ("=", "@", "\t", "\r", "+", "-")
 
 Record = dict[str, Any]
-Table = list[list[str]]
 
 
 class History(Site):
@@ -357,30 +356,20 @@ def test_a_share_that_cannot_sync_a_folder_is_collected_into_and_a_broken_disk_i
 # Readers
 
 
-def by_pandas(files: Sequence[Path]) -> Table:
+def by_pandas(files: Sequence[Path]) -> list[Any]:
     tables = [pandas.read_csv(file, dtype=str, keep_default_na=False) for file in files]
-    table = pandas.concat(tables).fillna("")
-    return [list(table.columns), *table.to_numpy().tolist()]
+    return pandas.concat(tables).fillna("").to_dict("records")
 
 
-def by_polars(files: Sequence[Path]) -> Table:
-    table = polars.concat([polars.read_csv(file, infer_schema=False) for file in files], how="diagonal").fill_null("")
-    return [table.columns, *map(list, table.rows())]
+def by_polars(files: Sequence[Path]) -> list[Any]:
+    tables = [polars.read_csv(file, infer_schema=False) for file in files]
+    return polars.concat(tables, how="diagonal").fill_null("").to_dicts()
 
 
-def by_duckdb(files: Sequence[Path]) -> Table:
+def by_duckdb(files: Sequence[Path]) -> list[Any]:
     names = [str(file) for file in files]
     table = duckdb.read_csv(names, all_varchar=True, header=True, union_by_name=True)  # type: ignore[arg-type]
-    return [table.columns, *([text or "" for text in row] for row in table.fetchall())]
-
-
-READERS = [by_pandas, by_polars, by_duckdb]
-
-
-def sorted_by_name(table: Table) -> Table:
-    """The same table with its columns in one order: by name is how files are put together."""
-    order = sorted(range(len(table[0])), key=lambda place: table[0][place])
-    return [[row[place] for place in order] for row in table]
+    return [{name: text or "" for name, text in zip(table.columns, row, strict=True)} for row in table.fetchall()]
 
 
 def test_times_are_times_to_every_reader(history: History) -> None:
@@ -437,12 +426,11 @@ def test_whatever_the_node_sends_is_what_every_reader_gets_back(
                 assert row.keys() >= one.keys()
                 for name, cell in row.items():
                     assert came_back(cell, whole(one.get(name)), guarded), (name, cell, one.get(name))
-        header, *rows = history.table(PART)
+        rows, header = history.rows(PART), history.table(PART)[0]
         of_the_days = [row for file in history.dated(PART) for row in history.rows(file)]
-        assert rows == [[row.get(name, "") for name in header] for row in of_the_days]
-        for read in READERS:
-            assert read([history.data / PART]) == [header, *rows]
-            assert sorted_by_name(read(history.dated(PART))) == sorted_by_name([header, *rows])
+        assert rows == [{name: row.get(name, "") for name in header} for row in of_the_days]
+        for read in (by_pandas, by_polars, by_duckdb):
+            assert read([history.data / PART]) == read(history.dated(PART)) == rows
 
 
 def halved(value: object) -> bool:
