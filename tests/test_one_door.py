@@ -26,7 +26,7 @@ REASONS = {
     "lists names; what it finds is opened through the door": "report/output.py: glob; archive/aggregates.py: glob;"
     " archive/archive.py: iterdir, os.scandir; archive/holdings.py: iterdir, glob; archive/manifest.py: glob;"
     " archive/parquet_rows.py: iterdir, glob; history/database.py: glob; history/files.py: iterdir;"
-    " operate/erase.py: glob; operate/verify.py: iterdir, glob",
+    " operate/erase.py: glob; operate/verify.py: iterdir",
     "in a folder that was just made, which nobody else can enter": "export/parquet.py: SQL COPY, os.open;"
     " export/workbook.py: Workbook; history/database.py: SQL ATTACH;"
     " history/files.py: open; archive/comparing.py: sqlite3.connect",

@@ -165,4 +165,4 @@ def test_rows_that_the_ledger_knows_and_no_file_holds_are_named(data: Path, monk
             operate, "peek", lambda settings, known=known: {"resources": [("participant", known, None)]}
         )
         # private: the command would need a whole ledger
-        assert [line[: len(said[0])] for line in operate._aggregates(settings, {})] == said
+        assert [line[: len(said[0])] for line in operate._aggregates(settings, [])] == said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,12 +38,13 @@ def verify(settings: Settings) -> int:
     """
     data = settings.data_dir
     latest = manifest.latest(data)
+    dated = [path for path in sorted(data.iterdir()) if DATED.fullmatch(path.name) and not other_kind(path)]
     counts: Counter[str] = Counter()
-    for name, state, more in _files(settings, latest):
+    for name, state, more in _files(settings, latest, {path.name for path in dated}):
         counts[state] += 1
         if state not in GOOD:
             say(f"{printable(name)}: {more}")
-    told = [more for more in (*_aggregates(settings, latest), *_parquet(data, latest)) if more]
+    told = [*_aggregates(settings, dated), *_parquet(data, latest)]
     for line in told:
         say(line)
     for state, word in WORDS.items():
@@ -51,15 +52,14 @@ def verify(settings: Settings) -> int:
             say(f"{counts[state]:,} dated file{'' if counts[state] == 1 else 's'} {word}")
     if not counts:
         say("There are no dated files yet")
-    return DONE if not told and not any(counts[state] for state in WORDS if state not in GOOD) else FAILED
+    return DONE if not told and counts.keys() <= set(GOOD) else FAILED
 
 
-def _files(settings: Settings, latest: dict[str, Entry]) -> Iterator[tuple[str, str, str]]:
+def _files(settings: Settings, latest: dict[str, Entry], there: set[str]) -> Iterator[tuple[str, str, str]]:
     """Of each dated file, here or in the manifest: its name, its state, and that in words."""
     data = settings.data_dir
     oldest = datetime.now(UTC) - timedelta(days=settings.keep_days)
     limit = format_stem(oldest.astimezone(settings.zone)) if settings.keep_days else ""
-    there = {path.name for path in data.iterdir() if DATED.fullmatch(path.name) and not other_kind(path)}
     for name in sorted(there | set(latest)):
         entry = latest.get(name)
         if entry is None:
@@ -78,21 +78,19 @@ def _files(settings: Settings, latest: dict[str, Entry]) -> Iterator[tuple[str, 
                 yield name, EDITED, f"edited by somebody since ({rows}); restore it from a backup if that was not meant"
 
 
-def _aggregates(settings: Settings, latest: dict[str, Entry]) -> Iterator[str]:
+def _aggregates(settings: Settings, dated: Sequence[Path]) -> Iterator[str]:
     """What an aggregate lacks, or has otherwise than the dated files and the ledger."""
     data = settings.data_dir
     known = {name: rows for name, rows, *_ in peek(settings).get("resources", ())}
     for resource, name in AGGREGATES.items():
-        dated = sorted(data.glob(f"*_{name}"))
-        dated = [path for path in dated if DATED.fullmatch(path.name) and not other_kind(path)]
-        path = data / name
+        path, its = data / name, [one for one in dated if one.name.endswith(f"_{name}")]
         if not path.exists():
-            if dated or known.get(resource):
+            if its or known.get(resource):
                 yield f"{name}: missing; the next run that brings rows starts it again, with these rows alone"
             continue
         try:
             with workshop(data, "verify") as folder:
-                found = compare(path, resource, dated, manifest.measure(behind_link(path)).rows, folder)
+                found = compare(path, resource, its, manifest.measure(behind_link(path)).rows, folder)
         except CollectorError as error:
             yield f"{name}: {error}"
             continue
