@@ -24,7 +24,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pexip_history.archive.staging import MOST, MOST_FIELDS, Stage
+from pexip_history.errors import NodeError
 from pexip_history.folder.rewriting import sync_folder
+from pexip_history.settings.environment import read_settings
 
 from .forked import MEMORY, ForkedCollector
 from .harness import CONF, PART, STREAM, Site, environment_for
@@ -219,6 +222,16 @@ def test_a_field_name_is_quoted_as_any_text_is(history: History) -> None:
     names = ["a,b", 'say "x"', "line\nend", "=1", " spaced ", "æøå"]
     history.sent([record(1, **dict.fromkeys(names, "v"))])
     assert history.table(PART)[0] == ["end_time", "id", *("'=1" if name == "=1" else name for name in names)]
+
+
+def test_what_no_file_of_ours_may_hold_is_refused_as_it_is_written(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "x", ["id"], read_settings({}, node=False))
+    stage.write({"id": ["x" * (MOST - 2)]})
+    with pytest.raises(NodeError, match="8 MB"):
+        stage.write({"id": ["1", "x" * (MOST + 1)]})
+    stage.grow([str(number) for number in range(MOST_FIELDS - 1)])
+    with pytest.raises(NodeError, match=f"{MOST_FIELDS + 1}"):
+        stage.grow(["one more"])
 
 
 # Formulas
