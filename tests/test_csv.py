@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from pexip_history.archive.staging import MOST, MOST_FIELDS, Stage
 from pexip_history.errors import NodeError
+from pexip_history.folder.cells import compact, encode
 from pexip_history.folder.rewriting import sync_folder
 from pexip_history.settings.environment import read_settings
 
@@ -151,6 +152,10 @@ def test_values_are_as_the_node_sent_them(history: History, page: int, more: str
     records = [f'{{"end_time": "{END}", "id": "{n}", "v": {json}}}' for n, json in enumerate(values)]
     history.sent([records[0][:-1] + more + "}", *records[1:]], page)
     assert history.column("v") == [*VALUES.values(), *["1", "True"] * 9]
+
+
+def test_half_a_surrogate_pair_within_a_list_is_a_sign_of_its_own() -> None:
+    assert encode(compact(["\ud83d é"])) == '["\ufffd é"]'.encode()
 
 
 # Columns

@@ -86,6 +86,7 @@ def test_short_rows_and_files_without_the_columns_hold_nobody() -> None:
     assert Person(NAME, "*").finder(COLUMNS)(["1"]) == 0
     assert Person(NAME, "*").finder(["participant_id", "id"])(["1", "2"]) == 0
     assert Person(ALIAS, "*").finder(["local_alias"])(["x"]) == CALLED
+    assert Person(NAME, "*").finder(COLUMNS)(["1", "x", "", "", ""]) == OWN
     assert Person(NAME, "*").finder([*COLUMNS[1::3], *COLUMNS[2:3]])(["x", "y"]) == OWN
 
 

@@ -81,7 +81,7 @@ class Person:
 
     def is_in(self, text: str) -> bool:
         """Whether a longer text, such as a room's name, holds what is looked for."""
-        return bool(text and self._longest and self._longest in canonical(text))
+        return bool(self._longest) and self._longest in canonical(text)
 
     @cached_property
     def _longest(self) -> str:
