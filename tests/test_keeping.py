@@ -177,7 +177,7 @@ GOES = ["2026-11-22T23:59:59.999999", "2026-11-23T00:59:00+01:00", "2026-11-22T2
 
 
 def test_the_limit_is_a_moment_and_a_file_without_times_is_named() -> None:
-    change = leaving_out_before(("end_time", "start_time"), NOW.replace(tzinfo=UTC) - timedelta(days=1))
+    change = leaving_out_before(("end_time", "start_time"), NOW.replace(tzinfo=UTC) - timedelta(days=1), len)
     rows = [["1", end] for end in (*STAYS, *GOES)]
     assert [row for row in rows if change(["id", "end_time"])(row) is row] == rows[: len(STAYS)]
     with pytest.raises(CollectorError, match="it has no column end_time"):

@@ -19,9 +19,8 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Compared:
-    """Rows: of the aggregate; of the dated files that it lacks, or has otherwise; that it has more than once."""
+    """Rows: of the dated files that an aggregate lacks, or has otherwise; that it has more than once."""
 
-    rows: int
     missing: int = 0
     other: int = 0
     twice: int = 0
@@ -31,15 +30,15 @@ class Compared:
         return not (self.missing or self.other or self.twice)
 
 
-def compare(aggregate: Path, resource: str, dated: Sequence[Path], rows: int, folder: Path) -> Compared:
-    """Compare, in bounded pieces; `rows` are the aggregate's, `dated` are in the order of their names.
+def compare(aggregate: Path, resource: str, dated: Sequence[Path], folder: Path) -> Compared:
+    """Compare, in bounded pieces; `dated` are in the order of their names.
 
     Rows that the aggregate alone has are no difference: DATA_KEEP_DAYS removes dated files. Where the bytes differ (a
     column was added, somebody saved the file) rows are compared by what they say, with a table in `folder`.
     Raises CollectorError, OSError, sqlite3.Error.
     """
     if ends_with(aggregate, dated):
-        return Compared(rows)
+        return Compared()
     with closing(sqlite3.connect(folder / "comparing.sqlite")) as db:
         db.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32000;")
         for table, paths in (("held", [aggregate]), ("dated", dated)):
@@ -53,7 +52,7 @@ def compare(aggregate: Path, resource: str, dated: Sequence[Path], rows: int, fo
             " AND NOT EXISTS (SELECT 1 FROM held WHERE held.key = dated.key AND held.said = dated.said)"
         ).fetchone()
         (twice,) = db.execute("SELECT count(*) - count(DISTINCT key) FROM held").fetchone()
-    return Compared(rows, missing, other, twice)
+    return Compared(missing, other, twice)
 
 
 def ends_with(aggregate: Path, dated: Sequence[Path]) -> bool:

@@ -76,7 +76,7 @@ def remove_older(data: Path, oldest: datetime, ledger: Ledger, journal: Journal)
     return rewrite_all(files, remove, data, journal, ledger), len(unread)
 
 
-def leaving_out_before(times: Sequence[str], oldest: datetime, unread: Callable[[str], object] = len) -> Changing:
+def leaving_out_before(times: Sequence[str], oldest: datetime, unread: Callable[[str], object]) -> Changing:
     """The change that leaves out rows whose time lies before `oldest`: the first of these columns that has one.
 
     What is no time is told to `unread`, and its row stays. Raises CollectorError for a file without the columns.

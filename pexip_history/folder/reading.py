@@ -87,7 +87,7 @@ class Rows:
                 else:
                     content = line.encode(self.encoding, kept)
                     self.end += len(content)
-                    line = content.decode(self.encoding, self.errors)  # "strict" and "replace" act here
+                    line = content.decode(self.encoding, self.errors)
                 if self.end - self._row > UNCOUNTED:
                     self._check(line)
                 self._open = True
@@ -115,8 +115,8 @@ def open_rows(path: Path, start: int = 0, errors: str = "replace") -> Iterator[R
     """The rows of an aggregate or a dated file, opened as our own.
 
     With `start`, the rows from that byte on, where a row begins (or ends), behind the header in any case. `errors`
-    is what is done with bytes that are not UTF-8: "replace", "surrogateescape" to write them again as they were, or
-    "strict", which raises NotOurs. Raises NotOurs, NotAFile, FileNotFoundError, other OSErrors.
+    is what is done with bytes that are not UTF-8: "replace", or "surrogateescape" to write them again as they were.
+    Raises NotOurs, NotAFile, FileNotFoundError, other OSErrors.
     """
     with open(behind_link(path), "rb", opener=own) as file:
         yield Rows(path, file, start, errors)

@@ -90,7 +90,7 @@ def _aggregates(settings: Settings, dated: Sequence[Path]) -> Iterator[str]:
             continue
         try:
             with workshop(data, "verify") as folder:
-                found = compare(path, resource, its, manifest.measure(behind_link(path)).rows, folder)
+                rows, found = manifest.measure(behind_link(path)).rows, compare(path, resource, its, folder)
         except CollectorError as error:
             yield f"{name}: {error}"
             continue
@@ -100,8 +100,8 @@ def _aggregates(settings: Settings, dated: Sequence[Path]) -> Iterator[str]:
             yield f"{name}: {found.other:,} rows are otherwise in the dated files; somebody edited one of the two"
         if found.twice:
             yield f"{name}: {found.twice:,} rows are there more than once"
-        if found.same and found.rows < known.get(resource, 0):
-            yield f"{name}: {found.rows:,} rows, of {known[resource]:,} that the ledger knows were written to it"
+        if found.same and rows < known.get(resource, 0):
+            yield f"{name}: {rows:,} rows, of {known[resource]:,} that the ledger knows were written to it"
 
 
 def _parquet(data: Path, latest: dict[str, Entry]) -> Iterator[str]:
