@@ -8,7 +8,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO
 from unittest.mock import Mock
@@ -18,12 +18,13 @@ import pytest
 
 from pexip_history.archive import aggregates, manifest
 from pexip_history.archive.staging import Stage
+from pexip_history.errors import SettingsError
 from pexip_history.export import output as export
 from pexip_history.export import parquet, pseudonyms
-from pexip_history.folder import opening, rewriting
+from pexip_history.folder import mounts, opening, rewriting
 from pexip_history.folder.opening import NotAFile, behind_link, own, own_folder, refuse_other_kinds
 from pexip_history.report import output as report
-from pexip_history.settings.environment import read_settings
+from pexip_history.settings.environment import IMAGE_DATA, read_settings
 from pexip_history.settings.files import read_file
 
 from .privileged import as_root, in_child, open_to_all
@@ -152,6 +153,23 @@ def test_a_secret_file_may_be_behind_links_but_is_a_file_of_some_size(tmp_path: 
             read_file(tmp_path / name)
     with pytest.raises(OSError, match="it is not a file"):
         read_file(Path("/dev/zero"))
+
+
+MOUNTED = [({"/"}, False), ({"/", "/app"}, True), ({"/app/data"}, True), ({"/app/data/deep"}, False), (set(), True)]
+
+
+@pytest.mark.parametrize(("points", "mounted"), MOUNTED)
+def test_a_run_in_a_container_that_would_take_its_files_along_is_refused_unless_cron_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points: set[str], mounted: bool
+) -> None:
+    assert {"/", "/proc"} & mounts.mount_points()
+    monkeypatch.setattr(mounts, "mount_points", lambda: points)
+    monkeypatch.setattr(mounts, "CRON_PID", tmp_path / "crond.pid")
+    with nullcontext() if mounted else pytest.raises(SettingsError):
+        mounts.refuse_to_lose(IMAGE_DATA)
+    mounts.refuse_to_lose(tmp_path)
+    mounts.CRON_PID.touch()
+    mounts.refuse_to_lose(IMAGE_DATA)
 
 
 def made(path: Path, content: bytes = b"") -> Path:
