@@ -94,6 +94,7 @@ def link(path: Path) -> None:
         ("pexHistoryPart.csv", lambda path: cut(path, 2), "2 rows of the dated files are not in it"),
         ("pexHistoryPart.csv", lambda path: cut(path, 0, 1), "1 rows are there more than once"),
         ("2026-11-04_00-05-00_pexHistoryPart.csv", lambda path: write_day(path.parent, 4), "not in manifest.jsonl"),
+        ("pexHistoryPart.csv", lambda path: (path.unlink(), os.mkfifo(path)), ""),
         ("parquet/participants/2026-11-01_00-05-00.parquet", link, "cannot be read"),
         ("parquet/participants/2026-11-01_00-05-00.parquet", lambda p: p.write_bytes(b"PAR1"), "cannot be read"),
     ],
@@ -114,6 +115,7 @@ def test_a_file_older_than_the_days_that_are_kept_is_not_missing_and_the_folders
     part(data, 1).unlink()
     assert command(data, "verify").code == 1
     assert command(data, "verify", DATA_KEEP_DAYS="1").code == 0
+    assert command(data, "verify", DATA_KEEP_DAYS="9999").code == 1
 
 
 def test_other_columns_and_another_order_of_them_are_no_difference(data: Path) -> None:
@@ -142,7 +144,7 @@ def test_what_is_here_again_gone_or_of_another_length_is_named(data: Path) -> No
     part(data, 1).write_bytes(part(data, 1).read_bytes().replace(b"Oslo", b"Roma", 1))
     (data / "pexHistoryConf.csv").unlink()
     parquet = data / "parquet" / "participants"
-    for name in ("2026-11-02_00-05-00.parquet", "2026-11-03_00-05-00.parquet"):
+    for name in ("2026-11-02_00-05-00.parquet", "2026-11-03_00-05-00.parquet", "2026-11-09_00-05-00.parquet"):
         (parquet / name).write_bytes((parquet / "2026-11-01_00-05-00.parquet").read_bytes())
     done = command(data, "verify")
     assert done.code == 1
@@ -154,14 +156,20 @@ def test_what_is_here_again_gone_or_of_another_length_is_named(data: Path) -> No
     ):
         assert words in done.stdout
     assert "2026-11-03_00-05-00.parquet" not in done.stdout
+    assert "2026-11-09_00-05-00.parquet" not in done.stdout, "nothing is known of it"
 
 
 def test_rows_that_the_ledger_knows_and_no_file_holds_are_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = read_settings({"DATA_DIR": str(data)}, node=False)
-    held = lines(data / "pexHistoryPart.csv")
-    for known, said in ((held, []), (held + 1, [f"pexHistoryPart.csv: {held} rows, of {held + 1} that the ledger"])):
-        monkeypatch.setattr(
-            operate, "peek", lambda settings, known=known: {"resources": [("participant", known, None)]}
-        )
+    settings, path = read_settings({"DATA_DIR": str(data)}, node=False), data / "pexHistoryPart.csv"
+    held = lines(path)
+
+    def said(known: int) -> list[str]:
+        monkeypatch.setattr(operate, "peek", lambda settings: {"resources": [("participant", known, None)]})
         # private: the command would need a whole ledger
-        assert [line[: len(said[0])] for line in operate._aggregates(settings, [])] == said
+        return list(operate._aggregates(settings, []))
+
+    assert said(held) == []
+    assert said(held + 1) == [f"{path.name}: {held} rows, of {held + 1} that the ledger knows were written to it"]
+    path.unlink()
+    assert said(0) == []
+    assert len(said(1)) == 1
