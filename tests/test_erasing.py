@@ -17,6 +17,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import duckdb
 import pytest
@@ -430,6 +431,10 @@ def test_many_rows_are_looked_up_in_the_journal_s_file(tmp_path: Path, monkeypat
         assert [journal.what(str(number)) for number in range(5)] == [1, 1, 1, 3, 0]
     with pytest.raises(sqlite3.IntegrityError), open_journal(tmp_path) as journal, journal.deciding():
         list(map(journal.add, "89", (1, None)))  # type: ignore[arg-type]
+    monkeypatch.setattr("pexip_history.archive.journal.check_pages", Mock(side_effect=sqlite3.OperationalError("busy")))
+    with pytest.raises(sqlite3.OperationalError, match="busy"), open_journal(tmp_path):
+        pass  # what cannot be read now is not thrown away
+    monkeypatch.undo()
     with open_journal(tmp_path) as journal:
         assert journal.rows() == 4
         journal.finished()

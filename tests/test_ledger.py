@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -193,6 +194,16 @@ DROP TABLE fact; CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT R
 INSERT INTO fact VALUES ('since', x'00ff'); PRAGMA writable_schema = ON;
 UPDATE sqlite_master SET sql = replace(sql, ') WITHOUT', ') STRICT, WITHOUT') WHERE name = 'fact';
 """  # where text has to be, in a table that says it is the ledger's
+
+
+def test_a_ledger_that_cannot_be_read_now_is_not_set_aside(
+    ledger: Ledger, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pexip_history.ledger.schema.check_pages", Mock(side_effect=sqlite3.OperationalError("busy")))
+    with pytest.raises(sqlite3.OperationalError, match="busy"):
+        open_to_write(archive.folder)
+
+
 STAGED = "INSERT INTO staged (pair, resource, stem, head, rows) VALUES "
 FORGERIES = {
     "a view": "DROP TABLE fact; CREATE VIEW fact AS SELECT 'since' AS name, '2030-01-01' AS value;",
