@@ -162,6 +162,7 @@ def test_what_is_here_again_gone_or_of_another_length_is_named(data: Path) -> No
 def test_rows_that_the_ledger_knows_and_no_file_holds_are_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, path = read_settings({"DATA_DIR": str(data)}, node=False), data / "pexHistoryPart.csv"
     held = lines(path)
+    (data / "pexHistoryConf.csv").write_bytes(b"id,end_time\r\n")  # of which the ledger knows nothing
 
     def said(known: int) -> list[str]:
         monkeypatch.setattr(operate, "peek", lambda settings: {"resources": [("participant", known, None)]})
