@@ -104,8 +104,8 @@ class _Reader:
         args = BYTES.sub("", text).replace(" ", "").split(",")
         if name in ("open", "openat", "creat"):
             at_folder = name != "openat" or args[0] == "AT_FDCWD" or texts[0].startswith(b"/")
-            base = "" if at_folder else self.base(args[0])
-            path = None if base is None else self.path(os.path.join(base, os.fsdecode(texts[0])))  # noqa: PTH118
+            assert at_folder or int(args[0]) not in self.open, "openat within the folder: not known here yet"
+            path = self.path(os.fsdecode(texts[0])) if at_folder else None
             self.open.pop(result, None)
             if path is None:
                 return
@@ -141,10 +141,6 @@ class _Reader:
             yield Op("sync", opened.path, opened.number)
         else:
             raise AssertionError(f"{name} on {opened.path or 'the folder'}: the recording does not know this call yet")
-
-    def base(self, descriptor: str) -> str | None:
-        opened = self.open.get(int(descriptor))
-        return f"{self.folder}/{opened.path}" if opened else None
 
 
 # The file system
