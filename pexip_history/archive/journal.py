@@ -109,14 +109,13 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         for name in (path.with_name(f"{JOURNAL}-journal"), path):
             name.unlink(missing_ok=True)
         db = _open(path)
-    journal, empty = Journal(db), False
+    journal = Journal(db)
     try:
         yield journal
     finally:
         with closing(db), suppress(sqlite3.Error):
-            empty = not journal.rows() and not journal.rewritten()
-        if empty:
-            path.unlink(missing_ok=True)
+            if not journal.rows() and not journal.rewritten():
+                path.unlink(missing_ok=True)
 
 
 def _open(path: Path) -> sqlite3.Connection:
