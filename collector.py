@@ -116,7 +116,6 @@ def _collect_and_record(run: Run) -> int:
     try:
         archive.discard(ledger)
         with suppress(OSError, CollectorError):
-            archive.follow_omitted(ledger)
             archive.publish(ledger)  # what an earlier run left; where it still cannot be, that is said below
         resume(archive, ledger)
         run.collect()

@@ -298,20 +298,6 @@ def test_each_record_is_there_once_whatever_happened_and_whatever_was_lost_then(
     assert not site.status()["gaps"], "the node has forgotten nothing"
 
 
-@pytest.mark.slow
-def test_a_ledger_that_is_lost_while_its_rows_are_published_leaves_each_in_both_kinds_of_files(site: Site) -> None:
-    code = -9
-    for step in range(1, 500, 3):
-        site.hourly(1, None, MINUTE, 2 * MINUTE)
-        code = site.run(site.node.now + HOUR, fault="kill", at=step, code=None).code
-        if code == 0:
-            break
-        site.ledger.unlink(missing_ok=True)
-    site.runs(site.node.now + HOUR, site.node.now + 3 * HOUR)
-    assert (code, step > 20) == (0, True), "killed at every step"
-    site.check()
-
-
 WHOLE = "\r\n".join(
     ["id,end_time,vendor", f"p1,{stamp(MIDNIGHT - 15 * HOUR)},Pexip", f"p9,{stamp(MIDNIGHT - 15 * HOUR)},Pe"]
 )

@@ -387,7 +387,13 @@ def by_polars(files: Sequence[Path]) -> list[Any]:
 
 def by_duckdb(files: Sequence[Path]) -> list[Any]:
     names = [str(file) for file in files]
-    table = duckdb.read_csv(names, all_varchar=True, header=True, union_by_name=True)  # type: ignore[arg-type]
+    table = duckdb.read_csv(
+        names,  # type: ignore[arg-type]
+        all_varchar=True,
+        header=True,
+        union_by_name=True,
+        quotechar='"',  # of few rows it might take an apostrophe for one
+    )
     return [{name: text or "" for name, text in zip(table.columns, row, strict=True)} for row in table.fetchall()]
 
 

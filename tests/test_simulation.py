@@ -327,6 +327,7 @@ class Weeks(RuleBasedStateMachine):
         self.world.tell(f"{name} is torn behind {len(whole) - 2} rows")
         self.a_run(minutes)
 
+    @precondition(lambda self: self.world.settled)
     @rule(minutes=MOMENTS, ahead=st.sampled_from([0, 0, -7000 * 24]))
     def the_ledger_is_lost(self, minutes: int, ahead: int) -> None:
         self.lose_ledger()
@@ -334,11 +335,7 @@ class Weeks(RuleBasedStateMachine):
         self.run(ahead=ahead * HOUR)
 
     def lose_ledger(self) -> None:
-        """With its folder; while rows wait there, without them."""
-        if self.world.settled:
-            shutil.rmtree(self.data / ".collector", ignore_errors=True)
-        for file in (self.data / ".collector").glob("ledger.sqlite*"):
-            file.unlink()
+        shutil.rmtree(self.data / ".collector", ignore_errors=True)
         self.world.tell("the ledger is lost")
         self.world.ledger_changed()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import itertools
 import logging
 import os
@@ -20,13 +19,12 @@ from pexip_history.folder.opening import NotAFile, behind_link, own
 from pexip_history.folder.reading import BOM, MOST, NotOurs, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite, sync_folder
 from pexip_history.ledger.ledger import Known, Ledger, Staged
+from pexip_history.ledger.rewritten import as_it_is
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, RESOURCES, Resource
 
 LOOKED_INTO = 50
 """Dated files, the newest, in which a torn row is looked for."""
-TAIL = 4096
-"""Bytes by whose hash the end of an aggregate is known again."""
 
 log = logging.getLogger("collector")
 
@@ -81,14 +79,6 @@ def rows_behind(path: Path, known: int, until: int) -> Iterator[dict[str, str]]:
             yield dict(zip(rows.header, row, strict=False))
 
 
-def as_it_is(path: Path, size: int | None = None) -> Known:
-    """What to know of an aggregate up to this byte, or to its end. Raises NotAFile, OSError."""
-    with open(behind_link(path), "rb", opener=own) as file:
-        size = file.seek(0, os.SEEK_END) if size is None else size
-        file.seek(max(0, size - TAIL))
-        return Known(size, hashlib.sha256(file.read(min(size, TAIL))).hexdigest())
-
-
 def whole_until(
     path: Path, columns: Sequence[str], start: int, is_whole: Callable[[Sequence[str]], bool] = lambda cells: True
 ) -> int:
@@ -139,20 +129,20 @@ def _cells(row: bytes) -> list[str]:
     return next(csv.reader([row.decode("utf-8-sig", "replace").rstrip("\r\n")]), [])
 
 
-def end_whole(path: Path, resource: Resource, ledger: Ledger, zone: ZoneInfo) -> tuple[int, int] | None:
-    """Have the aggregate end in a whole row: a torn one is written to its end where a dated file has it, or goes to a
-    file of its own. What is not ours is set aside.
-
-    The bytes between which rows stand that the ledger did not write there: from where it ended, if it still begins as
-    it did, or from its beginning. None where there is nothing new. Raises NotAFile, OSError.
-    """
-    columns, known = columns_of(path, resource.name), ledger.aggregate(resource.name)
-    if columns is None:
-        return None
+def written_until(path: Path, known: Known | None) -> int:
+    """The byte up to which the file is what the ledger knows; 0 where it does not begin so any more. Raises OSError."""
     size = behind_link(path).stat().st_size
-    start = known.size if known and known.size <= size and as_it_is(path, known.size) == known else 0
-    if start == size:
-        return None
+    return known.size if known and known.size <= size and as_it_is(path, known.size) == known else 0
+
+
+def end_whole(path: Path, resource: Resource, ledger: Ledger, zone: ZoneInfo) -> None:
+    """Have the aggregate end in a whole row: a torn one is written to its end where a dated file has it, or goes to a
+    file of its own. What is not ours is set aside. Raises NotAFile, OSError.
+    """
+    columns, size = columns_of(path, resource.name), behind_link(path).stat().st_size
+    start = written_until(path, ledger.aggregate(resource.name))
+    if columns is None or start == size:
+        return
 
     def is_whole(cells: Sequence[str]) -> bool:
         return resource not in RESOURCES or ledger.has(resource.name, cells[columns.index("id")])
@@ -161,12 +151,9 @@ def end_whole(path: Path, resource: Resource, ledger: Ledger, zone: ZoneInfo) ->
         until = whole_until(path, columns, start, is_whole)
     except NotOurs as error:
         set_aside(path, f"is damaged ({error})", zone)
-        return None
-    if _complete(path, columns, start, until):
-        until = behind_link(path).stat().st_size
-    elif until < size:
+        return
+    if not _complete(path, columns, start, until) and until < size:
         move_torn_row(path, until, columns, zone)
-    return start, until
 
 
 def _complete(path: Path, columns: Sequence[str], start: int, until: int) -> bool:

@@ -17,11 +17,12 @@ from pexip_history.archive import aggregates
 from pexip_history.archive.staging import Stage, follow_omitted
 from pexip_history.errors import Busy, printable
 from pexip_history.folder.cells import header_line
-from pexip_history.folder.names import AGGREGATES, DATED, STAGED, dated_name, format_stem, parse_stem, staged_name
+from pexip_history.folder.names import AGGREGATES, DATED, STAGED, dated_name, format_stem, staged_name
 from pexip_history.folder.opening import own
 from pexip_history.folder.reading import header
 from pexip_history.folder.rewriting import draft_of, rewrite, sync_folder
 from pexip_history.ledger.ledger import Ledger, Staged
+from pexip_history.ledger.rewritten import as_it_is
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS, PARTICIPANT, QUALITY, STREAM
 from pexip_history.settings.environment import Settings
@@ -45,6 +46,7 @@ class Archive:
         self.zone = settings.zone
         self.data = settings.data_dir
         self.folder = settings.data_dir / ".collector"
+        self._staged_here: set[int] = set()
         self.resources = tuple(
             resource
             for resource in FILES
@@ -101,6 +103,7 @@ class Archive:
 
     def stage(self, pair: int) -> dict[str, Stage]:
         """A file for each kind of record that a reading may bring."""
+        self._staged_here.add(pair)
         stages = {}
         for resource in self.resources:
             name, path = resource.name, self.folder / staged_name(pair, resource.name)
@@ -120,7 +123,7 @@ class Archive:
 
         `columns` names those of a resource of which there was never a record.
         """
-        stem, files = self.free_stem(started, ledger), []
+        stem, files = self._free_stem(started, ledger), []
         for resource, stage in stages.items():
             if not stage.columns:
                 stage.grow(columns(resource) or ["id", "end_time"])
@@ -128,7 +131,7 @@ class Archive:
         sync_folder(self.folder)
         return files
 
-    def free_stem(self, started: datetime, ledger: Ledger) -> str:
+    def _free_stem(self, started: datetime, ledger: Ledger) -> str:
         """The run's start in the settings' zone, or the first second after it that no file has.
 
         After all of the last hour's, so that names sort as the runs do when the clock is set back an hour.
@@ -137,9 +140,8 @@ class Archive:
         taken |= {file.stem for file in ledger.staged()}
         moment = started.astimezone(self.zone).replace(tzinfo=None)
         wanted, an_hour_on = format_stem(moment), format_stem(moment + timedelta(hours=1))
-        if later := [stem for stem in taken if wanted <= stem < an_hour_on]:
-            moment = parse_stem(max(later)) + timedelta(seconds=1)
-        while (stem := format_stem(moment)) in taken:
+        last = max((stem for stem in taken if wanted <= stem < an_hour_on), default="")
+        while (stem := format_stem(moment)) in taken or stem <= last:
             moment += timedelta(seconds=1)
         return stem
 
@@ -154,17 +156,12 @@ class Archive:
 
     # Publishing
 
-    def follow_omitted(self, ledger: Ledger) -> None:
-        """Empty in the files that wait what DATA_OMIT_COLUMNS names by now; not where some rows are out already."""
-        for file in ledger.staged():
-            if self.settings.omit_columns and file.size is None and self.waits(file):
-                follow_omitted(self.waiting(file), self.settings.omit_columns)
-
     def publish(self, ledger: Ledger) -> None:
         """Put every file that waits where it belongs. Raises OSError; then they go on waiting.
 
         Can be cut anywhere and repeated. The order is what makes it so:
-        1. the aggregates are made ready, which changes none of their rows;
+        1. what an earlier run wrote follows DATA_OMIT_COLUMNS as it is by now; the
+           aggregates are made ready, which changes none of their rows;
         2. the ledger notes their sizes;
         3. the rows are appended and synced. A repetition finds, after the noted
            size, the beginning of the same rows, and writes the rest;
@@ -177,6 +174,8 @@ class Archive:
             sizes = {file: file.size for file in files if file.size is not None}
             if not sizes:
                 for file in there:
+                    if self.settings.omit_columns and file.pair not in self._staged_here:
+                        follow_omitted(self.waiting(file), self.settings.omit_columns)
                     self._prepare(file, ledger)
                 for file in set(files) - set(there):
                     log.warning(sentence("staged-rows-gone", file=self.waiting(file), rows=file.rows))
@@ -184,14 +183,15 @@ class Archive:
             for file in there:
                 if not self._append(file, sizes[file]):
                     self._prepare(file, ledger)
-                    sizes |= self._note_sizes(ledger, [file])
-                    self._append(file, sizes[file], self._keys_in_aggregate(file))
+                    ledger.begin_publishing({file: 0})  # a repetition comes here again: what is there tells the keys
+                    end = self.aggregate(file.resource).stat().st_size
+                    self._append(file, end, self._keys_in_aggregate(file))
             for file in there:
                 self.waiting(file).replace(self.dated(file))
             sync_folder(self.data)
             sync_folder(self.folder)
             written = {file.resource: self.aggregate(file.resource) for file in files}
-            known = {resource: aggregates.as_it_is(path) for resource, path in written.items() if path.exists()}
+            known = {resource: as_it_is(path) for resource, path in written.items() if path.exists()}
             ledger.published(files, [self.dated(file).name for file in files], known)
 
     def _note_sizes(self, ledger: Ledger, files: Sequence[Staged]) -> dict[Staged, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -12,18 +11,14 @@ from pathlib import Path
 from pexip_history.archive import aggregates
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError
-from pexip_history.folder.names import STAGED
-from pexip_history.folder.opening import NotAFile, own
-from pexip_history.folder.reading import NotOurs, open_rows
-from pexip_history.ledger.ledger import Ledger, Staged
+from pexip_history.folder.opening import NotAFile, behind_link
+from pexip_history.folder.reading import NotOurs
+from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.making import know_rows, make, take_over
-from pexip_history.ledger.rewritten import settle_rewriting
+from pexip_history.ledger.rewritten import as_it_is, settle_rewriting
 from pexip_history.ledger.schema import LEDGER, SCHEMA_VERSION, closed_on_failure, open_to_write
 from pexip_history.messages import sentence
-from pexip_history.resources import BY_NAME, CONFERENCE, PARTICIPANT, RESOURCES, Resource
-
-IDS = frozenset(resource.name for resource in RESOURCES)
-"""Whose ids the ledger has."""
+from pexip_history.resources import CONFERENCE, PARTICIPANT, RESOURCES, Resource
 
 log = logging.getLogger("collector")
 
@@ -49,37 +44,37 @@ def open_ledger(archive: Archive, now: datetime) -> Ledger:
             ledger.db.execute("PRAGMA cache_size = -16000")
             make(ledger, now)
         settle_rewriting(ledger, archive.aggregate)
-        found = _know_dated(archive, ledger, now)
-        found += sum(_settle(archive, ledger, resource, now) for resource in archive.resources)
-        _note_found(archive, ledger, version, found)
-        if not version:
-            _go_on_publishing(archive, ledger, now)
+        dated = _know_dated(archive, ledger, now, waiting=version < SCHEMA_VERSION)
+        found = sum(_settle(archive, ledger, resource, now) for resource in archive.resources)
+        _note_found(archive, ledger, version, dated, found)
         ledger.db.execute("PRAGMA cache_size = -2000")
     return ledger
 
 
-def _note_found(archive: Archive, ledger: Ledger, version: int, found: int) -> None:
-    """Note and say that files had so many records that the ledger of this version did not know."""
+def _note_found(archive: Archive, ledger: Ledger, version: int, dated: int, found: int) -> None:
+    """Note and say how many records a ledger of this version did not know: in dated files, and then in aggregates."""
     if 0 < version < SCHEMA_VERSION:
         take_over(ledger, version)
         since, stays = ledger.time_of("since"), ""
         if since:
             stays = f"; what ended before {since:%Y-%m-%d %H:%M} UTC stays uncollected unless DATA_SINCE asks for it"
         log.info("the ledger of version 1.%d was taken over%s", version - 1, stays)
-    elif found and version:
+    elif dated and version:
         ledger.doubt("files had rows that the ledger did not know")
-        log.warning(sentence("files-newer-than-ledger", folder=archive.folder, rows=found))
-    elif found:
+        log.warning(sentence("files-newer-than-ledger", folder=archive.folder, rows=dated))
+    elif dated or (found and not version):
         ledger.note(rebuilt="yes", doubt="the ledger was rebuilt")  # the day is the node's to say
         for name in (CONFERENCE.name, PARTICIPANT.name):
             ledger.db.execute(f"UPDATE resource SET rows = (SELECT count(*) FROM {name}) WHERE name = ?", (name,))
-        log.warning(sentence("ledger-rebuilt", rows=found))
+        log.warning(sentence("ledger-rebuilt", rows=dated + found))
+    elif found:
+        log.info("the aggregates have %d rows that the ledger did not know; they count as collected", found)
 
 
-def _know_dated(archive: Archive, ledger: Ledger, now: datetime) -> int:
-    """Know the rows of dated files, also of those that wait, which the ledger does not know; how many it did not.
+def _know_dated(archive: Archive, ledger: Ledger, now: datetime, *, waiting: bool) -> int:
+    """Know the rows of dated files that the ledger does not know, and of those that wait; how many it did not.
 
-    It was lost, or is of 1.0, or an older `.collector` was put back.
+    It was lost, or an older `.collector` was put back; one of 1.0 does not know the rows that wait.
     """
     there, staged = archive.dated_files(), {archive.dated(file).name: file for file in ledger.staged()}
     # In place already, and waiting: the older ledger is of a time in which they waited.
@@ -89,7 +84,7 @@ def _know_dated(archive: Archive, ledger: Ledger, now: datetime) -> int:
     strange = sorted(there.keys() - known - staged.keys())
     for resource in RESOURCES:
         paths = [archive.data / name for name in strange if there[name] == resource.stem]
-        paths += [archive.waiting(file) for file in staged.values() if file.resource == resource.name]
+        paths += [archive.waiting(file) for file in staged.values() if waiting and file.resource == resource.name]
         found += sum(know_rows(ledger, resource.name, _rows(path, resource.name), now) for path in paths)
     ledger.know_files(strange)
     ledger.forget_files(known - there.keys())
@@ -108,51 +103,25 @@ def _rows(path: Path, resource: str) -> Iterator[dict[str, str]]:
 
 
 def _settle(archive: Archive, ledger: Ledger, resource: Resource, now: datetime) -> int:
-    """What stands in an aggregate that the ledger did not write there: whole rows are known, a torn one goes.
+    """Know what stands in an aggregate that the ledger did not write there; how many records it did not know.
 
-    Of a file that was edited, or of which the ledger knows nothing, that is all that is in it.
+    Of a file that was edited, or of which the ledger knows nothing, that is all that is in it. What to do with a last
+    row without its line end is for publishing to say: a run that fails changes no file.
     """
     name, path, found = resource.name, archive.aggregate(resource.name), 0
     if name in ledger.half_published():
         return 0  # what is behind the end is that
     try:
-        behind = aggregates.end_whole(path, resource, ledger, archive.zone)
-        if behind is None:
-            return 0
-        if resource in RESOURCES:
-            found = know_rows(ledger, name, aggregates.rows_behind(path, *behind), now)
-        ledger.know_aggregate(name, aggregates.as_it_is(path))
+        columns = aggregates.columns_of(path, name)
+        start = aggregates.written_until(path, ledger.aggregate(name)) if columns else 0
+        if columns and start < behind_link(path).stat().st_size:
+            until = aggregates.whole_until(path, columns, start, lambda cells: False)
+            if resource in RESOURCES:
+                found = know_rows(ledger, name, aggregates.rows_behind(path, start, until), now)
+            ledger.know_aggregate(name, as_it_is(path, until))
     except NotOurs as error:
         with suppress(OSError):
             aggregates.set_aside(path, f"is damaged ({error})", archive.zone)
     except (NotAFile, FileNotFoundError, PermissionError):
         pass  # publishing says so
     return found
-
-
-def _go_on_publishing(archive: Archive, ledger: Ledger, now: datetime) -> None:
-    """A lost ledger's files that wait are published, or to their end: those of each reading whose files are whole."""
-    readings: dict[int, dict[str, Path]] = {}
-    for path in archive.folder.iterdir():
-        if (match := STAGED.fullmatch(path.name)) and match[2] in BY_NAME:
-            readings.setdefault(int(match[1]), {})[match[2]] = path
-    for pair, paths in sorted(readings.items()):
-        heads = {name: _head(path) for name, path in paths.items()}
-        if all(heads.values()):
-            stem = archive.free_stem(now, ledger)
-            for name, path in paths.items():
-                new = know_rows(ledger, name, _rows(path, name), now) if name in IDS else 0
-                ledger.stage([Staged(pair, name, stem, heads[name], new, size=0)])
-
-
-def _head(path: Path) -> int:
-    """Where rows begin (bytes) in a file that waits; 0 where it is not whole: the run that wrote it was cut."""
-    try:
-        with open_rows(path, errors="strict") as rows:
-            head, width = rows.end, len(rows.header)
-            whole = all(len(row) == width for row in rows)
-        with open(path, "rb", opener=own) as file:
-            file.seek(-2, os.SEEK_END)
-            return head if whole and file.read() == b"\r\n" else 0
-    except (CollectorError, OSError):
-        return 0

@@ -31,8 +31,3 @@ def dated_name(stem: str, resource: str) -> str:
 
 def format_stem(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d_%H-%M-%S}"
-
-
-def parse_stem(stem: str) -> datetime:
-    """The local time in it, naive. Raises ValueError where there is no such time."""
-    return datetime.strptime(stem, "%Y-%m-%d_%H-%M-%S")

@@ -6,12 +6,25 @@ becomes; by its size it is known afterwards on which side a crash came.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pexip_history.folder.opening import behind_link
-from pexip_history.ledger.ledger import Ledger
+from pexip_history.folder.opening import behind_link, own
+from pexip_history.ledger.ledger import Known, Ledger
 from pexip_history.resources import FILES
+
+TAIL = 4096
+"""Bytes by whose hash the end of an aggregate is known again."""
+
+
+def as_it_is(path: Path, size: int | None = None) -> Known:
+    """What to know of an aggregate up to this byte, or to its end. Raises NotAFile, OSError."""
+    with open(behind_link(path), "rb", opener=own) as file:
+        size = file.seek(0, os.SEEK_END) if size is None else size
+        file.seek(max(0, size - TAIL))
+        return Known(size, hashlib.sha256(file.read(min(size, TAIL))).hexdigest())
 
 
 def begin_rewriting(ledger: Ledger, resource: str, size: int, gone: int) -> None:
@@ -30,9 +43,8 @@ def settle_rewriting(ledger: Ledger, path_of: Callable[[str], Path]) -> None:
         with ledger.transaction() as db:
             ledger.note(**{_fact(resource.name): None})
             if there == size:
-                db.execute(
-                    "UPDATE resource SET bytes = ?, rows = max(0, rows - ?) WHERE name = ?", (size, gone, resource.name)
-                )
+                ledger.know_aggregate(resource.name, as_it_is(path, size))
+                db.execute("UPDATE resource SET rows = max(0, rows - ?) WHERE name = ?", (gone, resource.name))
 
 
 def _fact(resource: str) -> str:
