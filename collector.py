@@ -40,8 +40,7 @@ from pexip_history.ledger.spans import Span
 from pexip_history.messages import sentence
 from pexip_history.operate.arguments import parse
 from pexip_history.operate.log import find_container_log, open_log
-from pexip_history.operate.memory import keep_freed_memory
-from pexip_history.operate.stopping import ignore_signals, stop_on_signals
+from pexip_history.operate.process import ignore_signals, keep_freed_memory, stop_on_signals
 from pexip_history.operate.telling import Telling
 from pexip_history.run.run import Run, this_minute
 from pexip_history.settings.environment import Settings, read_settings, read_variable
@@ -173,7 +172,7 @@ def _make_what_follows(settings: Settings, brought: bool) -> None:
             if month := write_month(settings):
                 from pexip_history.operate.notify import tell_month
 
-                tell_month(settings, month.path, month.figures)
+                tell_month(settings, *month)
         except (CollectorError, OSError) as error:
             log.warning(sentence("rows-collected-report-missing", why=explain(error, settings.data_dir)))
 

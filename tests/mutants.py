@@ -68,7 +68,7 @@ ROOMS = {
     "export/parquet.py": "test_parquet",
     "container/": "test_container",
     "operate/": "test_commands",
-    "operate/apart.py": "test_parquet test_commands",
+    "operate/process.py": "test_parquet test_commands test_coverage_cases",
     "operate/arguments.py": "test_commands test_export test_collect test_erasing",
     "operate/check.py": "test_commands test_settings",
     "operate/crontab.py": "test_settings",

@@ -613,7 +613,7 @@ def test_the_page_of_a_month_is_made_once_and_of_the_month_before(
     environ = {"DATA_REPORT": "monthly", "DATA_REPORT_HIDE_NAMES": "true", "TZ": "Europe/Oslo"}
     settings = read_settings({"DATA_DIR": str(tmp_path), **environ}, node=False)
     now, path = datetime(2026, 10, 31, 23, 30, tzinfo=UTC), tmp_path / "report-2026-10.html"
-    assert report_page.write_month(settings, now) == report_page.Monthly(path, ["12 conferences"])
+    assert report_page.write_month(settings, now) == (path, ["12 conferences"])
     options = ("--month", "2026-10", "--output", str(path), "--figures", "--hide-names")
     assert asked == [(path.name, "report", *options)]
     path.symlink_to("nowhere")

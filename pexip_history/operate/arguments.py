@@ -11,6 +11,7 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from pexip_history import __version__
+from pexip_history.errors import MISUSED
 from pexip_history.export.choices import FORMATS, QUALITIES, TABLES
 from pexip_history.folder.people import ADDRESS, ALIAS, NAME, Person
 from pexip_history.messages import sentence
@@ -68,7 +69,12 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
     _export(of["export"])
     _add_person(of["erase"], required=True, text="whose rows: the whole {}, upper or lower case; * stands for any text")
     of["erase"].add_argument("--yes", action="store_true", help="do it; without it the rows are only counted")
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    if getattr(asked, "month", None):
+        if asked.first or asked.last:
+            parser.exit(MISUSED, f"{sentence('month-and-days')}\n")
+        asked.first, asked.last = asked.month
+    return asked
 
 
 def _collect(parser: argparse.ArgumentParser, zone: ZoneInfo) -> None:

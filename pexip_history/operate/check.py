@@ -151,7 +151,7 @@ def _check_tls(settings: Settings) -> Found:
 def _check_credentials(settings: Settings, node: Node) -> Found:
     for resource in ("conference", "participant"):
         node.ask(f"{node.root}{resource}/?limit=1", decode)
-    return OK, f"{node.describe()}; may read the history"
+    return OK, f"{node.credentials.describe()}; may read the history"
 
 
 def _check_history(node: Node) -> Found:

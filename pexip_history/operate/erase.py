@@ -20,8 +20,8 @@ from pexip_history.folder.opening import own, own_folder
 from pexip_history.folder.people import Person
 from pexip_history.messages import sentence
 from pexip_history.operate.log import open_log
+from pexip_history.operate.process import stop_on_signals
 from pexip_history.operate.status import say
-from pexip_history.operate.stopping import stop_on_signals
 from pexip_history.settings.environment import Settings
 
 NAMES_SHOWN = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,7 +42,7 @@ def _export(settings: Settings, asked: argparse.Namespace) -> int:
         zone=settings.zone,
         escape=settings.escape_formulas,
         known={name: rows for name, rows, *_ in told.get("resources", ())},
-        progress=_progress(),
+        progress=_progress,
     )
     waiting = f"{told['staged']:,} row(s) wait to be written by the next run, and are not in it"
     for remark in (*done.remarks, *([lacking] if lacking else []), *([waiting] if told["staged"] else [])):
@@ -53,11 +53,6 @@ def _export(settings: Settings, asked: argparse.Namespace) -> int:
 
 def read_wanted(asked: argparse.Namespace) -> Wanted:
     """What the options mean together. Raises Misused."""
-    first, last = asked.first, asked.last
-    if asked.month:
-        if first or last:
-            raise Misused(sentence("month-and-days"))
-        first, last = asked.month
     named = asked.output.suffix.lower().lstrip(".") if asked.output else ""
     form = asked.format or (named if named in FORMATS else "csv" if asked.delimiter else FORMATS[0])
     if asked.delimiter and form != "csv":
@@ -66,23 +61,10 @@ def read_wanted(asked: argparse.Namespace) -> Wanted:
         raise Misused(
             sentence("for-usage-alone", option="round-up" if asked.round_up else "partial", table=asked.table)
         )
-    if asked.table == "usage" and not (first and last) and not asked.partial:
+    if asked.table == "usage" and not (asked.first and asked.last) and not asked.partial:
         raise Misused(sentence("usage-without-period"))
-    return Wanted(
-        table=asked.table,
-        format=form,
-        first=first,
-        last=last,
-        columns=asked.columns,
-        tag=asked.tag,
-        room=asked.room,
-        location=asked.location,
-        quality=asked.quality,
-        person=asked.person,
-        delimiter=asked.delimiter or ",",
-        hide_names=asked.hide_names,
-        round_up=asked.round_up,
-    )
+    others = {field.name: getattr(asked, field.name) for field in fields(Wanted)}
+    return Wanted(**{**others, "format": form, "delimiter": asked.delimiter or ","})
 
 
 def default_name(wanted: Wanted) -> str:
@@ -107,10 +89,9 @@ def _uncovered(settings: Settings, wanted: Wanted, told: dict[str, Any], partial
     return f"the period is {said}"
 
 
-def _progress() -> Callable[[str], None]:
-    if not sys.stderr.isatty():
-        return lambda text: None
-    return lambda text: print(printable(text), file=sys.stderr)
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(printable(text), file=sys.stderr)
 
 
 def _sums(wanted: Wanted, sums: dict[str, int]) -> str:

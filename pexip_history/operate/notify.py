@@ -291,11 +291,7 @@ def _why(text: str) -> str:
 
 
 def _ping_label(url: str) -> str:
-    return f"DATA_PING_URL ({_host(url)})"
-
-
-def _host(url: str) -> str:
-    return printable(urlsplit(url).netloc.rpartition("@")[2])
+    return f"DATA_PING_URL ({printable(urlsplit(url).netloc.rpartition('@')[2])})"
 
 
 def _label(place: int, service: Apprise | None) -> str:

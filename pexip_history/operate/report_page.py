@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from pexip_history import __version__
 from pexip_history.errors import DONE, CollectorError
 from pexip_history.folder.opening import own
 from pexip_history.messages import sentence
-from pexip_history.operate.apart import run_apart
+from pexip_history.operate.process import run_apart
 from pexip_history.operate.status import peek
 from pexip_history.settings.environment import Settings
 from pexip_history.values import parse_time
@@ -30,28 +29,16 @@ MOST_NAMES = 1 << 23
 log = logging.getLogger("collector")
 
 
-@dataclass(frozen=True)
-class Monthly:
-    """The page of a month that was written for the first time."""
-
-    path: Path
-    figures: Sequence[str]
-    """What it says in short, a line each."""
-
-
 def report_command(settings: Settings, asked: argparse.Namespace) -> int:
     """Write the page that was asked for, and print where it is. The exit code. Raises CollectorError, sqlite3.Error."""
     from pexip_history.report import write_report
 
-    first, last = asked.month or (asked.first, asked.last)
-    if asked.month and (asked.first or asked.last):
-        raise CollectorError(sentence("month-and-days"))
     page = write_report(
         settings.data_dir,
         asked.output or settings.data_dir / "report.html",
         zone=settings.zone,
-        first=first,
-        last=last,
+        first=asked.first,
+        last=asked.last,
         licenses=settings.licenses if asked.licenses is None else asked.licenses,
         rooms=read_rooms(asked.rooms) if asked.rooms else None,
         hide_names=asked.hide_names,
@@ -110,10 +97,10 @@ def write_apart(settings: Settings) -> None:
     _apart(settings, "report.html")
 
 
-def write_month(settings: Settings, now: datetime | None = None) -> Monthly | None:
+def write_month(settings: Settings, now: datetime | None = None) -> tuple[Path, list[str]] | None:
     """With DATA_REPORT=monthly the page of the month before, where it is not there yet; else None.
 
-    To be called after a good run. It is kept as report-YYYY-MM.html.
+    To be called after a good run. Where the page is, report-YYYY-MM.html, and what it says in short, a line each.
     """
     if settings.report != "monthly":
         return None
@@ -123,7 +110,7 @@ def write_month(settings: Settings, now: datetime | None = None) -> Monthly | No
     if path.exists() or path.is_symlink():
         return None
     said = _apart(settings, path.name, "--month", month, "--output", str(path), "--figures")
-    return Monthly(path, said[1:]) if said else None
+    return (path, said[1:]) if said else None
 
 
 def _apart(settings: Settings, name: str, *arguments: str) -> list[str]:

@@ -51,7 +51,7 @@ class Schedule:
                 found, due = due, self.next(due)
             if found:
                 return found
-        return moment - timedelta(days=5 * 366)
+        return moment - timedelta(days=days)
 
     def in_words(self) -> str:
         from cronsim.explain import explain
