@@ -151,7 +151,7 @@ def test_nothing_is_sent_to_where_a_redirect_or_a_next_leads(scene: Scene) -> No
             scene.node.faults.clear()
             scene.node.faults.add(fault, times=None)
             scene.fails()
-        assert (other.connections, other.requests) == (0, [])
+        assert (other.server.connections, other.requests) == (0, [])
 
 
 def test_a_400_is_tried_without_order_and_then_said(scene: Scene) -> None:

@@ -87,7 +87,7 @@ def collects_all(collector: Site, node: ManagementNode, *arguments: str) -> str:
     assert outcome.code == 0, outcome.output
     assert not node.faults.waiting, "the fault did happen"
     assert sorted(row["id"] for row in collector.rows("pexHistoryPart.csv")) == PARTICIPANTS
-    assert node.peak == 1
+    assert node.server.peak == 1
     assert "Warning:" not in outcome.output
     return outcome.output
 
