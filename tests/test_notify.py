@@ -32,7 +32,6 @@ from pexip_history.errors import CollectorError
 from pexip_history.operate import notify
 from pexip_history.operate.message import LONGEST_QUOTE, Message, due, plain, unrecorded
 from pexip_history.settings.environment import Settings, read_settings
-from pexip_history.settings.values import ping_url
 from tests.harness import ROOT, Site
 from tests.management_node import certificates
 from tests.management_node.server import Reply, Request, Server
@@ -453,30 +452,6 @@ def test_what_is_set_is_described_without_a_secret() -> None:
     )
     assert notify.described(settings_of()).startswith("nobody; DATA_PING_URL")
     assert SECRET not in repr(settings)
-
-
-@pytest.mark.parametrize(
-    ("url", "valid"),
-    [
-        ("https://hc-ping.com/" + SECRET, True),
-        ("http://[::1]:8000/ping/key/slug?create=1", True),
-        (f"ftp://hc.example.com/{SECRET}", False),
-        (f"https:///{SECRET}", False),
-        (f"https://hc.example.com:99999/{SECRET}", False),
-        (f"https://hc.example.com:1/{SECRET}", True),
-        (f"https://hc.example.com:0/{SECRET}", False),
-        (f"https://[hc/{SECRET}", False),
-        (f"https://hc.example.com/{SECRET} two", False),
-        (SECRET, False),
-    ],
-)
-def test_a_ping_url_is_an_address_or_a_problem_that_does_not_show_it(url: str, valid: bool) -> None:
-    if valid:
-        assert ping_url(url) == url
-        return
-    with pytest.raises(ValueError, match="is not an http or https URL") as caught:
-        ping_url(url)
-    assert SECRET not in str(caught.value)
 
 
 def test_what_apprise_does_not_understand_is_a_problem_that_does_not_show_it(said: Said) -> None:

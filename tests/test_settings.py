@@ -9,17 +9,28 @@ import ssl
 import string
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from pexip_history.errors import SettingsError
 from pexip_history.operate import crontab as operate
 from pexip_history.operate import notify
 from pexip_history.settings.environment import NAMES, VARIABLES, Settings, read_settings, unknown_variables
+from pexip_history.settings.files import read_key
+from pexip_history.settings.schedule import Schedule
 from tests.harness import COLLECTOR, ROOT, Site
 from tests.management_node import ManagementNode, certificates
 
@@ -47,7 +58,7 @@ WRONG = [
     ("DEFAULT_MGR_ADDRESS", "admin@mgr", "give the name alone"),
     ("DEFAULT_MGR_ADDRESS", "mgr example", "give one such as mgr.example.com"),
     ("DEFAULT_MGR_ADDRESS", "mgr\nevil", "give one such as mgr.example.com"),
-    ("DEFAULT_MGR_ADDRESS", "-mgr", "give one such as mgr.example.com"),
+    *[("DEFAULT_MGR_ADDRESS", name, "give one such as mgr.example.com") for name in ("-mgr", "[mgr]")],
     ("DEFAULT_MGR_ADDRESS", "mgr:0", "give one from 1 to 65535"),
     ("DEFAULT_MGR_ADDRESS", "mgr:65536", "give one from 1 to 65535"),
     ("DEFAULT_MGR_ADDRESS", "mgr:https", "give one from 1 to 65535"),
@@ -69,6 +80,7 @@ WRONG = [
     ("DATA_CSV_ESCAPE_FORMULAS", "nope", "neither true nor false"),
     ("DATA_MEDIA_STREAMS", "all", "neither true nor false"),
     ("DATA_KEEP_DAYS", "-7", "is not a number"),
+    *[("DATA_SINCE", text, "") for text in ("yesterday", "1850-01-01", "3000-01-01")],
     ("DATA_LOG_LEVEL", "chatty", "none of DEBUG, INFO, WARNING, ERROR"),
     *[("DATA_LICENSES", text, "port=") for text in ("port", "=5", "port=-1", "port=1 PORT=2", "port=1234567890")],
     ("PUID", "kari", "is not a user or group ID"),
@@ -135,29 +147,67 @@ def test_without_a_setting_the_three_required_ones_are_named_to_who_schedules() 
     ]
 
 
-def test_a_secret_and_a_secret_file_contradict_each_other(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_text("other")
-    (problem,) = problems({**LEAST, "DEFAULT_MGR_SECRET_FILE": str(file)})
-    assert problem == "DEFAULT_MGR_SECRET_FILE: DEFAULT_MGR_SECRET is set too; remove one of the two"
+CLIENT = ("DEFAULT_MGR_CLIENT_ID", "DEFAULT_MGR_CLIENT_KEY_FILE", "DEFAULT_MGR_TOKEN_AUDIENCE")
+WHOLE = dict(zip(CLIENT, ("client", "key.pem", "mgr.internal"), strict=True))
+NOT_BOTH = "an OAuth2 client has no user name and no password; remove {}, or, to log in with the password, {}"
+TOGETHER: list[tuple[dict[str, str], list[str]]] = [
+    (
+        LEAST | {"DEFAULT_MGR_SECRET_FILE": "key.pem"},
+        ["DEFAULT_MGR_SECRET_FILE: DEFAULT_MGR_SECRET is set too; remove one of the two"],
+    ),
+    (
+        LEAST
+        | {"DEFAULT_MGR_TLS_VERIFY": "false", "DEFAULT_MGR_CA_FILE": "ca.pem"}
+        | {"DEFAULT_MGR_TLS_FINGERPRINT": "ab" * 32},
+        [f"DEFAULT_MGR_{name}: .*DEFAULT_MGR_TLS_VERIFY=false.*" for name in ("CA_FILE", "TLS_FINGERPRINT")],
+    ),
+    *[
+        (WHOLE | {name: "key.pem"}, [f"{CLIENT[0]}: {NOT_BOTH.format(name, ' and '.join(CLIENT))}"])
+        for name in ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_SECRET_FILE")
+    ],
+    (
+        {"DEFAULT_MGR_SECRET": "x", CLIENT[2]: "mgr"},
+        [f"{CLIENT[2]}: {NOT_BOTH.format('DEFAULT_MGR_SECRET', CLIENT[2])}"],
+    ),
+    (
+        {CLIENT[0]: "client"},
+        [f"{CLIENT[1]}: is missing, and {CLIENT[0]} is set; give the file that holds the client's private key"],
+    ),
+    (
+        {CLIENT[1]: "key.pem"},
+        [f"{CLIENT[0]}: is missing, and {CLIENT[1]} is set; give the id that the node shows beside the client"],
+    ),
+    (WHOLE | {CLIENT[0]: "two words"}, [f"{CLIENT[0]}: 'two words' is not a client id.*"]),
+    (WHOLE | {CLIENT[1]: "/nowhere/k"}, [f"{CLIENT[1]}: '/nowhere/k' cannot be read .No such file or directory.; .*"]),
+    (WHOLE | {"DEFAULT_MGR_USERNAME": "", "DEFAULT_MGR_SECRET": ""}, []),
+]
 
 
-def test_verification_that_is_off_contradicts_what_to_verify_with(tmp_path: Path) -> None:
-    ca = tmp_path / "ca.pem"
-    ca.write_bytes(certificates.issued().ca)
-    found = problems(
-        {
-            **LEAST,
-            "DEFAULT_MGR_TLS_VERIFY": "false",
-            "DEFAULT_MGR_CA_FILE": str(ca),
-            "DEFAULT_MGR_TLS_FINGERPRINT": "ab" * 32,
-        }
-    )
-    assert [line.partition(":")[0] for line in found] == [
-        "DEFAULT_MGR_CA_FILE",
-        "DEFAULT_MGR_TLS_FINGERPRINT",
-    ]
-    assert all("DEFAULT_MGR_TLS_VERIFY=false" in line for line in found)
+@pytest.mark.parametrize(("environ", "expected"), TOGETHER)
+def test_settings_that_contradict_or_need_each_other_are_named_with_which_to_remove_or_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], expected: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("key.pem").write_bytes(key_of(P256, PKCS8))
+    Path("ca.pem").write_bytes(PEM)
+    found = problems({"DEFAULT_MGR_ADDRESS": "mgr", **environ}) if expected else []
+    assert len(found) == len(expected)
+    for problem, pattern in zip(found, expected, strict=True):
+        assert re.fullmatch(pattern, problem), problem
+    if not expected:
+        assert read_settings({"DEFAULT_MGR_ADDRESS": "mgr", **environ}).client_id == "client"
+
+
+def test_a_key_in_place_of_its_file_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text(key := key_of(P256, PKCS8).decode())
+    client = {"DEFAULT_MGR_ADDRESS": "mgr", ID: "client", KEY: str(tmp_path / "key.pem")}
+    for wrong in ({KEY: key}, {"DEFAULT_MGR_CLIENT_KEY": key}):
+        (problem,) = problems(client | wrong)
+        assert re.search("; save (it|the key) in a file and", problem)
+        assert not any(line in problem for line in key.splitlines()[1:-1])
+    found = read_settings(client)
+    assert found.client_key == key.encode()
+    assert "PRIVATE KEY" not in repr(found)
 
 
 CASES = ROOT / "tests" / "cases"
@@ -183,7 +233,30 @@ def test_certificates_are_read_whatever_wrote_the_file(tmp_path: Path, content: 
     assert ssl.PEM_cert_to_DER_cert(pem) == ssl.PEM_cert_to_DER_cert(PEM.decode())
 
 
-CA, SECRET = "DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_SECRET_FILE"
+def key_of(
+    private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, form: PrivateFormat, password: bytes = b""
+) -> bytes:
+    return private.private_bytes(Encoding.PEM, form, BestAvailableEncryption(password) if password else NoEncryption())
+
+
+CA, SECRET, ID, KEY = ("DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_SECRET_FILE", *CLIENT[:2])
+P256 = ec.generate_private_key(ec.SECP256R1())
+PKCS8, SEC1 = PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL
+NO_KEYS = (
+    *(b" \n", b"\x30\x81\x87\x02\x01", key_of(P256, PrivateFormat.OpenSSH)),
+    P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+    key_of(P256, PKCS8)[:90] + b"\n-----END PRIVATE KEY-----\n",
+)
+
+
+def test_a_key_is_taken_as_the_node_or_openssl_writes_it() -> None:
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey"]
+    openssl = subprocess.run(command, capture_output=True, check=True).stdout
+    assert b"EC PARAMETERS" in openssl
+    read_key(openssl)
+    for pem in (key_of(P256, PKCS8), key_of(P256, SEC1)):
+        for written in (pem, pem.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + pem, b"\n  " + pem.rstrip()):
+            assert read_key(written).private_numbers() == P256.private_numbers()
 
 
 @pytest.mark.parametrize(
@@ -205,6 +278,14 @@ CA, SECRET = "DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_SECRET_FILE"
         (SECRET, b"\n", "is empty"),
         (SECRET, b"\xff\xfes", "save it as UTF-8"),
         (SECRET, "s3cret".encode("utf-16-le"), "save it as UTF-8"),
+        *[(KEY, content, "holds no private key, or a damaged one; put") for content in NO_KEYS],
+        (
+            KEY,
+            key_of(P256, PKCS8, b"s3cret"),
+            "is encrypted, and its passphrase cannot be entered here",
+        ),
+        (KEY, key_of(rsa.generate_private_key(65537, 2048), PKCS8), "holds a key of the kind RSA, and"),
+        (KEY, key_of(ec.generate_private_key(ec.SECP384R1()), PKCS8), "holds a key of the kind secp384r1, and"),
     ],
 )
 def test_a_file_that_does_not_serve_is_named_with_its_reason(
@@ -212,9 +293,8 @@ def test_a_file_that_does_not_serve_is_named_with_its_reason(
 ) -> None:
     path = tmp_path / "file"
     os.mkfifo(path) if content is None else path.write_bytes(content)
-    (problem,) = problems(
-        {"DEFAULT_MGR_ADDRESS": "mgr", "DEFAULT_MGR_SECRET": "x" if name == CA else "", name: str(path)}
-    )
+    way_in = {CA: {"DEFAULT_MGR_SECRET": "x"}, KEY: {ID: "client"}}.get(name, {})
+    (problem,) = problems({"DEFAULT_MGR_ADDRESS": "mgr", name: str(path), **way_in})
     assert problem.startswith(f"{name}: {str(path)!r} ")
     assert reason in problem
     assert "s3cret" not in problem.replace("\0", "")
@@ -229,6 +309,8 @@ def test_a_file_that_does_not_serve_is_named_with_its_reason(
         (b"\xfe\xff" + "s3crét\r\n".encode("utf-16-be"), "s3crét".encode()),
         (b"s3cr\xe9t", b"s3cr\xe9t"),
         (b"'s3cret' \r\n", b"'s3cret' "),
+        (b" two\nlines \xff\xfe'\" \n", b" two\nlines \xff\xfe'\" "),
+        (b"ends with two breaks\n\r\n", b"ends with two breaks\n"),
     ],
 )
 def test_a_password_file_of_windows_holds_the_password(tmp_path: Path, content: bytes, password: bytes) -> None:
@@ -287,28 +369,33 @@ def test_a_run_and_check_warn_of_it_and_go_on(node: ManagementNode, collector: S
         ("0 22-2 * * *", "write 22-23,0-2"),
         ("0 0 1 nov-feb *", "write 11-12,1-2"),
         ("0 0 28-3 * *", "write 28-31,1-3"),
+        ("0 25-2 * * *", None),  # which no field has
     ],
 )
-def test_a_range_over_the_end_of_its_field_is_refused_with_what_cron_takes(given: str, hint: str) -> None:
+def test_a_range_over_the_end_of_its_field_is_refused_with_what_cron_takes(given: str, hint: str | None) -> None:
     (problem,) = problems({**LEAST, "DATA_CRON_TIME": given})
+    if hint is None:
+        assert "write" not in problem
+        return
     assert problem.endswith(hint)
-    fields = given.split()
-    wrong = next(field for field in fields if "-" in field)
+    wrong = next(field for field in given.split() if "-" in field)
     fixed = given.replace(wrong, hint.rpartition(" ")[2])
     assert settings(DATA_CRON_TIME=fixed).schedule
 
 
-def test_a_range_that_no_field_has_is_not_turned_round() -> None:
-    (problem,) = problems({**LEAST, "DATA_CRON_TIME": "0 25-2 * * *"})
-    assert "write" not in problem
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://hc", "https://", "https://hc:99999", "https://hc:0", "https://[hc", "https://hc/a b", "https:/hc", ""],
+)
+def test_a_ping_url_that_is_none_is_a_problem_that_does_not_show_it(url: str) -> None:
+    (problem,) = problems({**LEAST, "DATA_PING_URL": f"{url}/s3cret"})
+    assert problem.startswith("DATA_PING_URL: is not an http or https URL")
+    assert "s3cret" not in problem
 
 
 def test_neither_a_problem_nor_what_is_printed_of_the_settings_has_a_secret() -> None:
-    secrets = {
-        "DATA_PING_URL": "https://hc/s3cret",
-        "DATA_NOTIFY_URLS": "json://s3cret",
-        "DEFAULT_MGR_SECRET": "s3cret",
-    }
+    secrets = {"DATA_PING_URL": "https://hc/s3cret", "DATA_NOTIFY_URLS": "json://s3cret"}
+    secrets["DEFAULT_MGR_SECRET"] = "s3cret"
     assert "s3cret" not in repr(replace(settings(**secrets), client_key=b"s3cret"))
     assert "s3cret" not in "\n".join(problems({**secrets, "DEFAULT_MGR_SECRET_FILE": "/nowhere", "TZ": "?"}))
 
@@ -326,6 +413,18 @@ ADDRESSES = {
     "https://[2001:db8::7]:8443/": "[2001:db8::7]:8443",
 }
 URLS = ("mailtos://smtp.example.com?to=a@example.com,b@example.com", "discord://1/x")
+NIGHTLY = Schedule("5 0 * * *", ZoneInfo("Europe/Oslo"))
+FINGERPRINT = certificates.issued().fingerprint
+DIGITS = FINGERPRINT.replace(":", "").lower()
+
+
+def as_shown(fingerprint: str) -> Iterator[str]:
+    """As openssl and browsers show it."""
+    for form in ("{}", "sha256:{}", "SHA256 Fingerprint={}", "sha256 Fingerprint={}", " {} "):
+        for digits in (fingerprint, fingerprint.lower(), DIGITS, fingerprint.replace(":", " ")):
+            yield form.format(digits)
+
+
 MEANT: list[tuple[str, str, str, object]] = [
     *[("DEFAULT_MGR_ADDRESS", given, "address", meant) for given, meant in ADDRESSES.items()],
     *[("DATA_CSV_BOM", word, "csv_bom", True) for word in ("TRUE", "1", "'yes'")],
@@ -336,25 +435,16 @@ MEANT: list[tuple[str, str, str, object]] = [
     ("DEFAULT_MGR_TLS_VERIFY", "false", "tls_verify", False),
     ("DATA_SINCE", "2026-11-23", "since", datetime(2026, 11, 22, 23, tzinfo=UTC)),
     ("DATA_SINCE", "2026-11-23T12:00+03:00", "since", datetime(2026, 11, 23, 9, tzinfo=UTC)),
+    ("DATA_LICENSES", " port=100, AUDIO=20", "licenses", {"port": 100, "audio": 20}),
+    *[("DATA_CRON_TIME", text, "schedule", NIGHTLY) for text in ("5 0 * * *", '"5 0 * * *"', " 5  0 * * * ")],
+    *[("DEFAULT_MGR_TLS_FINGERPRINT", text, "fingerprint", DIGITS) for text in as_shown(FINGERPRINT)],
+    *[("DATA_PING_URL", text, "ping_url", text) for text in ("https://[::1]:80/x?create=1", "http://hc:1/x")],
 ]
 
 
 @pytest.mark.parametrize(("name", "given", "attribute", "meant"), MEANT)
 def test_a_setting_is_taken_as_it_was_meant(name: str, given: str, attribute: str, meant: object) -> None:
     assert getattr(settings(**{"TZ": "Europe/Oslo", name: given}), attribute) == meant
-
-
-@pytest.mark.parametrize("quoted", ["5 0 * * *", '"5 0 * * *"', "'5 0 * * *'", " 5  0 * * * "])
-def test_quotes_around_the_schedule_are_dropped(quoted: str) -> None:
-    assert settings(DATA_CRON_TIME=quoted).schedule.line == "5 0 * * *"
-
-
-@pytest.mark.parametrize("form", ["{}", "sha256:{}", "SHA256 Fingerprint={}", "sha256 Fingerprint={}", " {} "])
-def test_a_fingerprint_is_taken_as_openssl_and_browsers_show_it(form: str) -> None:
-    plain = certificates.issued().fingerprint
-    for digits in (plain, plain.lower(), plain.replace(":", ""), plain.replace(":", " ")):
-        found = settings(DEFAULT_MGR_TLS_FINGERPRINT=form.format(digits)).fingerprint
-        assert found == plain.replace(":", "").lower()
 
 
 def test_an_empty_value_is_the_default() -> None:
@@ -402,17 +492,6 @@ def test_a_password_from_the_environment_reaches_the_node_byte_for_byte(
     sent, output = sent_by(collector, node)
     assert sent == b"admin:" + password
     assert os.fsdecode(password) not in output
-
-
-@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
-@pytest.mark.parametrize("password", [b" two\nlines \xff\xfe'\" ", b"ends with two breaks\n"])
-def test_a_password_from_a_file_reaches_the_node_without_the_last_line_break(
-    node: ManagementNode, collector: Site, tmp_path: Path, ending: bytes, password: bytes
-) -> None:
-    del collector.env["DEFAULT_MGR_SECRET"]
-    collector.env["DEFAULT_MGR_SECRET_FILE"] = str(tmp_path / "secret")
-    (tmp_path / "secret").write_bytes(password + ending)
-    assert sent_by(collector, node)[0] == b"admin:" + password
 
 
 def test_a_user_name_reaches_the_node_in_utf_8(node: ManagementNode, collector: Site) -> None:
