@@ -59,18 +59,6 @@ def test_help_says_of_each_command_what_it_does_and_needs_no_setting(site: Site)
         assert f"{said[0].upper()}{said[1:]}." in " ".join(help.stdout.split()), command
 
 
-def test_a_second_run_is_told_that_one_is_under_way(collector: Site) -> None:
-    (collector.data / ".collector").mkdir()
-    with (collector.data / ".collector" / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.write("4711\n")
-        lock.flush()
-        outcome = collector()
-    assert outcome.code == 75
-    assert "another run is under way (process 4711)" in outcome.stderr
-    assert collector.files() == {}
-
-
 # check
 
 LABELS = ["settings", "name", "TLS", "credentials", "history", "clock", "data folder", "schedule"]
@@ -158,6 +146,9 @@ def test_check_calls_ok_only_what_was_tried_and_found_so(node: ManagementNode, c
     assert found["clock"] == "info the node does not tell its time"
     assert found["schedule"].startswith("info none (DATA_CRON_TIME is not set)")
     assert found["told of failures"].startswith("info DATA_PING_URL (127.0.0.1:9); not tried")
+    nobody = collector("check", "--notify", env={"DATA_PING_URL": None})
+    assert nobody.code == 1
+    assert lines_of(nobody.stdout)["told of failures"].startswith("FAIL nobody; set DATA_PING_URL")
 
 
 @pytest.mark.parametrize(
@@ -180,12 +171,6 @@ def test_check_calls_no_folder_ok_that_has_no_space(
     assert found.split()[0] == mark
     assert ("free some space" in found) == (mark != "ok")
     assert not (tmp_path / "data" / ".collector" / "probe").exists()
-
-
-def test_check_with_notify_fails_where_nobody_is_told(node: ManagementNode, collector: Site) -> None:
-    outcome = collector("check", "--notify")
-    assert outcome.code == 1
-    assert lines_of(outcome.stdout)["told of failures"].startswith("FAIL nobody; set DATA_PING_URL")
 
 
 def started(collector: Site, **settings: str) -> str:
@@ -446,14 +431,15 @@ def test_health_follows_the_runs(node: ManagementNode, collector: Site) -> None:
 
 def test_health_tells_a_run_under_way_from_one_that_was_killed(node: ManagementNode, collector: Site) -> None:
     node.faults.add(faults.hang(30))
-    with collector.start() as running:
+    with collector.start() as process:
         while not node.requests:
             time.sleep(0.02)
         under_way = collector("health")
         assert collector("status", "--json").stdout.count('"running"') == 1
         second = collector()
-        running.kill()
+        process.kill()
     assert (under_way.code, second.code) == (0, 75)
+    assert f"another run is under way (process {process.pid})" in second.stderr
     assert under_way.stdout.startswith("healthy: a run is under way since ")
     killed = collector("health")
     assert killed.code == 1
@@ -473,33 +459,15 @@ def health(collector: Site, monkeypatch: pytest.MonkeyPatch, schedule: str, star
 
 
 def test_health_sees_a_scheduled_run_that_did_not_happen(
-    node: ManagementNode,
-    collector: Site,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    now = datetime.now(UTC)
-    due = now - timedelta(hours=1)
-    schedule = f"{due.minute} {due.hour} * * *"
-    assert health(collector, monkeypatch, schedule, now - timedelta(minutes=30)) == 0, "not yet due"
-    assert health(collector, monkeypatch, schedule, now - timedelta(hours=2)) == 1
-    assert f"the run of {due:%Y-%m-%d %H:%M} UTC did not happen" in capsys.readouterr().out
-    assert collector().code == 0
-    assert health(collector, monkeypatch, schedule, now - timedelta(hours=2)) == 0
-    with sqlite3.connect(collector.data / ".collector" / "ledger.sqlite") as ledger:
-        old = (now - timedelta(days=1)).replace(tzinfo=None).isoformat()
-        ledger.execute("UPDATE run SET started = ?, finished = ?", (old, old))
-    ledger.close()
-    assert health(collector, monkeypatch, schedule, now - timedelta(days=3)) == 1
-
-
-def test_health_allows_cron_two_minutes(
     collector: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Cron has two minutes for it."""
     now = datetime.now(UTC)
-    for minutes, code in ((1, 0), (5, 1)):
+    for minutes, up, code in ((60, 30, 0), (1, 60, 0), (5, 60, 1), (60, 120, 1)):
         due = now - timedelta(minutes=minutes)
-        assert health(collector, monkeypatch, f"{due.minute} {due.hour} * * *", now - timedelta(hours=1)) == code
+        daily = f"{due.minute} {due.hour} * * *"
+        assert health(collector, monkeypatch, daily, now - timedelta(minutes=up)) == code, (minutes, up)
+    assert f"the run of {due:%Y-%m-%d %H:%M} UTC did not happen" in capsys.readouterr().out
 
 
 def test_health_holds_the_last_run_to_the_schedule_and_the_clock(
@@ -520,7 +488,7 @@ def test_health_holds_the_last_run_to_the_schedule_and_the_clock(
     minute, hour = timedelta(minutes=1), timedelta(hours=1)
     assert last(9 * minute, False, daily) == 0
     assert last(9 * minute, True, daily) == 1, "by hand is not by schedule"
-    assert last(12 * minute, False, daily) == 1
+    assert last(12 * minute, False, daily) == last(24 * hour, False, daily) == 1
     assert last(-minute, False, daily) == last(-minute, False, yearly) == 0
     assert last(-9 * minute, False, daily) == last(-9 * minute, False, yearly) == 1, "of another clock"
     with (collector.data / ".collector" / "lock").open("a") as lock:

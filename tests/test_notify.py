@@ -161,16 +161,12 @@ class Taker:
         return [json.loads(text) for text in self.texts]
 
 
-@pytest.fixture
-def monitor() -> Iterator[Taker]:
+def takes() -> Iterator[Taker]:
     with Taker() as taker:
         yield taker
 
 
-@pytest.fixture
-def webhook() -> Iterator[Taker]:
-    with Taker() as taker:
-        yield taker
+monitor, webhook = pytest.fixture(takes, name="monitor"), pytest.fixture(takes, name="webhook")
 
 
 @pytest.fixture
@@ -537,6 +533,10 @@ OUTSIDE = [
     ("evil.XN--P1AI and 192.0.2.256", "evil[.]XN--P1AI and 192[.]0[.]2[.]256"),
     ("a\r\x1b[31m\u202eb", "a\\x0d\\x1b(31m\\u202eb"),
 ]
+OURS = (
+    f"{NODE}:8443: check DEFAULT_MGR_CA_FILE and pexHistoryConf.csv.set-aside-2026; see collector.py check",
+    "2 runs since 2026-11-11 01:05:07.25 (Europe/Oslo), version 1.2.0\n\n0.25 s; 10,000 of them",
+)
 
 
 @pytest.mark.parametrize(("text", "shown"), OUTSIDE)
@@ -548,14 +548,7 @@ def test_what_strangers_wrote_is_no_mention_no_markup_and_no_link(text: str, sho
 
     discord = NotifyDiscord("1" * 18, "t" * 68)
     assert discord.ping_payload(found) == {}, "what Apprise would make a mention of"
-
-
-def test_what_is_ours_and_the_users_stays_what_it_is() -> None:
-    for text in (
-        f"{NODE}:8443: check DEFAULT_MGR_CA_FILE and pexHistoryConf.csv.set-aside-2026; see collector.py check",
-        "2 runs since 2026-11-11 01:05:07.25 (Europe/Oslo), version 1.2.0\n\n0.25 s; 10,000 of them",
-    ):
-        assert plain(text, NODE) == text
+    assert [plain(text, NODE) for text in OURS] == [*OURS], "what is ours and the user's stays what it is"
 
 
 def test_a_message_and_a_ping_are_plain_wherever_the_words_came_from(monitor: Taker, webhook: Taker) -> None:
