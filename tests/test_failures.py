@@ -21,7 +21,7 @@ from tests.management_node import ManagementNode, certificates, faults
 from tests.management_node.faults import Answer
 from tests.management_node.server import Reply, Request
 
-JSON = {"Content-Type": "application/json"}
+GZIP = {"Content-Encoding": "gzip"}
 
 
 class Scene(Site):
@@ -231,30 +231,19 @@ def test_verification_that_is_off_warns_once_on_each_run(scene: Scene) -> None:
 # What may be over in a moment: tried again, a few times.
 
 
-def bytes_of(body: bytes, **headers: str) -> faults.Fault:
-    return lambda request, answer: Reply(200, {**JSON, **headers}, body)
-
-
 PASSING: dict[str, tuple[faults.Fault, str]] = {
     "408": (faults.status(408), "answered 408"),
     "503": (faults.status(503), "answered 503"),
     "429 for a second": (faults.status(429, retry_after=1), "answered 429"),
     "429 with nonsense": (faults.status(429, retry_after="soon"), "answered 429"),
-    "503 until a date without a zone": (
-        faults.status(503, retry_after="Tue, 24 Nov 2026 13:00:31 -0000"),
-        "answered 503",
-    ),
-    "503 until the year 9 milliards": (
-        faults.status(503, retry_after="Fri, 01 Jan 9000000000 00:00:00 GMT"),
-        "answered 503",
-    ),
+    "503 until a date of no zone": (faults.status(503, retry_after="Tue, 24 Nov 2026 13:00:31 -0000"), "answered 503"),
+    "503 until a far year": (faults.status(503, retry_after="Fri, 01 Jan 9000000000 00:00:00 GMT"), "answered 503"),
     "reset": (faults.reset(), "the connection broke"),
     "cut with a Content-Length": (faults.cut(), "cut short"),
     "cut in chunks": (faults.cut(chunked=True), "cut short"),
     "HTML instead of JSON": (faults.html(), "text/html; charset=utf-8 instead of JSON"),
     "truncated JSON": (faults.truncated(), "JSON"),
-    "not the encoding that it says": (bytes_of(b"{}", **{"Content-Encoding": "gzip"}), "the connection broke"),
-    "nested without an end": (bytes_of(b"[" * 10**5), "JSON"),
+    "not the encoding that it says": (faults.status(200, body="{}", headers=GZIP), "the connection broke"),
 }
 
 

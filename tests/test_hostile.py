@@ -24,9 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.forked import Outcome
 from tests.harness import CONF, DAY, HOUR, MIDNIGHT, Site, environment_for
@@ -376,7 +373,7 @@ def is_clean(said: str) -> bool:
 )
 def test_check_shows_what_a_node_says_in_one_line_for_each_thing(site: Site, body: bytes) -> None:
     with RawNode(always(body)) as node:
-        outcome = check(site, node)
+        outcome = site("check", env=environment_for(node, site.data) | {"DATA_CRON_TIME": None})
     lines = outcome.stdout.splitlines()
     assert [line.split(":")[0][5:] for line in lines][:4] == ["settings", "name", "TLS", "credentials"]
     assert {line[:5].strip() for line in lines} <= {"ok", "FAIL", "info", "warn"}
@@ -385,32 +382,18 @@ def test_check_shows_what_a_node_says_in_one_line_for_each_thing(site: Site, bod
     assert outcome.stderr == ""
 
 
-def check(site: Site, node: RawNode) -> Outcome:
-    return site("check", env=environment_for(node, site.data) | {"DATA_CRON_TIME": None})
-
-
 def test_check_of_a_node_whose_whole_list_is_too_large_for_one_answer_still_tells_of_it(site: Site) -> None:
     def talk(target: str, send: Send) -> None:
         all_of_them = asked(target)[1].get("limit") == "0"
         send(reply(listing(conferences(8000 if all_of_them else 1, name="x" * 900), 8000)))
 
     with RawNode(talk) as node:
-        outcome = check(site, node)
+        outcome = site("check", env=environment_for(node, site.data))
     assert "ok   history: 8000 conferences, ended 2020-01-01T12:00:00" in outcome.stdout
 
 
 def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: ManagementNode, collector: Site) -> None:
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NASTY.replace("\x00", ""))])
-    key = ec.generate_private_key(ec.SECP256R1())
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1)
-        .not_valid_before(datetime(2020, 1, 1))
-        .not_valid_after(datetime(2090, 1, 1))
-        .sign(key, hashes.SHA256())
-    )
-    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    node.certificate = certificates.Certificate(pem, key.private_bytes(serialization.Encoding.PEM, *plain), pem)
+    node.certificate = certificates.self_signed(subject=NASTY.replace("\x00", ""))
     for words in ([], ["check"]):
         outcome = collector(*words)
         assert outcome.code == 1
@@ -542,8 +525,7 @@ def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_tha
             assert (health.code, health.stdout.split(":")[0]) == (0, "healthy"), health.output
             assert "a run is under way and writes the ledger" in health.output
         committing.send_signal(signal.SIGKILL)
-    as_reader = ["status", "health"]
-    for command in as_reader:
+    for command in ("status", "health"):
         outcome = collector(command)
         assert outcome.code == 1
         assert "killed while it wrote the ledger; nothing is lost" in outcome.output
