@@ -59,7 +59,7 @@ ROOMS = {
     "folder/": "test_folder test_reading test_csv test_planted",
     "folder/people.py": "test_people test_erasing",
     "folder/mounts.py": "test_settings test_commands",
-    "node/": "test_connection test_coverage_cases test_ids_decide test_failures",
+    "node/": "test_connection test_failures test_coverage_cases test_ids_decide",
     "node/credentials.py": "slow test_oauth2 test_failures",
     "node/certificates.py": "test_connection test_failures",
     "history/": "test_history test_report_oracle test_parquet test_export",

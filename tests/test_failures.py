@@ -273,6 +273,8 @@ def test_a_node_that_does_not_answer_is_given_up_and_said(scene: Scene) -> None:
         message = scene.fails(READ_TIMEOUT=0.3, ATTEMPTS=2)
         assert message.startswith(f"{silent.address}: no answer within 0 s")
         assert len(silent.requests) == 2
+        scene.fails(READ_TIMEOUT=0.3, PATIENCE=0.2)
+        assert len(silent.requests) == 3, "it took too long for another try"
 
 
 def test_retry_after_is_waited_for_and_not_longer_than_makes_sense(scene: Scene) -> None:
