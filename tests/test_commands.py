@@ -146,31 +146,61 @@ def test_check_calls_ok_only_what_was_tried_and_found_so(node: ManagementNode, c
     assert found["clock"] == "info the node does not tell its time"
     assert found["schedule"].startswith("info none (DATA_CRON_TIME is not set)")
     assert found["told of failures"].startswith("info DATA_PING_URL (127.0.0.1:9); not tried")
+    tried = collector("check", "--notify")
+    assert tried.code == 1
+    assert tried.stdout.splitlines()[-1] == "FAIL DATA_PING_URL (127.0.0.1:9): the connection was refused"
+    by_message = collector("check", env={"DATA_PING_URL": None, "DATA_NOTIFY_URLS": "json://hook"})
+    assert lines_of(by_message.stdout)["told of failures"].startswith("info DATA_NOTIFY_URLS 1 (json hook); not tried")
     nobody = collector("check", "--notify", env={"DATA_PING_URL": None})
     assert nobody.code == 1
     assert lines_of(nobody.stdout)["told of failures"].startswith("FAIL nobody; set DATA_PING_URL")
 
 
 @pytest.mark.parametrize(
-    ("free", "mark"), [(45_000_000, "FAIL"), (400_000_000, "warn"), (5_000_000_000, "ok"), (None, "FAIL")]
+    ("free", "mounted", "says"),
+    [
+        (99_999_999, True, "FAIL .*, only 100 MB free; free some space"),
+        (100_000_000, True, "warn .*, only 100 MB free; free some space"),
+        (999_999_999, True, "warn .*, only 1000 MB free; free some space"),
+        (1_000_000_000, True, "ok .*, 1.0 GB free$"),
+        (1_000_000_000, False, "warn .*, 1.0 GB free; NOT a mount"),
+        (None, True, "FAIL .*free some space"),
+    ],
 )
-def test_check_calls_no_folder_ok_that_has_no_space(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free: int | None, mark: str
+def test_check_calls_no_folder_ok_that_has_no_space_or_is_gone_with_the_container(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    free: int | None,
+    mounted: bool,
+    says: str,
 ) -> None:
     """None: it is full, which shows when it is written to."""
 
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def sync(descriptor: int) -> None:
+        assert Path(f"/proc/self/fd/{descriptor}").readlink() == tmp_path / "data" / ".collector" / "probe"
+        assert os.fstat(descriptor).st_size == check.PROBE
+        if free is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    if free is None:
-        monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free or 5_000_000_000))
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    monkeypatch.setattr(check, "is_mount", lambda folder: mounted)
     settings = read_settings({"DEFAULT_MGR_ADDRESS": "127.0.0.1:9", "DATA_DIR": str(tmp_path / "data")}, node=False)
     assert check.check(settings) == 1, "no node is there"
-    found = lines_of(capsys.readouterr().out)["data folder"]
-    assert found.split()[0] == mark
-    assert ("free some space" in found) == (mark != "ok")
+    assert re.match(says, lines_of(capsys.readouterr().out)["data folder"])
     assert not (tmp_path / "data" / ".collector" / "probe").exists()
+
+
+def test_marks_have_their_colours_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    for mark, colour in ((check.OK, 32), (check.INFO, 36), (check.WARN, 33), (check.FAIL, 31)):
+        check._say("name", mark, "it is so")  # private: what a terminal shows cannot be seen from outside
+        assert capsys.readouterr().out == f"\033[{colour}m{mark:<4}\033[0m name: it is so\n"
+    check._say("name", check.OK, "it is so", sys.stderr)
+    assert capsys.readouterr().err == "ok   name: it is so\n"
 
 
 def started(collector: Site, **settings: str) -> str:
@@ -304,8 +334,12 @@ def test_a_container_says_at_its_start_which_node_and_what_the_first_run_will_do
     assert said[0] == f"Version {__version__} of the collector, for {node.address}"
     assert said[1].startswith("There are 10 conferences, ended 2026-11-23T00:00:00 to ")
     assert said[2].startswith("The first run collects the day before it")
+    node.faults.add(faults.status(403))
     collector("collect")
-    assert started(collector).splitlines()[-1].startswith("The next run collects what is new")
+    after = "The next run collects what is new{}, and what is missing before that"
+    assert started(collector).splitlines()[-1] == after.format("")
+    collector("collect")
+    assert started(collector).splitlines()[-1] == after.format(" since 2026-11-24T00:00:00 UTC")
 
 
 def test_a_failed_check_at_the_start_stops_nothing(node: ManagementNode, collector: Site) -> None:
