@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -20,11 +21,13 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
+import time_machine
 
 from pexip_history import __version__
-from pexip_history.errors import CollectorError
+from pexip_history.archive.archive import Archive
+from pexip_history.errors import CollectorError, Stopped
 from pexip_history.export.wanted import Wanted
-from pexip_history.operate import check, report_page, running
+from pexip_history.operate import check, log, process, report_page, running
 from pexip_history.operate import health as operate
 from pexip_history.operate.arguments import COMMANDS
 from pexip_history.operate.export_command import default_name
@@ -34,7 +37,7 @@ from pexip_history.settings.environment import Settings, read_settings
 from pexip_history.values import format_time, parse_time
 from tests.harness import COLLECTOR, Site
 from tests.management_node import ManagementNode, calls, certificates, faults
-from tests.privileged import open_to_all, others_may_enter
+from tests.privileged import in_child, open_to_all, others_may_enter
 
 DAY = date(2026, 11, 23)
 MIDNIGHT = datetime(2026, 11, 24, 0, 0, 20)
@@ -390,12 +393,72 @@ def test_status_tells_runs_files_and_what_is_next(node: ManagementNode, collecto
         assert words in text
     (collector.data / "pexHistoryConf.csv").unlink()
     assert re.search(r"pexHistoryConf.csv +10 rows .*, the file is gone", collector("status").stdout)
+    with closing(sqlite3.connect(collector.data / ".collector" / "ledger.sqlite")) as ledger, ledger:
+        more = [(f"2026-11-24T04:{n:02}:00",) for n in range(40)]
+        ledger.executemany("INSERT INTO run (started, outcome) VALUES (?, 'done')", more)
+    assert len(collector.status()["runs"]) == 30
+    assert collector("status").stdout.count("  done ") == 10
+
+
+@pytest.mark.parametrize("locks", [(True, False), (False, True)])
+def test_a_run_that_begins_or_ends_while_its_row_is_read_was_not_killed(
+    collector: Site, monkeypatch: pytest.MonkeyPatch, locks: tuple[bool, bool]
+) -> None:
+    assert collector().code == 0
+    with closing(sqlite3.connect(collector.data / ".collector" / "ledger.sqlite")) as ledger, ledger:
+        ledger.execute("UPDATE run SET outcome = 'running'")
+    seen = iter(locks)
+    monkeypatch.setattr(Archive, "locked", lambda archive: next(seen))
+    assert peek(read_settings(collector.env))["runs"][0]["outcome"] == "running"
+
+
+def test_the_first_signal_stops_a_run_and_no_other_comes_in_between() -> None:
+    def signalled() -> list[str]:
+        said = []
+        process.stop_on_signals()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            try:
+                signal.raise_signal(number)
+                said.append("goes on")
+            except Stopped:
+                said.append("stops")
+        return said
+
+    assert in_child(signalled) == ["stops", "goes on", "goes on"]
+
+
+@pytest.mark.parametrize(
+    ("user", "number", "cron", "same", "found"),
+    [
+        (0, 7, True, False, 1),
+        (9, 7, True, False, 0),
+        (0, 1, True, False, 0),
+        (0, 7, False, False, 0),
+        (0, 7, True, True, 0),
+    ],
+)
+def test_a_run_by_hand_finds_the_containers_log_where_it_does_not_write_there_anyway(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, number: int, cron: bool, same: bool, found: int
+) -> None:
+    pid, first = tmp_path / "crond.pid", tmp_path / "1"
+    for path in (first, tmp_path / "2", *([pid] if cron else [])):
+        path.touch()
+    shown = first.stat() if same else tmp_path.stat()
+    monkeypatch.setattr(log, "FIRST", str(tmp_path))
+    monkeypatch.setattr(log, "CRON_PID", pid)
+    monkeypatch.setattr(log, "_container", places := [])
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "getpid", lambda: number)
+    monkeypatch.setattr(os, "fstat", lambda descriptor: shown)
+    log.find_container_log()
+    monkeypatch.undo()
+    assert [place.name for place in places] == [str(tmp_path / "2")] * found
 
 
 def test_completeness_is_told_in_a_sentence_each() -> None:
     told = {
-        "coverage": [[f"2026-11-0{n}", f"2026-11-0{n}T12"] for n in range(1, 9)],
-        "gaps": [["2026-11-01", "2026-11-02"]],
+        "coverage": [[f"2026-11-{n:02}", f"2026-11-{n:02}T12"] for n in range(1, 13)],
+        "gaps": [[f"2026-10-{n:02}", f"2026-10-{n:02}T12"] for n in range(1, 12)],
         "gaps_unknown_before": "2026-10-01T00:00:00",
         "lost": 3,
         "lost_from": "2026-11-03T01:00:00",
@@ -405,10 +468,13 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
         "reconciled": "2026-11-08T00:05:00",
     }
     said = completeness(told)
-    assert said[0] == "History: everything that the node had from 2026-11-08 to 2026-11-08T12 UTC is collected"
+    assert said[0] == "History: everything that the node had from 2026-11-12 to 2026-11-12T12 UTC is collected"
+    assert sum(line.startswith(("  and from 2026-11-", "  GAP from 2026-10-")) for line in said) == 20
     for words in (
-        "  and from 2026-11-07 to",
-        "  GAP from 2026-11-01 to 2026-11-02 UTC",
+        "  and from 2026-11-02 to",
+        "  and 1 spans before",
+        "  GAP from 2026-10-11 to 2026-10-11T12 UTC",
+        "  and 1 gaps before",
         "  the ledger was rebuilt on 2026-10-01: gaps before that day are unknown",
         "  3 participants of collected conferences are lost",
         "  2 participants of collected conferences are not there yet",
@@ -416,6 +482,8 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
         "Compared with the node's own list of conferences: 2026-11-08T00:05:00 UTC",
     ):
         assert [line for line in said if line.startswith(words)], words
+    few = completeness(told | {"coverage": told["coverage"][1:], "gaps": told["gaps"][1:]})
+    assert not [line for line in few if line.endswith(" before")]
     empty = dict.fromkeys(told) | {"coverage": [], "gaps": []}
     assert completeness(empty) == [
         "History: nothing is collected yet",
@@ -465,15 +533,15 @@ def test_health_follows_the_runs(node: ManagementNode, collector: Site) -> None:
 
 def test_health_tells_a_run_under_way_from_one_that_was_killed(node: ManagementNode, collector: Site) -> None:
     node.faults.add(faults.hang(30))
-    with collector.start() as process:
+    with collector.start() as run:
         while not node.requests:
             time.sleep(0.02)
         under_way = collector("health")
         assert collector("status", "--json").stdout.count('"running"') == 1
         second = collector()
-        process.kill()
+        run.kill()
     assert (under_way.code, second.code) == (0, 75)
-    assert f"another run is under way (process {process.pid})" in second.stderr
+    assert f"another run is under way (process {run.pid})" in second.stderr
     assert under_way.stdout.startswith("healthy: a run is under way since ")
     killed = collector("health")
     assert killed.code == 1
@@ -497,7 +565,7 @@ def test_health_sees_a_scheduled_run_that_did_not_happen(
 ) -> None:
     """Cron has two minutes for it."""
     now = datetime.now(UTC)
-    for minutes, up, code in ((60, 30, 0), (1, 60, 0), (5, 60, 1), (60, 120, 1)):
+    for minutes, up, code in ((60, 30, 0), (1, 60, 0), (2, 60, 1), (60, 120, 1)):
         due = now - timedelta(minutes=minutes)
         daily = f"{due.minute} {due.hour} * * *"
         assert health(collector, monkeypatch, daily, now - timedelta(minutes=up)) == code, (minutes, up)
@@ -522,13 +590,16 @@ def test_health_holds_the_last_run_to_the_schedule_and_the_clock(
     minute, hour = timedelta(minutes=1), timedelta(hours=1)
     assert last(9 * minute, False, daily) == 0
     assert last(9 * minute, True, daily) == 1, "by hand is not by schedule"
+    then = due.replace(second=0, microsecond=0)
+    assert last(now - then, False, daily) == 0
     assert last(12 * minute, False, daily) == last(24 * hour, False, daily) == 1
+    assert health(collector, monkeypatch, daily, then) == 0, "the container started with the schedule's time"
     assert last(-minute, False, daily) == last(-minute, False, yearly) == 0
     assert last(-9 * minute, False, daily) == last(-9 * minute, False, yearly) == 1, "of another clock"
     with (collector.data / ".collector" / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert last(5 * hour, False, yearly, "running") == 0
-        assert last(7 * hour, False, yearly, "running") == 1, "it hangs"
+        assert last(6 * hour, False, yearly, "running") == 1, "it hangs"
     running.note(collector.data, {})
     running.note_failure(collector.data, "no node")
     assert last(9 * minute, False, daily) == 1, "the container started since, and found no node"
@@ -536,7 +607,7 @@ def test_health_holds_the_last_run_to_the_schedule_and_the_clock(
     assert last(9 * minute, False, daily) == 0, "at the same moment: a run in a container that starts for it"
     os.utime(collector.data / running.PLACE / running.FAILURE, ((now - 20 * minute).timestamp(),) * 2)
     assert last(9 * minute, False, daily) == 0, "and then a run went well"
-    for free, code in ((15_000_000, 1), (25_000_000, 0)):
+    for free, code in ((19_999_999, 1), (20_000_000, 0)):
         monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
         assert last(9 * minute, False, daily) == code
     with closing(sqlite3.connect(collector.data / ".collector" / "ledger.sqlite")) as ledger, ledger:
@@ -548,6 +619,43 @@ def test_health_holds_the_last_run_to_the_schedule_and_the_clock(
 
     monkeypatch.setattr(operate, "peek", committing)
     assert last(9 * minute, True, daily) == 0
+
+
+COMMIT = """
+import os, sqlite3, sys, time
+
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN EXCLUSIVE")
+for n in range(3000):
+    db.execute("INSERT INTO participant VALUES (?, 'c')", (f"{n:0100}",))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_that_commits(
+    node: ManagementNode, collector: Site
+) -> None:
+    assert collector().code == 0
+    ledger = collector.data / ".collector" / "ledger.sqlite"
+    with subprocess.Popen([sys.executable, "-c", COMMIT, str(ledger)], stdout=subprocess.PIPE) as committing:
+        assert committing.stdout
+        committing.stdout.readline()
+        with (collector.data / ".collector" / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            health = collector("health")
+            assert (health.code, health.stdout.split(":")[0]) == (0, "healthy"), health.output
+            assert "a run is under way and writes the ledger" in health.output
+        committing.send_signal(signal.SIGKILL)
+    for command in ("status", "health"):
+        outcome = collector(command)
+        assert outcome.code == 1
+        assert "killed while it wrote the ledger; nothing is lost" in outcome.output
+        assert "permission" not in outcome.output
+    assert collector().code == 0
+    assert collector("health").code == 0
 
 
 NEEDLESS = {
@@ -600,6 +708,7 @@ def test_a_report_is_made_after_a_run_that_brought_rows(node: ManagementNode, co
     assert "<html" in (collector.data / "report.html").read_text(encoding="utf-8")
 
 
+@time_machine.travel(datetime(2026, 10, 31, 23, 30, tzinfo=UTC))
 def test_the_page_of_a_month_is_made_once_and_of_the_month_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -612,13 +721,13 @@ def test_the_page_of_a_month_is_made_once_and_of_the_month_before(
     monkeypatch.setattr(report_page, "run_apart", run_apart)
     environ = {"DATA_REPORT": "monthly", "DATA_REPORT_HIDE_NAMES": "true", "TZ": "Europe/Oslo"}
     settings = read_settings({"DATA_DIR": str(tmp_path), **environ}, node=False)
-    now, path = datetime(2026, 10, 31, 23, 30, tzinfo=UTC), tmp_path / "report-2026-10.html"
-    assert report_page.write_month(settings, now) == (path, ["12 conferences"])
+    path = tmp_path / "report-2026-10.html"
+    assert report_page.write_month(settings) == (path, ["12 conferences"])
     options = ("--month", "2026-10", "--output", str(path), "--figures", "--hide-names")
     assert asked == [(path.name, "report", *options)]
     path.symlink_to("nowhere")
-    assert report_page.write_month(settings, now) is None, "something has its name"
-    assert report_page.write_month(replace(settings, report="true"), now) is None
+    assert report_page.write_month(settings) is None, "something has its name"
+    assert report_page.write_month(replace(settings, report="true")) is None
     report_page.write_apart(replace(settings, report_hide_names=False))
     assert asked[1:] == [("report.html", "report")]
 
@@ -631,9 +740,7 @@ def test_the_page_gets_of_the_ledger_what_status_says(tmp_path: Path) -> None:
     found |= {"staged": 2, "expected": 3, "resources": [("conference", 4, None)]}
     span = ["2026-11-23T00:00:00", "2026-11-24T00:00:00"]
     lost = {"lost": 5, "lost_from": span[0], "lost_to": span[1]}
-    facts = report_page.facts_of(
-        {**found, "gaps": [span, ["", span[1]], [span[0], ""]], "gaps_unknown_before": span[0], **lost}
-    )
+    facts = report_page.facts_of({**found, "gaps": [span], "gaps_unknown_before": span[0], **lost})
     start, end = map(parse_time, span)
     assert (facts.coverage, facts.gaps, facts.gaps_unknown_before) == ([], [(start, end)], start)
     assert (facts.waiting, facts.missing, facts.rows, facts.lost) == (2, 3, {"conference": 4}, [(end, 5)])
@@ -654,6 +761,23 @@ def test_a_report_that_cannot_be_made_is_a_warning_and_fails_no_run(node: Manage
 def test_rooms_are_the_lines_of_a_file_each_once_without_blanks(tmp_path: Path) -> None:
     (tmp_path / "rooms").write_bytes("\ufeffFjord\r\n\r\n \r\nØst \r\nFjord\n".encode())
     assert report_page.read_rooms(tmp_path / "rooms") == ["Fjord", "Øst"]
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [(b"abcd", ""), (b"abcde", "too large|larger"), (b"\xff", "UTF-8"), (None, "No such file")],
+)
+def test_a_file_of_rooms_that_cannot_be_taken_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bytes | None, says: str
+) -> None:
+    monkeypatch.setattr(report_page, "MOST_NAMES", 4)
+    if held is not None:
+        (tmp_path / "rooms").write_bytes(held)
+    if not says:
+        assert report_page.read_rooms(tmp_path / "rooms") == ["abcd"]
+        return
+    with pytest.raises(CollectorError, match=says):
+        report_page.read_rooms(tmp_path / "rooms")
 
 
 @pytest.mark.parametrize("sign", ["é", ";;", '"', ""])

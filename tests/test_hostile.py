@@ -5,15 +5,11 @@ Each is a process of its own whose peak of memory is told.
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import json
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -496,42 +492,6 @@ def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(site: Site) 
         assert [row["mood"] for row in site.rows(real)] == [""] * 3 + ["good"] * 3
         assert (site.data / CONF).is_symlink()
         assert [file.name for file in Path(elsewhere).iterdir()] == [real.name]
-
-
-COMMIT = """
-import os, sqlite3, sys, time
-
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("PRAGMA cache_size = 1")
-db.execute("BEGIN EXCLUSIVE")
-for n in range(3000):
-    db.execute("INSERT INTO participant VALUES (?, 'c')", (f"{n:0100}",))
-print("ready", flush=True)
-time.sleep(60)
-"""
-
-
-def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_that_commits(
-    node: ManagementNode, collector: Site
-) -> None:
-    assert collector().code == 0
-    ledger = collector.data / ".collector" / "ledger.sqlite"
-    with subprocess.Popen([sys.executable, "-c", COMMIT, str(ledger)], stdout=subprocess.PIPE) as committing:
-        assert committing.stdout
-        committing.stdout.readline()
-        with (collector.data / ".collector" / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            health = collector("health")
-            assert (health.code, health.stdout.split(":")[0]) == (0, "healthy"), health.output
-            assert "a run is under way and writes the ledger" in health.output
-        committing.send_signal(signal.SIGKILL)
-    for command in ("status", "health"):
-        outcome = collector(command)
-        assert outcome.code == 1
-        assert "killed while it wrote the ledger; nothing is lost" in outcome.output
-        assert "permission" not in outcome.output
-    assert collector().code == 0
-    assert collector("health").code == 0
 
 
 def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(node: ManagementNode, collector: Site) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from calendar import monthrange
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -90,7 +91,7 @@ def _collect(parser: argparse.ArgumentParser, zone: ZoneInfo) -> None:
 def _report(parser: argparse.ArgumentParser) -> None:
     for name, word in (("--from", "first"), ("--to", "last")):
         parser.add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, included, in TZ")
-    parser.add_argument("--month", type=_month, metavar="YYYY-MM", help="one month, compared with the month before")
+    parser.add_argument("--month", type=month, metavar="YYYY-MM", help="one month, compared with the month before")
     owned_help = "how many are owned, as in port=100,audio=20 (default: DATA_LICENSES)"
     parser.add_argument("--licenses", type=_said(licenses), metavar="L", help=owned_help)
     rooms_help = (
@@ -121,7 +122,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     add("table", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
     for name, word in (("--from", "first"), ("--to", "last")):
         add(name, dest=word, type=_day, metavar="D", help=f"{word} day, included, in TZ: what began on it")
-    add("--month", type=_month, metavar="YYYY-MM", help="one month")
+    add("--month", type=month, metavar="YYYY-MM", help="one month")
     add("--format", choices=FORMATS, help="default: what the name of --output ends in, or xlsx")
     add("--columns", type=_names, default=(), metavar="A,B", help="these columns, in this order")
     for name, what in (("tag", "service tag"), ("room", "room"), ("location", "location")):
@@ -144,13 +145,13 @@ def _export(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="FILE", help="where to write it, instead of the data folder")
 
 
-def _month(text: str) -> tuple[date, date]:
-    """Its first and last day."""
+def month(text: str) -> tuple[date, date]:
+    """First and last day of a month that is written as YYYY-MM."""
     try:
         first = date.fromisoformat(f"{text}-01")
     except ValueError:
         raise argparse.ArgumentTypeError(sentence("not-a-month", value=text)) from None
-    return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+    return first, first.replace(day=monthrange(first.year, first.month)[1])
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def _next_run(settings: Settings) -> str:
         ledger = peek(settings)
     except (CollectorError, OSError, sqlite3.Error) as error:
         return f"What the next run collects is unknown: {explain(error, settings.data_dir)}"
-    if covered := ledger.get("coverage"):
+    if covered := ledger["coverage"]:
         return f"The next run collects what is new since {covered[-1][1]} UTC, and what is missing before that"
     if ledger["runs"]:
         return "The next run collects what is new, and what is missing before that"

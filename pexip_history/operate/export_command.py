@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pexip_history.errors import DONE, MISUSED, printable
 from pexip_history.export.choices import FORMATS
 from pexip_history.export.wanted import Misused, Wanted, uncovered
 from pexip_history.messages import sentence
+from pexip_history.operate.arguments import month
 from pexip_history.operate.status import peek
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
@@ -41,7 +42,7 @@ def _export(settings: Settings, asked: argparse.Namespace) -> int:
         wanted,
         zone=settings.zone,
         escape=settings.escape_formulas,
-        known={name: rows for name, rows, *_ in told.get("resources", ())},
+        known={name: rows for name, rows, *_ in told["resources"]},
         progress=_progress,
     )
     waiting = f"{told['staged']:,} row(s) wait to be written by the next run, and are not in it"
@@ -69,17 +70,17 @@ def read_wanted(asked: argparse.Namespace) -> Wanted:
 
 def default_name(wanted: Wanted) -> str:
     """`usage-2026-11`, `calls-2026-11-16-to-2026-11-20`, `rooms`."""
-    first, last = wanted.first, wanted.last
-    if first and last and first.day == 1 and last == (first + timedelta(days=31)).replace(day=1) - timedelta(days=1):
-        return f"{wanted.table}-{first:%Y-%m}"
+    named = wanted.first.isoformat()[:7] if wanted.first else ""
+    if named and (wanted.first, wanted.last) == month(named):
+        return f"{wanted.table}-{named}"
     return f"{wanted.table}-{wanted.period}".replace(" ", "-").removesuffix("-")
 
 
 def _uncovered(settings: Settings, wanted: Wanted, told: dict[str, Any], partial: bool) -> str:
     """What of the period is not covered, in words. Raises Misused for usage that was not asked for as partial."""
     now = datetime.now(UTC).replace(tzinfo=None)
-    spans = uncovered(told.get("coverage") or [], wanted, settings.zone, now)
-    if not spans or not (wanted.period or told.get("coverage")):
+    spans = uncovered(told["coverage"], wanted, settings.zone, now)
+    if not spans or not (wanted.period or told["coverage"]):
         return ""
     texts = [f"{format_time(a.replace(tzinfo=UTC))} to {format_time(b.replace(tzinfo=UTC))}" for a, b in spans]
     more = f" and {len(texts) - FEW} more" if len(texts) > FEW else ""

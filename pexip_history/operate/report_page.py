@@ -55,25 +55,25 @@ def facts_of(found: Mapping[str, Any]) -> Facts:
     """What `peek` found, for the page. No ledger at all says nothing of coverage."""
     from pexip_history.report import Facts
 
-    coverage = _spans(found.get("coverage", ()))
-    some = coverage or found.get("runs") or found.get("resources")
+    coverage = _spans(found["coverage"])
+    some = coverage or found["runs"] or found["resources"]
     return Facts(
         version=__version__,
-        complete_since=parse_time(found.get("complete_since")),
-        reconciled=parse_time(found.get("reconciled")),
-        waiting=found.get("staged", 0),
-        lost=[(parse_time(found.get("lost_to")), found["lost"])] if found.get("lost") else [],
-        gaps=_spans(found.get("gaps", ())),
+        complete_since=parse_time(found["complete_since"]),
+        reconciled=parse_time(found["reconciled"]),
+        waiting=found["staged"],
+        lost=[(parse_time(found["lost_to"]), found["lost"])] if found["lost"] else [],
+        gaps=_spans(found["gaps"]),
         coverage=coverage if some else None,
-        gaps_unknown_before=parse_time(found.get("gaps_unknown_before")),
-        rows={name: rows for name, rows, _ in found.get("resources", ())},
-        missing=found.get("expected", 0),
+        gaps_unknown_before=parse_time(found["gaps_unknown_before"]),
+        rows={name: rows for name, rows, _ in found["resources"]},
+        missing=found["expected"],
     )
 
 
 def _spans(texts: Sequence[Sequence[str]]) -> list[tuple[datetime, datetime]]:
-    pairs = [(parse_time(start), parse_time(end)) for start, end in texts]
-    return [(start, end) for start, end in pairs if start and end]
+    moments = ((datetime.fromisoformat(text).replace(tzinfo=UTC) for text in span) for span in texts)
+    return [(start, end) for start, end in moments]
 
 
 def read_rooms(path: Path) -> list[str]:
@@ -97,14 +97,14 @@ def write_apart(settings: Settings) -> None:
     _apart(settings, "report.html")
 
 
-def write_month(settings: Settings, now: datetime | None = None) -> tuple[Path, list[str]] | None:
+def write_month(settings: Settings) -> tuple[Path, list[str]] | None:
     """With DATA_REPORT=monthly the page of the month before, where it is not there yet; else None.
 
     To be called after a good run. Where the page is, report-YYYY-MM.html, and what it says in short, a line each.
     """
     if settings.report != "monthly":
         return None
-    today = (now or datetime.now(UTC)).astimezone(settings.zone).date()
+    today = datetime.now(settings.zone).date()
     month = f"{today.replace(day=1) - timedelta(days=1):%Y-%m}"
     path = settings.data_dir / f"report-{month}.html"
     if path.exists() or path.is_symlink():

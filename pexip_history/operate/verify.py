@@ -81,7 +81,7 @@ def _files(settings: Settings, latest: dict[str, Entry]) -> Iterator[tuple[str, 
 def _aggregates(settings: Settings, latest: dict[str, Entry]) -> Iterator[str]:
     """What an aggregate lacks, or has otherwise than the dated files and the ledger."""
     data = settings.data_dir
-    known = {name: rows for name, rows, *_ in peek(settings).get("resources", ())}
+    known = {name: rows for name, rows, *_ in peek(settings)["resources"]}
     for resource, name in AGGREGATES.items():
         dated = sorted(data.glob(f"*_{name}"))
         dated = [path for path in dated if DATED.fullmatch(path.name) and not other_kind(path)]
