@@ -53,7 +53,6 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
     """One run, whole: the lock, the ledger, the rows, the commit, the publishing, the telling. The exit code."""
     keep_freed_memory()
     now = datetime.now(UTC).replace(microsecond=0)
-    os.umask(settings.umask)
     open_log(settings, to_file=False)
     window = _window(start, end, now)
     if window and window.start >= window.end:
@@ -201,6 +200,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         if asked.command in ("collect", "crontab"):
             _tell_wrong_settings(environ, error.problems)
         return MISUSED
+    os.umask(settings.umask)
     try:
         if asked.command == "collect":
             stop_on_signals()

@@ -780,11 +780,19 @@ def test_a_file_of_rooms_that_cannot_be_taken_is_a_message(
         report_page.read_rooms(tmp_path / "rooms")
 
 
-@pytest.mark.parametrize("sign", ["é", ";;", '"', ""])
-def test_a_sign_that_can_separate_no_columns_is_refused(site: Site, sign: str) -> None:
-    outcome = site("export", "rooms", "--format", "csv", "--delimiter", sign)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *[("--format", "csv", "--delimiter", sign) for sign in ("é", ";;", '"', "", "\x80")],
+        *[("--round-up",), ("--partial",), ("--month", "2026-13"), ("--from", "2026-11-31"), ("--columns", "nonsense")],
+        *[("--month", "2026-11", name, "2026-11-01") for name in ("--from", "--to")],
+        ("--delimiter", ";", "--format", "xlsx"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_by_name(site: Site, options: tuple[str, ...]) -> None:
+    outcome = site("export", "rooms", *options)
     assert outcome.code == 2
-    assert "--delimiter" in outcome.stderr
+    assert options[-2 if len(options) > 1 else 0].lstrip("-") in outcome.stderr
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -29,9 +30,11 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from pexip_history.errors import CollectorError
-from pexip_history.operate import notify
+from pexip_history.operate import notify, status
 from pexip_history.operate.message import LONGEST_QUOTE, Message, due, plain, unrecorded
+from pexip_history.operate.telling import Telling
 from pexip_history.settings.environment import Settings, read_settings
+from pexip_history.settings.schedule import Schedule
 from tests.harness import ROOT, Site
 from tests.management_node import certificates
 from tests.management_node.server import Reply, Request, Server
@@ -109,11 +112,11 @@ def test_a_message_says_since_when_and_what_was_made_up_for() -> None:
     assert "2026-11-01T00:05:00 to 2026-11-14T00:05:00 UTC, 312 conferences and 1186 participants" in again.body
 
 
-def test_lost_participants_are_a_message_of_their_own_or_part_of_a_recovery() -> None:
-    alone = due([run(2, "done"), run(1, "done")], NODE, OSLO, lost=3)
-    assert alone
-    assert alone.title == f"{NODE}: 3 participants are lost"
-    assert "DATA_CRON_TIME" in alone.body
+def test_lost_participants_are_a_message_of_their_own_or_part_of_a_recovery(webhook: Taker) -> None:
+    tell(settings_for(None, hook(webhook)), [run(2, "done"), run(1, "done")], lost=3)
+    (alone,) = webhook.messages()
+    assert (alone["title"], alone["type"]) == (f"{NODE}: 3 participants are lost", "failure")
+    assert "DATA_CRON_TIME" in alone["message"]
     both = due([run(2, "done"), run(1, "failed")], NODE, OSLO, lost=3)
     assert both
     assert both.title == f"{NODE}: collecting the Pexip history works again but 3 participants are lost"
@@ -259,6 +262,27 @@ def tell(settings: Settings, runs: list[dict[str, object]], lost: int = 0) -> no
     pings.start()
     notify.tell(settings, pings, runs, lost)
     return pings
+
+
+def test_of_a_run_whose_row_cannot_be_written_those_are_told_who_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the row before is taken to be that of the last scheduled time."""
+
+    def unreadable(settings: Settings) -> NoReturn:
+        raise CollectorError("it cannot be read")
+
+    monkeypatch.setattr(status, "peek", unreadable)
+    schedule, started = Schedule("* * * * *", OSLO), datetime(2026, 11, 24, 0, 5, 20, tzinfo=UTC)
+    for settings, by_hand, wanted in (
+        (settings_of("http://hc"), False, True),
+        (settings_of(urls=("json://hook",)), False, True),
+        (settings_of("http://hc"), True, False),
+        (settings_of(), False, False),
+    ):
+        telling = Telling(replace(settings, schedule=schedule), started, by_hand)
+        with telling:
+            telling.failed_unrecorded(FAILURE)
+            runs, telling.runs = telling.runs, ()
+        assert list(runs) == (unrecorded("2026-11-24T00:05:20", FAILURE, "2026-11-24T00:04:00") if wanted else [])
 
 
 @pytest.mark.parametrize(("outcome", "suffix"), [("done", ""), ("failed", "/fail")])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import logging
-import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -34,7 +33,6 @@ log = logging.getLogger("collector")
 def erase(settings: Settings, person: Person, yes: bool) -> int:
     """Find the person's rows, and empty them if `yes`. The exit code. Raises CollectorError, OSError, sqlite3.Error."""
     archive, now = Archive(settings), datetime.now(UTC)
-    os.umask(settings.umask)
     open_log(settings, to_file=False)
     stop_on_signals()
     try:
