@@ -27,6 +27,7 @@ from pexip_history import __version__
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError, Stopped
 from pexip_history.export.wanted import Wanted
+from pexip_history.folder.opening import NotAFile
 from pexip_history.operate import check, log, process, report_page, running
 from pexip_history.operate import health as operate
 from pexip_history.operate.arguments import COMMANDS
@@ -427,6 +428,20 @@ def test_the_first_signal_stops_a_run_and_no_other_comes_in_between() -> None:
     assert in_child(signalled) == ["stops", "goes on", "goes on"]
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "it may not be"), NotAFile("it may not be")])
+def test_a_log_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def refuse(*arguments: object, **options: object) -> NoReturn:
+        assert (options["maxBytes"], options["backupCount"]) == (5_000_000, 4)
+        raise error
+
+    monkeypatch.setattr(log, "LogFile", refuse)
+    monkeypatch.setattr(log.log, "handlers", [])
+    log.open_log(read_settings({"DATA_DIR": str(tmp_path)}, node=False), to_file=True)
+    assert "data_collector.log cannot be written (it may not be)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("user", "number", "cron", "same", "found"),
     [
@@ -706,6 +721,9 @@ def test_a_report_is_made_after_a_run_that_brought_rows(node: ManagementNode, co
     node.load(calls(seed=3, day=DAY, conferences=3))
     assert collector("collect", "--from", "2026-11-23").code == 0
     assert "<html" in (collector.data / "report.html").read_text(encoding="utf-8")
+    rooms = collector.data / "rooms.csv"
+    assert collector("export", "rooms", "--output", str(rooms), "--delimiter", ";").code == 0
+    assert ";" in rooms.read_text(encoding="utf-8-sig").splitlines()[0]
 
 
 @time_machine.travel(datetime(2026, 10, 31, 23, 30, tzinfo=UTC))

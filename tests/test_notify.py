@@ -126,6 +126,10 @@ def test_a_message_is_short_and_has_no_control_characters() -> None:
     message = due([run(1, "failed", message="\x1b[31m\u202e" + "x" * 5000)], NODE, OSLO)
     assert message
     assert len(message.body) < LONGEST_QUOTE + 400 <= 1000
+    whole = due([run(1, "failed", message="x" * LONGEST_QUOTE)], NODE, OSLO)
+    assert whole
+    assert " ..." in message.body
+    assert " ..." not in whole.body
     assert "\x1b" not in message.body
 
 
@@ -397,6 +401,27 @@ def test_all_are_told_at_once(monitor: Taker, webhook: Taker, said: Said) -> Non
     assert said.warnings == []
 
 
+def test_neither_a_message_nor_a_ping_follows_a_redirect(monitor: Taker, webhook: Taker) -> None:
+    webhook.answers = [Reply(307, {"Location": f"{monitor.url}/elsewhere"})] * 6
+    tell(settings_for(webhook, hook(webhook)), [run(1, "failed")])
+    assert monitor.received == []
+
+
+def test_of_a_monitors_answer_no_more_is_awaited_than_tells_whether_it_knows_the_check(
+    monitor: Taker, said: Said
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    monitor.answers = [Reply(200, raw=lambda send: send(head + bytes(100)))] * 2
+    tell(settings_for(monitor), [run(1, "done")])
+    assert (len(monitor.received), said.warnings) == (2, [])
+
+
+def test_what_nobody_expects_of_a_message_is_a_warning_too(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify.Poster, "_once", lambda poster, address, body: 1 / 0)
+    notify.tell_wrong_settings("http://hc", ["TZ: is wrong"])
+    assert said.warnings == ["DATA_PING_URL (hc) was not told how the run went: unexpected ZeroDivisionError"]
+
+
 def test_a_message_that_fails_is_tried_three_times(webhook: Taker, said: Said) -> None:
     webhook.answers = [Reply(500)] * 2
     notify.tell(settings_for(None, hook(webhook)), notify.Pings(None), [run(1, "failed")])
@@ -483,9 +508,11 @@ def test_what_apprise_does_not_understand_is_a_problem_that_does_not_show_it(sai
     ]
 
 
-def test_pings_and_messages_obey_the_proxy_and_no_proxy(
-    monitor: Taker, webhook: Taker, monkeypatch: pytest.MonkeyPatch
+def test_pings_and_messages_obey_the_proxy_and_no_proxy_and_a_ping_no_netrc(
+    monitor: Taker, webhook: Taker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "netrc").write_text("default login admin password another\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HTTP_PROXY", monitor.url)
     settings = settings_of("http://hc.invalid/uuid", ("json://hook.invalid/x",))
     assert [taken for _, taken, _ in notify.try_all(settings)] == [True, True]
@@ -493,6 +520,7 @@ def test_pings_and_messages_obey_the_proxy_and_no_proxy(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     notify.try_all(settings_for(webhook, hook(webhook)))
     assert len(webhook.received) == 2
+    assert [one.headers["Authorization"] for one in webhook.received if one.path.endswith("/log")] == [None]
 
 
 def test_a_certificate_of_a_company_is_trusted_by_requests_ca_bundle(
@@ -584,12 +612,16 @@ def test_a_message_and_a_ping_are_plain_wherever_the_words_came_from(monitor: Ta
 
 @pytest.mark.parametrize("large", [False, True])
 def test_the_page_of_a_month_is_attached_to_a_mail_unless_it_is_too_large_and_told_in_figures_elsewhere(
-    webhook: Taker, mail: tuple[str, Postbox], said: Said, tmp_path: Path, large: bool
+    webhook: Taker,
+    mail: tuple[str, Postbox],
+    said: Said,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    large: bool,
 ) -> None:
     page = tmp_path / "report-2026-10.html"
     page.write_text("<p>Participants: 42</p>")
-    if large:
-        os.truncate(page, notify.MOST_ATTACHED + 1)
+    monkeypatch.setattr(notify, "MOST_ATTACHED", page.stat().st_size - large)
     notify.tell_month(settings_for(None, mail_to(mail), hook(webhook)), page, ["Participants: 42"])
     assert not said.warnings
     (message,) = webhook.messages()

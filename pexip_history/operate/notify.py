@@ -152,7 +152,7 @@ def _all(jobs: Sequence[Job], until: float) -> list[tuple[str, str | None]]:
     for label, future in [(label, _in_background(work)) for label, work in jobs]:
         why: str | None = f"no answer within {PER_RUN:.0f} s"
         with suppress(TimeoutError):
-            why = future.result(max(0.0, until - time.monotonic()))
+            why = future.result(until - time.monotonic())
         found.append((label, why))
     return found
 

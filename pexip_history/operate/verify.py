@@ -118,7 +118,7 @@ def _parquet(data: Path, latest: dict[str, Entry]) -> Iterator[str]:
             try:
                 with open(path, "rb", opener=own) as file:
                     query = "SELECT coalesce(sum(num_rows), 0)::BIGINT FROM parquet_file_metadata(?)"
-                    (rows,) = db.execute(query, [f"/proc/self/fd/{file.fileno()}"]).fetchone() or (0,)
+                    [(rows,)] = db.execute(query, [f"/proc/self/fd/{file.fileno()}"]).fetchall()
             except (duckdb.Error, CollectorError, OSError):
                 yield f"{name}: cannot be read; remove it, the next run makes it again"
                 continue
