@@ -60,6 +60,8 @@ ROOMS = {
     "folder/people.py": "test_people test_erasing",
     "folder/mounts.py": "test_settings test_commands",
     "node/": "test_connection test_failures test_coverage_cases test_ids_decide",
+    "node/answers.py": "slow test_connection test_failures test_csv test_hostile",
+    "node/connection.py": "slow test_connection test_failures test_hostile",
     "node/credentials.py": "slow test_oauth2 test_failures",
     "node/certificates.py": "test_connection test_failures",
     "history/": "test_history test_report_oracle test_parquet test_export",

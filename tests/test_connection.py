@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pexip_history.errors import NodeError, Passing
+from pexip_history.node.answers import PageReader, names_of, too_many_values
 from pexip_history.node.certificates import describe
 
 # private: no server sends its pieces to the byte
@@ -116,6 +117,22 @@ def test_a_certificate_is_described_by_what_an_administrator_compares() -> None:
         shown = describe(peer_certificate(Known(node.address, tls_verify=False)))
     assert SELF_SIGNED.fingerprint in shown
     assert "valid until 20" in shown
+
+
+def test_an_answer_has_its_bounds_to_one_more() -> None:
+    names_of([{"a" * 200: 1, **{f"f{n}": 1 for n in range(499)}}])
+    for record in ({f"f{n}": 1 for n in range(501)}, {"a" * 201: 1}):
+        with pytest.raises(NodeError):
+            names_of([record])
+    assert [too_many_values(b"," * number) for number in (400_000, 400_001)] == [False, True]
+    for name in (b"1", b"NaN"):  # which only json takes
+        record = b'{"id": 1, "name": %s}' % name
+        body = b'{"meta": {}, "objects": [%s, %s]}' % (record, record)
+        read = PageReader(2)
+        assert [len(read(body)[1]["id"]) for _ in range(2)] == [2, 2], "the second the quick way"
+        for reader in (read, PageReader(1)):
+            with pytest.raises(NodeError, match="records at once"):
+                reader(body.replace(b"[", b"[%s, " % record))
 
 
 @pytest.mark.parametrize("packed", [{}, {"Content-Encoding": "gzip"}])
