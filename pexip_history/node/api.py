@@ -59,7 +59,7 @@ class Node:
             else Basic(settings.username, settings.secret)
         )
         self._readers = {resource.name: PageReader(PAGE_SIZES[0]) for resource in RESOURCES}
-        self._sizes = list(PAGE_SIZES)
+        self.page_size = PAGE_SIZES[0]  # records to ask for at once
         self._unordered: set[str] = set()
         self._turn = threading.Lock()
         self._asked: deque[float] = deque(maxlen=PACE)
@@ -69,11 +69,6 @@ class Node:
     def clocks_agree(self) -> bool:
         """Whether the node's clock and ours are less than a quarter of an hour apart, as far as is known."""
         return self.clock_skew is None or abs(self.clock_skew) <= CLOCKS_AGREE
-
-    @property
-    def page_size(self) -> int:
-        """How many records to ask for at once."""
-        return self._sizes[0]
 
     def pages(self, resource: str, filters: Mapping[str, str], *, newest_first: bool = False) -> Iterator[Page]:
         """Every page of a query, in the order of time where the node orders; the next is fetched ahead.
@@ -88,9 +83,9 @@ class Node:
                 yield page
                 page = ahead.result()
         except TooLarge as error:
-            if len(self._sizes) == 1:
+            if self.page_size == PAGE_SIZES[-1]:
                 raise NodeError(str(error)) from None
-            del self._sizes[0]
+            self.page_size = next(size for size in PAGE_SIZES if size < self.page_size)
             raise
         yield page
 
