@@ -7,14 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from pexip_history.errors import NodeError, Passing
-from pexip_history.node.answers import PageReader, names_of, too_many_values
+from pexip_history.errors import NodeError, Passing, TooMany
+from pexip_history.node.answers import Columns, PageReader, names_of, too_many_values
 from pexip_history.node.certificates import describe
 
 # private: no server sends its pieces to the byte
 from pexip_history.node.connection import Connection, _read, peer_certificate
+from pexip_history.node.records import nested, page_of, uri_id
+from pexip_history.node.refusals import Answer, status_error
+from pexip_history.resources import CONFERENCE, PARTICIPANT
 from tests.management_node import certificates
 from tests.raw_node import RawNode, Send
 
@@ -133,6 +137,63 @@ def test_an_answer_has_its_bounds_to_one_more() -> None:
         for reader in (read, PageReader(1)):
             with pytest.raises(NodeError, match="records at once"):
                 reader(body.replace(b"[", b"[%s, " % record))
+
+
+@pytest.mark.parametrize(
+    ("value", "id"),
+    [
+        *[(value, None) for value in (None, True, [], {}, "", "/", "{}")],
+        *[(value, "7") for value in ("/a/conference/7/", "7", 7, {"id": 7, "resource_uri": "/a/8/"}, '{"id": 7}')],
+        ({"resource_uri": "/a/8/"}, "8"),
+        ("{7", "{7"),
+        ("/a/\ud800/", "?"),
+    ],
+)
+def test_the_id_of_a_record_is_read_from_whatever_refers_to_it(value: object, id: str | None) -> None:
+    assert uri_id(value) == id
+
+
+def test_a_nested_list_is_read_whether_it_was_decoded_or_not() -> None:
+    for value in (["a"], '["a"]', msgspec.Raw(b'["a"]')):
+        assert nested(value) == ["a"]
+    for value in (None, 7, '{"a": 1}', "no JSON", {"a": 1}):
+        assert nested(value) == []
+
+
+def test_a_page_is_refused_that_no_list_has_and_refers_to_conferences_in_one_way() -> None:
+    good: Columns = {"id": ["1", "2"], "conference": [{"id": "7", "resource_uri": "/a/7/"}, "/a/8/"], "x": [1, 2]}
+    page = page_of(PARTICIPANT, {"total_count": 2, "next": "/b"}, {**good, "historic_call_quality": [[], []]})
+    assert (page.columns, page.following, page.total) == ({**good, "conference": ["/a/7/", "/a/8/"]}, "/b", 2)
+    assert (
+        "historic_call_quality"
+        in page_of(CONFERENCE, {"total_count": 0}, {"historic_call_quality": [], **good}, whole=True).columns
+    )
+    assert page_of(CONFERENCE, {"total_count": 100_000_000}, {}).following is None
+    for total, columns in ((None, good), (-1, good), (100_000_001, good), (2, {"name": ["x"]})):
+        with pytest.raises(NodeError):
+            page_of(CONFERENCE, {"total_count": total}, columns)
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "kind", "wait", "says"),
+    [
+        (429, None, TooMany, 20, "too many requests"),
+        (429, "7", Passing, 7, "too many requests"),
+        (429, "-7", TooMany, 20, "too many requests"),
+        (408, None, Passing, 0, "answered 408"),
+        (500, "120", Passing, 120, "a problem of its own; "),
+        (599, "121", Passing, 121, "a problem of its own and asks to wait 121 s"),
+        *[(status, None, NodeError, None, "it is not followed") for status in (300, 399)],
+        *[(status, "7", NodeError, None, "never does") for status in (299, 400, 409, 430, 499)],
+    ],
+)
+def test_a_status_means_the_same_wherever_it_is_met(
+    status: int, header: str | None, kind: type[NodeError], wait: float | None, says: str
+) -> None:
+    error = status_error("node", Answer(status, {"Retry-After": header} if header else {}, b""))
+    assert type(error) is kind
+    assert getattr(error, "retry_after", None) == wait
+    assert says in str(error)
 
 
 @pytest.mark.parametrize("packed", [{}, {"Content-Encoding": "gzip"}])
