@@ -417,7 +417,7 @@ def test_of_a_monitors_answer_no_more_is_awaited_than_tells_whether_it_knows_the
 
 
 def test_what_nobody_expects_of_a_message_is_a_warning_too(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify.Poster, "_once", lambda poster, address, body: 1 / 0)
+    monkeypatch.setattr(notify.Pings, "_once", lambda pings, address, body: 1 / 0)
     notify.tell_wrong_settings("http://hc", ["TZ: is wrong"])
     assert said.warnings == ["DATA_PING_URL (hc) was not told how the run went: unexpected ZeroDivisionError"]
 

@@ -92,9 +92,14 @@ def read_rooms(path: Path) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
-def write_apart(settings: Settings) -> None:
-    """Write the report again in a process of its own; that it cannot be is no reason for a run to fail."""
-    _apart(settings, "report.html")
+def write_apart(settings: Settings, name: str = "report.html", *options: str) -> list[str]:
+    """Write a page in a process of its own: the lines that it printed, none where it failed.
+
+    That it cannot be written is no reason for a run to fail.
+    """
+    hide = ["--hide-names"] if settings.report_hide_names else []
+    done = run_apart(name, "report", *options, *hide)
+    return done[0] if done else []
 
 
 def write_month(settings: Settings) -> tuple[Path, list[str]] | None:
@@ -109,12 +114,5 @@ def write_month(settings: Settings) -> tuple[Path, list[str]] | None:
     path = settings.data_dir / f"report-{month}.html"
     if path.exists() or path.is_symlink():
         return None
-    said = _apart(settings, path.name, "--month", month, "--output", str(path), "--figures")
+    said = write_apart(settings, path.name, "--month", month, "--output", str(path), "--figures")
     return (path, said[1:]) if said else None
-
-
-def _apart(settings: Settings, name: str, *arguments: str) -> list[str]:
-    """The lines that the report's process printed; none where it failed."""
-    hide = ["--hide-names"] if settings.report_hide_names else []
-    done = run_apart(name, "report", *arguments, *hide)
-    return done[0] if done else []
