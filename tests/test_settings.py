@@ -54,7 +54,7 @@ FIXES: list[tuple[str, str, tuple[str, ...]]] = [
     ("DEFAULT_MGR_ADDRESS", "plain HTTP; give the name alone", ("http://mgr", "HTTP://mgr")),
     ("DEFAULT_MGR_ADDRESS", "give the name alone", ("ftp://mgr", "https://mgr/admin", "mgr?x=1", "admin@mgr")),
     ("DEFAULT_MGR_ADDRESS", "give one such as mgr.example.com", ("mgr example", "mgr\nevil", "-mgr", "[mgr]")),
-    ("DEFAULT_MGR_ADDRESS", "give one from 1 to 65535", ("mgr:0", "mgr:65536", "mgr:https", "mgr:")),
+    ("DEFAULT_MGR_ADDRESS", "give one from 1 to 65535", ("mgr:0", "mgr:65536", "mgr:https", "mgr:", "mgr:\uff18")),
     ("DEFAULT_MGR_USERNAME", "a colon", ("kari:nordmann",)),
     ("DEFAULT_MGR_SECRET", "is missing; give the password here or a file in DEFAULT_MGR_SECRET_FILE", ("",)),
     ("DEFAULT_MGR_CA_FILE", "give a file that the container can read", ("/nowhere/ca.pem",)),
@@ -68,6 +68,7 @@ FIXES: list[tuple[str, str, tuple[str, ...]]] = [
     ("DATA_CSV_ESCAPE_FORMULAS", FLAG, ("nope",)),
     ("DATA_MEDIA_STREAMS", FLAG, ("all",)),
     ("DATA_KEEP_DAYS", NUMBER, ("-7",)),
+    ("DATA_KEEP_DAYS", "give ", ("36501",)),
     ("DATA_SINCE", "give ", ("yesterday", "1850-01-01", "3000-01-01")),
     ("DATA_LOG_LEVEL", "none of DEBUG, INFO, WARNING, ERROR", ("chatty",)),
     ("DATA_LICENSES", "port=", ("port", "=5", "port=-1", "port=1 PORT=2", "port=1234567890")),
@@ -81,12 +82,16 @@ FIXES: list[tuple[str, str, tuple[str, ...]]] = [
     # what Debian's cron would not run, with its field
     (CRON, "is not five fields", ("* * * *", "0 0 * * * root", "daily", "0 0 * * *\n* * * * * evil")),
     (CRON, "", ("@reboot", "@noon")),
-    (CRON, "field minute ", tuple(f"{minute} * * * *" for minute in ("60", "*/0", "5-1", "1,,2", "5/15", "?"))),
-    (CRON, "field hour ", ("* 24 * * *", "* +1 * * *", "* 1.5 * * *")),
-    (CRON, "field day-of-month ", tuple(f"0 0 {day} * *" for day in ("0", "32", "L", "LW", "15W"))),
+    (CRON, "field minute ", tuple(f"{minute} * * * *" for minute in ("60", "*/0", "5-1", "1,,2", "5/15", "?", "*/60"))),
+    (CRON, "field hour ", ("* 24 * * *", "* +1 * * *", "* 1.5 * * *", "* */24 * * *")),
+    (CRON, "field day-of-month ", tuple(f"0 0 {day} * *" for day in ("0", "32", "L", "LW", "15W", "*/32"))),
     (CRON, "field day-of-month ", ("0 0 31 2 *",)),
-    (CRON, "field month ", ("0 0 * 13 *", "0 0 * 0 *", "0 0 * feb-jan *")),
-    (CRON, "field day-of-week ", tuple(f"0 0 * * {day}" for day in ("8", "5L", "1#2", "sunday", "fri-sun", ";x"))),
+    (CRON, "field month ", ("0 0 * 13 *", "0 0 * 0 *", "0 0 * feb-jan *", "0 0 * */13 *")),
+    (
+        CRON,
+        "field day-of-week ",
+        tuple(f"0 0 * * {day}" for day in ("8", "5L", "1#2", "sunday", "fri-sun", ";x", "*/8")),
+    ),
 ]
 WRONG = [(name, value, fix) for name, fix, values in FIXES for value in values]
 
@@ -158,6 +163,8 @@ TOGETHER: list[tuple[dict[str, str], list[str]]] = [
     ),
     (WHOLE | {CLIENT[0]: "two words"}, [f"{CLIENT[0]}: 'two words' is not a client id.*"]),
     (WHOLE | {CLIENT[1]: "/nowhere/k"}, [f"{CLIENT[1]}: '/nowhere/k' cannot be read .No such file or directory.; .*"]),
+    (WHOLE | {CLIENT[1]: f"/{'x' * 1000}"}, [f"{CLIENT[1]}: is not a file's name .*"]),
+    (WHOLE | {CLIENT[1]: f"/{'x' * 999}"}, [f"{CLIENT[1]}: '/x*' cannot be read .File name too long.; .*"]),
     (WHOLE | {"DEFAULT_MGR_USERNAME": "", "DEFAULT_MGR_SECRET": ""}, []),
 ]
 
@@ -200,11 +207,12 @@ PEM = certificates.issued().ca
         b"\xef\xbb\xbf" + PEM,
         "# Zertifizierungsstelle für Møte\r\n".encode() + PEM.replace(b"\n", b"\r\n"),
         b"# Br\xf8nn\xf8ysund\n" + PEM,
+        b"0 of 1\n" + PEM,
         PEM.decode().encode("utf-16"),
         b"\xfe\xff" + PEM.decode().encode("utf-16-be"),
         ssl.PEM_cert_to_DER_cert(PEM.decode()),
     ],
-    ids=["PEM", "byte order mark", "UTF-8 comment", "Latin-1 comment", "UTF-16", "UTF-16 BE", "DER"],
+    ids=["PEM", "byte order mark", "UTF-8 comment", "Latin-1 comment", "0 as in DER", "UTF-16", "UTF-16 BE", "DER"],
 )
 def test_certificates_are_read_whatever_wrote_the_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "ca.pem").write_bytes(content)
@@ -252,7 +260,8 @@ def test_a_key_is_taken_as_the_node_or_openssl_writes_it() -> None:
         (CA, b"\xff\xfex", "is damaged UTF-16; save it as UTF-8"),
         (CA, b"x\0" * 20, "is not text (it has zero bytes); save it as UTF-8"),
         (CA, None, "cannot be read (it is not a file); give"),
-        (CA, b"x" * 2_000_000, "cannot be read (it is larger than 1048576 bytes); give"),
+        (CA, b"x" * (1 << 20), "holds no certificate; give"),
+        (CA, b"x" * ((1 << 20) + 1), "cannot be read (it is larger than 1048576 bytes); give"),
         (SECRET, b"", "is empty"),
         (SECRET, b"\n", "is empty"),
         (SECRET, b"\xff\xfes", "save it as UTF-8"),
@@ -348,6 +357,8 @@ def test_a_run_and_check_warn_of_it_and_go_on(node: ManagementNode, collector: S
         ("0 22-2 * * *", "write 22-23,0-2"),
         ("0 0 1 nov-feb *", "write 11-12,1-2"),
         ("0 0 28-3 * *", "write 28-31,1-3"),
+        ("0 0 28-1 * *", "write 28-31,1"),
+        ("0 0 * * 7-1", None),
         ("0 25-2 * * *", None),  # which no field has
     ],
 )
@@ -385,7 +396,8 @@ ADDRESSES = {
     "HTTPS://mgr.example.com/": "mgr.example.com",
     " mgr.example.com ": "mgr.example.com",
     '"mgr.example.com"': "mgr.example.com",
-    "mgr.example.com:8443": "mgr.example.com:8443",
+    "mgr.example.com:65535": "mgr.example.com:65535",
+    "mgr:1": "mgr:1",
     "https://192.0.2.7:8443/": "192.0.2.7:8443",
     "2001:db8::7": "[2001:db8::7]",
     "[2001:db8::7]": "[2001:db8::7]",
@@ -410,7 +422,15 @@ MEANT: list[tuple[str, str, str, object]] = [
     *[("DATA_CSV_BOM", word, "csv_bom", False) for word in ("no", "off")],
     *[("DATA_NOTIFY_URLS", between.join(URLS), "notify_urls", URLS) for between in (" ", "\n", ",", " , ", ";", ",\n")],
     ("DATA_NOTIFY_URLS", "mailto://h?pass=a;b&to=x", "notify_urls", ("mailto://h?pass=a%3Bb&to=x",)),
-    ("DEFAULT_MGR_USERNAME", "'", "username", "'"),
+    *[("DATA_REPORT", text, "report", meant) for text, meant in (("Monthly", "monthly"), ("yes", "true"), ("off", ""))],
+    ("DATA_KEEP_DAYS", "36500", "keep_days", 36500),
+    ("DATA_LOG_LEVEL", "debug", "log_level", "DEBUG"),
+    ("DATA_DIR", "//srv/calls", "data_dir", Path("/srv/calls")),
+    ("PUID", "4294967294", "puid", 4294967294),
+    ("UMASK", "077", "umask", 0o077),
+    ("TZ", ":Asia/Tokyo", "zone", ZoneInfo("Asia/Tokyo")),
+    *[("DEFAULT_MGR_USERNAME", text, "username", meant) for text, meant in (("'", "'"), ("''", "admin"), ("aa", "aa"))],
+    ("DATA_SINCE", "1970-06-01T00:00Z", "since", datetime(1970, 6, 1, tzinfo=UTC)),
     ("DEFAULT_MGR_TLS_VERIFY", "false", "tls_verify", False),
     ("DATA_SINCE", "2026-11-23", "since", datetime(2026, 11, 22, 23, tzinfo=UTC)),
     ("DATA_SINCE", "2026-11-23T12:00+03:00", "since", datetime(2026, 11, 23, 9, tzinfo=UTC)),
@@ -524,6 +544,13 @@ def test_the_last_time_is_the_newest_of_those_that_came_whatever_the_clock_did(g
         assert wanted.schedule.last(times[-1]) == times[-1], "at the moment itself"
 
 
+def test_a_time_that_did_not_come_for_five_years_is_not_looked_for() -> None:
+    moment = datetime(2103, 6, 1, tzinfo=UTC)
+    last = settings(DATA_CRON_TIME="0 0 29 2 *").schedule.last
+    assert last(moment) == moment - timedelta(days=1830)
+    assert last(datetime(2101, 2, 28, tzinfo=UTC)) == datetime(2096, 2, 29, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -532,6 +559,7 @@ def test_the_last_time_is_the_newest_of_those_that_came_whatever_the_clock_did(g
         "@Weekly",
         "0 0 1 1 *",
         "*/5 8-17 * * mon-fri",
+        "5-5 0 * * *",
         "1-5/2,30 * * jan,jul *",
         "0 0 1-31 * mon",
         "0 0 1 * 0-6",

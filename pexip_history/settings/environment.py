@@ -223,7 +223,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
         if name.startswith(("DATA_", "DEFAULT_")) and name not in NAMES:
             from difflib import get_close_matches
 
-            near = get_close_matches(name.upper(), sorted(NAMES), 1, 0.75)
+            near = get_close_matches(name.upper(), sorted(NAMES), cutoff=0.75)
             hint = f"did you mean {near[0]}?" if near else "remove it, unless another program reads it"
             found.append(sentence("unknown-setting", setting=name, hint=hint))
     return found
