@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import pytest
 
 from tests.forked import Outcome
 from tests.harness import CONF, DAY, HOUR, MIDNIGHT, Site, environment_for
-from tests.management_node import ManagementNode, OAuth2, certificates, conference, faults
+from tests.management_node import ManagementNode, OAuth2, certificates, faults
 from tests.raw_node import RawNode, Send, Talk, asked, conferences, listing, normal, reply, zipped
 
 pytestmark = pytest.mark.slow
@@ -442,16 +441,6 @@ def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(site: Site) 
     site.hourly(3, MIDNIGHT - 3 * HOUR)
     site.run(MIDNIGHT)
     site.check()
-
-
-def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones_and_nothing_is_lost(
-    node: ManagementNode, collector: Site
-) -> None:
-    held = [conference(end_time="2026-11-24T11:00:00", name="x" * 30_000, participants=[]) for _ in range(300)]
-    node.add(held)
-    collector.run(datetime(2026, 11, 24, 12))
-    assert len(collector.rows(CONF)) == 300
-    assert {request.query.get("limit") for request in node.requests} >= {"1000", "250", "25"}
 
 
 def test_a_sign_in_of_oauth2_is_bounded_as_every_answer_is(site: Site) -> None:

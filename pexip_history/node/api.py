@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -188,7 +189,7 @@ class Node:
 
         def asked(state: RetryCallState) -> float:
             error = failure(state)
-            return error.retry_after if isinstance(error, Passing) else LONGEST_WAIT + 1
+            return error.retry_after if isinstance(error, Passing) else math.inf
 
         def enough(state: RetryCallState) -> bool:
             spent = state.seconds_since_start or 0.0
