@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 from types import SimpleNamespace
 
 import msgspec
@@ -17,7 +19,7 @@ from pexip_history.node.certificates import describe
 # private: no server sends its pieces to the byte
 from pexip_history.node.connection import Connection, _read, peer_certificate
 from pexip_history.node.records import nested, page_of, uri_id
-from pexip_history.node.refusals import Answer, status_error
+from pexip_history.node.refusals import Answer, seconds_ahead, status_error
 from pexip_history.resources import CONFERENCE, PARTICIPANT
 from tests.management_node import certificates
 from tests.raw_node import RawNode, Send
@@ -172,6 +174,18 @@ def test_a_page_is_refused_that_no_list_has_and_refers_to_conferences_in_one_way
     for total, columns in ((None, good), (-1, good), (100_000_001, good), (2, {"name": ["x"]})):
         with pytest.raises(NodeError):
             page_of(CONFERENCE, {"total_count": total}, columns)
+
+
+def test_a_header_is_so_many_seconds_or_a_date_of_whatever_zone() -> None:
+    moment = datetime.now(UTC) + timedelta(hours=1)
+    oslo = moment.astimezone(timezone(timedelta(hours=1)))
+    for text in (
+        format_datetime(moment, usegmt=True),
+        format_datetime(oslo),
+        format_datetime(moment.replace(tzinfo=None)),
+    ):
+        assert 3598 < (seconds_ahead(text) or 0) <= 3600, text
+    assert [seconds_ahead(text) for text in ("0", "007", "1" * 10, "1.5", "soon", "", None)] == [0, 7, *[None] * 5]
 
 
 @pytest.mark.parametrize(
