@@ -18,7 +18,7 @@ from pexip_history.node.certificates import describe
 
 # private: no server sends its pieces to the byte
 from pexip_history.node.connection import Connection, _read, peer_certificate
-from pexip_history.node.records import nested, page_of, uri_id
+from pexip_history.node.records import Page, listings, nested, page_of, streams, uri_id
 from pexip_history.node.refusals import Answer, seconds_ahead, status_error
 from pexip_history.resources import CONFERENCE, PARTICIPANT
 from tests.management_node import certificates
@@ -160,6 +160,18 @@ def test_a_nested_list_is_read_whether_it_was_decoded_or_not() -> None:
         assert nested(value) == ["a"]
     for value in (None, 7, '{"a": 1}', "no JSON", {"a": 1}):
         assert nested(value) == []
+
+
+def test_streams_have_their_participants_id_and_conferences_list_their_own() -> None:
+    given = [[{"id": 1, "rx": 2}, "odd"], msgspec.Raw(b'[{"id": 2, "tx": 3}]'), None]
+    found = streams(Page({"id": ["p1", "p2", "p3"], "media_streams": given}, 3))
+    assert [*found] == [{"participant_id": ["p1", "p2"], "id": [1, 2], "rx": [2, None], "tx": [None, 3]}]
+    with pytest.raises(NodeError, match="502 fields"):
+        next(streams(Page({"id": ["p1"], "media_streams": [[{f"f{n}": 1 for n in range(501)}]]}, 1)))
+    held = Page({"id": ["c1"], "participants": [["/x/p1/", "/x/p2/", ""]]}, 1)
+    assert [*listings(held)] == [("p1", "c1"), ("p2", "c1")]
+    assert held.only([]).ids == []
+    assert (Page({"id": [7]}, 1).times, Page({"id": [7]}, 1).column("name")) == ([""], [None])
 
 
 def test_a_page_is_refused_that_no_list_has_and_refers_to_conferences_in_one_way() -> None:
