@@ -246,7 +246,15 @@ def test_what_the_collector_wrote_is_handed_over_and_no_other_file(folder: Path)
     assert set(owners(folder).values()) == {0}, "PUID=0 asks for that"
     in_child(lambda: errands.take_over(folder, NOBODY_SAID), 12345)
     assert set(owners(folder).values()) == {0}, "who is not root hands nothing over, and is refused nothing"
-    take_over(folder)
+
+    opened = Path("/proc/self/fd")
+
+    def taken_over() -> int:
+        before = len([*opened.iterdir()])
+        errands.take_over(folder, NOBODY_SAID)
+        return len([*opened.iterdir()]) - before
+
+    assert in_child(taken_over) == 1, "the folder alone is held open"
     found = owners(folder)
     assert folder.stat().st_uid == 1000
     assert {name for name, uid in found.items() if uid == 0} == {*theirs, "own"}
@@ -324,6 +332,25 @@ def test_what_cannot_be_handed_over_is_refused_with_its_reason_and_stays_as_it_i
     for asked in (NOBODY_SAID, (0, None), (4711, None)) if "link" in place else ():
         with pytest.raises(CollectorError, match=says):
             in_child(lambda asked=asked: go_on_as(path, asked))
+
+
+@as_root
+def test_a_file_whose_owner_cannot_be_changed_is_named_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errands, "hand_over", lambda *what: None)
+    os.chown(folder, 1000, 1000)
+    (folder / "pexHistoryConf.csv").touch()
+    with pytest.raises(
+        CollectorError, match=r"cannot write to .*pexHistoryConf.csv, and its owner could not be changed"
+    ):
+        take_over(folder)
+
+
+@as_root
+def test_an_errand_protects_its_memory_first_of_all(folder: Path) -> None:
+    dumpable = 3  # PR_GET_DUMPABLE
+    environ = {"DATA_DIR": str(folder)}
+    done = in_child(lambda: (errands.main("take-over", environ), privileges.LIBC.prctl(dumpable, 0, 0, 0, 0)), uid=4242)
+    assert done == (0, 0)
 
 
 @as_root
