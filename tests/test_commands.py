@@ -28,7 +28,7 @@ from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError, Stopped
 from pexip_history.export.wanted import Wanted
 from pexip_history.folder.opening import NotAFile
-from pexip_history.operate import check, log, process, report_page, running
+from pexip_history.operate import check, export_command, log, process, report_page, running
 from pexip_history.operate import health as operate
 from pexip_history.operate.arguments import COMMANDS
 from pexip_history.operate.export_command import default_name
@@ -811,6 +811,17 @@ def test_options_that_make_no_sense_are_refused_by_name(site: Site, options: tup
     outcome = site("export", "rooms", *options)
     assert outcome.code == 2
     assert options[-2 if len(options) > 1 else 0].lstrip("-") in outcome.stderr
+
+
+def test_of_a_period_that_is_not_covered_three_spans_are_named(tmp_path: Path) -> None:
+    told = {"coverage": [[f"2026-11-0{day}T00:00:00", f"2026-11-0{day}T12:00:00"] for day in (2, 3, 4, 5)]}
+    settings = read_settings({"DATA_DIR": str(tmp_path)}, node=False)
+    wanted = Wanted("calls", first=date(2026, 11, 2), last=date(2026, 11, 5))
+    said = export_command._uncovered(settings, wanted, told, True)  # private: the command would need a whole ledger
+    assert "2026-11-04T12:00:00 to 2026-11-05T00:00:00 and 1 more (UTC)" in said
+    assert "2026-11-05T12" not in said
+    wanted = Wanted("calls", first=date(2026, 11, 3), last=date(2026, 11, 5))
+    assert "more" not in export_command._uncovered(settings, wanted, told, True)  # private: as above
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,7 @@ def _label(place: int, service: Apprise | None) -> str:
         return f"DATA_NOTIFY_URLS {place}"
     (one,) = service
     templates: tuple[str, ...] = one.templates
-    has_host = one.host and all("{host}" in template for template in templates)
+    has_host = all("{host}" in template for template in templates)
     return f"DATA_NOTIFY_URLS {place} ({one.schema}{f' {printable(one.host)}' if has_host else ''})"
 
 
