@@ -14,7 +14,7 @@ from pexip_history.errors import SettingsError
 from pexip_history.messages import sentence
 from pexip_history.settings import values
 from pexip_history.settings.columns import omitted
-from pexip_history.settings.files import as_utf8, certificates, private_key, read_file
+from pexip_history.settings.files import as_utf8, certificates, read_file, read_key
 from pexip_history.settings.schedule import Schedule, five_fields
 
 IMAGE_DATA = Path("/app/data")
@@ -62,7 +62,7 @@ class Settings:
     username: str = _set_by("DEFAULT_MGR_USERNAME", values.username, "admin")
     secret: bytes = _set_by("DEFAULT_MGR_SECRET", values.password, b"", holds="password")
     client_id: str | None = _set_by(ID, values.client_id)
-    client_key: bytes = _set_by(KEY_FILE, private_key, b"", holds="private key")
+    client_key: bytes = _set_by(KEY_FILE, as_utf8, b"", holds="private key")
     token_audience: str | None = _set_by(AUDIENCE, values.audience)
     ca_pem: str | None = _set_by("DEFAULT_MGR_CA_FILE", certificates)
     fingerprint: str | None = _set_by("DEFAULT_MGR_TLS_FINGERPRINT", values.fingerprint)
@@ -194,6 +194,11 @@ def _check_node(read: Reader, found: Mapping[str, Any]) -> None:
     """The node has an address, and there is a password or a key."""
     if not found["address"]:
         read.problem("DEFAULT_MGR_ADDRESS", sentence("address-missing"))
+    if read.given(KEY_FILE):  # here, since what asks no node has no use for the library that reads it
+        try:
+            read_key(found["client_key"])
+        except ValueError as error:
+            read.problem(KEY_FILE, f"{values.unquoted(read.environ[KEY_FILE])!r} {error}")
     if not found["secret"] and not read.given("DEFAULT_MGR_SECRET_FILE", ID, KEY_FILE):
         read.problem("DEFAULT_MGR_SECRET", sentence("secret-missing"))
 

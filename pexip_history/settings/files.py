@@ -69,13 +69,6 @@ def certificates(held: bytes) -> str:
     return "\n".join(found)
 
 
-def private_key(held: bytes) -> bytes:
-    """The private key as PEM that `read_key` takes. Raises ValueError."""
-    pem = as_utf8(held)
-    read_key(pem)
-    return pem
-
-
 def read_key(pem: bytes) -> EllipticCurvePrivateKey:
     """The private key, from PKCS#8 or SEC1. Raises ValueError."""
     from cryptography.exceptions import UnsupportedAlgorithm
