@@ -265,6 +265,7 @@ class Finder(ast.NodeVisitor):
         if not other and len(node.args) == 2:
             for place in (0, 1):
                 self.add(node, f"{ast.unparse(node.func)}() dropped, part {place + 1} left", node.args[place])
+        other = other and ast.unparse(node.func) != "suppress"
         named = len(node.args) > 1 and all(isinstance(arg, (ast.Name, ast.Attribute)) for arg in node.args[:2])
         if other and named and ast.unparse(node.args[0]) != ast.unparse(node.args[1]):
             changed = copy.deepcopy(node)
@@ -342,6 +343,8 @@ def try_one(root: Path, mutant: Mutant, long: bool) -> str:
     failed = re.search(r"^(?:FAILED|ERROR) tests/(\S*)", output, re.MULTILINE)
     if code == 0:
         return "survived" if " passed" in output else f"its tests were skipped: {output[-200:]}"
+    if code == 3:
+        return "killed by pytest's own end: a room is not to be imported so"
     if not failed:
         return f"pytest ended with {code}: {output[-300:]}"
     return f"killed by {failed[1]}" if is_green(root, failed[1]) else f"not tried: {failed[1]} is red without it"
