@@ -241,11 +241,8 @@ def test_verification_that_is_off_warns_once_on_each_run(scene: Scene) -> None:
 
 
 PASSING: dict[str, tuple[faults.Fault, str]] = {
-    "408": (faults.status(408), "answered 408"),
     "503": (faults.status(503), "answered 503"),
     "429 for a second": (faults.status(429, retry_after=1), "answered 429"),
-    "429 with nonsense": (faults.status(429, retry_after="soon"), "answered 429"),
-    "503 until a date of no zone": (faults.status(503, retry_after="Tue, 24 Nov 2026 13:00:31 -0000"), "answered 503"),
     "503 until a far year": (faults.status(503, retry_after="Fri, 01 Jan 9000000000 00:00:00 GMT"), "answered 503"),
     "reset": (faults.reset(), "the connection broke"),
     "cut with a Content-Length": (faults.cut(), "cut short"),

@@ -300,7 +300,6 @@ MAY_NOT = f"{NAMED} may not read the history; give it a role that may use the AP
         (faults.status(200, body='{"access_token": "a", "token_type": "mac"}'), "no Bearer token", None),
         (faults.status(401, body='{"error": "x", "error_description": "eyJabc.def \\u202e"}'), "...", None),
         (faults.status(503, retry_after=7), "(oauth/token/) answered 503: the node has a problem of its own", 7),
-        (faults.status(429, retry_after=90), "answered 429: too many requests", 90),
         (faults.status(429), "answered 429", BUSY_WAIT),
         (faults.html(), "answered text/html; charset=utf-8 instead of JSON", 0),
     ],

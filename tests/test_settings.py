@@ -591,9 +591,3 @@ def test_the_crontab_holds_no_password_and_is_one_line(collector: Site) -> None:
     assert outcome.stdout == f"5 0 * * * {operate.CRON_COMMAND}\n"
     assert "sesame" not in outcome.output
     assert "At 00:05 every day (UTC), next " in outcome.stderr
-
-
-def test_a_crontab_without_a_schedule_is_refused(collector: Site) -> None:
-    outcome = collector("crontab")
-    assert (outcome.code, outcome.stdout) == (2, "")
-    assert outcome.stderr.startswith("DATA_CRON_TIME: is missing; give five fields")
