@@ -40,8 +40,7 @@ from pexip_history.ledger.spans import Span
 from pexip_history.messages import sentence
 from pexip_history.operate.arguments import parse
 from pexip_history.operate.log import find_container_log, open_log
-from pexip_history.operate.memory import keep_freed_memory
-from pexip_history.operate.stopping import ignore_signals, stop_on_signals
+from pexip_history.operate.process import ignore_signals, keep_freed_memory, stop_on_signals
 from pexip_history.operate.telling import Telling
 from pexip_history.run.run import Run, this_minute
 from pexip_history.settings.environment import Settings, read_settings, read_variable
@@ -54,7 +53,6 @@ def collect(settings: Settings, start: datetime | None, end: datetime | None, if
     """One run, whole: the lock, the ledger, the rows, the commit, the publishing, the telling. The exit code."""
     keep_freed_memory()
     now = datetime.now(UTC).replace(microsecond=0)
-    os.umask(settings.umask)
     open_log(settings, to_file=False)
     window = _window(start, end, now)
     if window and window.start >= window.end:
@@ -172,7 +170,7 @@ def _make_what_follows(settings: Settings, brought: bool) -> None:
             if month := write_month(settings):
                 from pexip_history.operate.notify import tell_month
 
-                tell_month(settings, month.path, month.figures)
+                tell_month(settings, *month)
         except (CollectorError, OSError) as error:
             log.warning(sentence("rows-collected-report-missing", why=explain(error, settings.data_dir)))
 
@@ -201,6 +199,7 @@ def main(arguments: Sequence[str], environ: dict[str, str]) -> int:
         if asked.command in ("collect", "crontab"):
             _tell_wrong_settings(environ, error.problems)
         return MISUSED
+    os.umask(settings.umask)
     try:
         if asked.command == "collect":
             stop_on_signals()

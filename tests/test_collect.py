@@ -75,7 +75,7 @@ def test_every_record_of_the_window_is_in_the_dated_file_and_the_aggregate_as_it
         assert aggregate.read_bytes() == dated[0].read_bytes() + behind
         assert dated[0].read_bytes().startswith(header + b"\r\n")
         assert dated[0].read_bytes().count(b"\r\n") >= len(collector.rows(dated[0])) + 1
-    assert node.peak == 1, "one request at a time"
+    assert node.server.peak == 1, "one request at a time"
     assert len(node.requests) == len({request.target for request in node.requests}), "nothing asked twice"
 
 

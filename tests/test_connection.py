@@ -5,15 +5,22 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from pexip_history.errors import NodeError, Passing
+from pexip_history.errors import NodeError, Passing, TooMany
+from pexip_history.node.answers import Columns, PageReader, names_of, too_many_values
 from pexip_history.node.certificates import describe
 
 # private: no server sends its pieces to the byte
 from pexip_history.node.connection import Connection, _read, peer_certificate
+from pexip_history.node.records import Page, listings, nested, page_of, streams, uri_id
+from pexip_history.node.refusals import Answer, seconds_ahead, status_error
+from pexip_history.resources import CONFERENCE, PARTICIPANT
 from tests.management_node import certificates
 from tests.raw_node import RawNode, Send
 
@@ -116,6 +123,103 @@ def test_a_certificate_is_described_by_what_an_administrator_compares() -> None:
         shown = describe(peer_certificate(Known(node.address, tls_verify=False)))
     assert SELF_SIGNED.fingerprint in shown
     assert "valid until 20" in shown
+
+
+def test_an_answer_has_its_bounds_to_one_more() -> None:
+    names_of([{"a" * 200: 1, **{f"f{n}": 1 for n in range(499)}}])
+    for record in ({f"f{n}": 1 for n in range(501)}, {"a" * 201: 1}):
+        with pytest.raises(NodeError):
+            names_of([record])
+    assert [too_many_values(b"," * number) for number in (400_000, 400_001)] == [False, True]
+    for name in (b"1", b"NaN"):  # which only json takes
+        record = b'{"id": 1, "name": %s}' % name
+        body = b'{"meta": {}, "objects": [%s, %s]}' % (record, record)
+        read = PageReader(2)
+        assert [len(read(body)[1]["id"]) for _ in range(2)] == [2, 2], "the second the quick way"
+        for reader in (read, PageReader(1)):
+            with pytest.raises(NodeError, match="records at once"):
+                reader(body.replace(b"[", b"[%s, " % record))
+
+
+@pytest.mark.parametrize(
+    ("value", "id"),
+    [
+        *[(value, None) for value in (None, True, [], {}, "", "/", "{}")],
+        *[(value, "7") for value in ("/a/conference/7/", "7", 7, {"id": 7, "resource_uri": "/a/8/"}, '{"id": 7}')],
+        ({"resource_uri": "/a/8/"}, "8"),
+        ("{7", "{7"),
+        ("/a/\ud800/", "?"),
+    ],
+)
+def test_the_id_of_a_record_is_read_from_whatever_refers_to_it(value: object, id: str | None) -> None:
+    assert uri_id(value) == id
+
+
+def test_a_nested_list_is_read_whether_it_was_decoded_or_not() -> None:
+    for value in (["a"], '["a"]', msgspec.Raw(b'["a"]')):
+        assert nested(value) == ["a"]
+    for value in (None, 7, '{"a": 1}', "no JSON", {"a": 1}):
+        assert nested(value) == []
+
+
+def test_streams_have_their_participants_id_and_conferences_list_their_own() -> None:
+    given = [[{"id": 1, "rx": 2}, "odd"], msgspec.Raw(b'[{"id": 2, "tx": 3}]'), None]
+    found = streams(Page({"id": ["p1", "p2", "p3"], "media_streams": given}, 3))
+    assert [*found] == [{"participant_id": ["p1", "p2"], "id": [1, 2], "rx": [2, None], "tx": [None, 3]}]
+    with pytest.raises(NodeError, match="502 fields"):
+        next(streams(Page({"id": ["p1"], "media_streams": [[{f"f{n}": 1 for n in range(501)}]]}, 1)))
+    held = Page({"id": ["c1"], "participants": [["/x/p1/", "/x/p2/", ""]]}, 1)
+    assert [*listings(held)] == [("p1", "c1"), ("p2", "c1")]
+    assert held.only([]).ids == []
+    assert (Page({"id": [7]}, 1).times, Page({"id": [7]}, 1).column("name")) == ([""], [None])
+
+
+def test_a_page_is_refused_that_no_list_has_and_refers_to_conferences_in_one_way() -> None:
+    good: Columns = {"id": ["1", "2"], "conference": [{"id": "7", "resource_uri": "/a/7/"}, "/a/8/"], "x": [1, 2]}
+    page = page_of(PARTICIPANT, {"total_count": 2, "next": "/b"}, {**good, "historic_call_quality": [[], []]})
+    assert (page.columns, page.following, page.total) == ({**good, "conference": ["/a/7/", "/a/8/"]}, "/b", 2)
+    assert (
+        "historic_call_quality"
+        in page_of(CONFERENCE, {"total_count": 0}, {"historic_call_quality": [], **good}, whole=True).columns
+    )
+    assert page_of(CONFERENCE, {"total_count": 100_000_000}, {}).following is None
+    for total, columns in ((None, good), (-1, good), (100_000_001, good), (2, {"name": ["x"]})):
+        with pytest.raises(NodeError):
+            page_of(CONFERENCE, {"total_count": total}, columns)
+
+
+def test_a_header_is_so_many_seconds_or_a_date_of_whatever_zone() -> None:
+    moment = datetime.now(UTC) + timedelta(hours=1)
+    oslo = moment.astimezone(timezone(timedelta(hours=1)))
+    for text in (
+        format_datetime(moment, usegmt=True),
+        format_datetime(oslo),
+        format_datetime(moment.replace(tzinfo=None)),
+    ):
+        assert 3598 < (seconds_ahead(text) or 0) <= 3600, text
+    assert [seconds_ahead(text) for text in ("0", "007", "1" * 10, "1.5", "soon", "", None)] == [0, 7, *[None] * 5]
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "kind", "wait", "says"),
+    [
+        (429, None, TooMany, 20, "too many requests"),
+        (429, "7", Passing, 7, "too many requests"),
+        (429, "-7", TooMany, 20, "too many requests"),
+        (408, None, Passing, 0, "answered 408"),
+        (500, "120", Passing, 120, "a problem of its own; "),
+        (599, "121", Passing, 121, "a problem of its own and asks to wait 121 s"),
+        *[(status, None, NodeError, None, "it is not followed") for status in (300, 399)],
+        *[(status, "7", NodeError, None, "never does") for status in (299, 400, 409, 430, 499)],
+    ],
+)
+def test_a_status_means_the_same_wherever_it_is_met(
+    status: int, header: str | None, kind: type[NodeError], wait: float | None, says: str
+) -> None:
+    error = status_error("node", Answer(status, {"Retry-After": header} if header else {}, b""))
+    assert type(error) is kind
+    assert getattr(error, "retry_after", None) == wait
+    assert says in str(error)
 
 
 @pytest.mark.parametrize("packed", [{}, {"Content-Encoding": "gzip"}])

@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -246,7 +246,15 @@ def test_what_the_collector_wrote_is_handed_over_and_no_other_file(folder: Path)
     assert set(owners(folder).values()) == {0}, "PUID=0 asks for that"
     in_child(lambda: errands.take_over(folder, NOBODY_SAID), 12345)
     assert set(owners(folder).values()) == {0}, "who is not root hands nothing over, and is refused nothing"
-    take_over(folder)
+
+    opened = Path("/proc/self/fd")
+
+    def taken_over() -> int:
+        before = len([*opened.iterdir()])
+        errands.take_over(folder, NOBODY_SAID)
+        return len([*opened.iterdir()]) - before
+
+    assert in_child(taken_over) == 1, "the folder alone is held open"
     found = owners(folder)
     assert folder.stat().st_uid == 1000
     assert {name for name, uid in found.items() if uid == 0} == {*theirs, "own"}
@@ -285,68 +293,64 @@ def test_a_hard_link_that_is_taken_away_in_between_is_not_handed_over(folder: Pa
     os.close(entry)
 
 
-def hard_link(folder: Path) -> tuple[Path, str]:
-    (folder.parent / "shadow").write_text("")
-    (folder / "pexHistoryConf.csv").hardlink_to(folder.parent / "shadow")
-    return folder, "user 1000:1000 cannot write to .*pexHistoryConf.csv, and it has a hard link"
-
-
-def behind_a_link(folder: Path) -> tuple[Path, str]:
-    """DATA_DIR below a mount, where the owner of the mount made a link."""
-    (folder.parent / "etc").mkdir()
-    (folder / "link").symlink_to(folder.parent / "etc")
-    return folder / "link", f"is behind a symbolic link; give the real path, {folder.parent}/etc"
-
-
-def link_on_the_way(folder: Path) -> tuple[Path, str]:
-    (folder.parent / "etc" / "data").mkdir(parents=True)
-    (folder / "link").symlink_to(folder.parent / "etc")
-    return folder / "link" / "data", f"is behind a symbolic link; give the real path, {folder.parent}/etc/data"
-
-
-def closed(folder: Path) -> tuple[Path, str]:
-    """Its owner could not reach it."""
-    above, path = folder.parent / "root", folder.parent / "root" / "calls" / "data"
-    path.mkdir(parents=True)
-    above.chmod(0o700)
-    return path, f"DATA_DIR: {path} cannot be reached by user 1000:1000, since {above} is"
-
-
-def closed_and_not_there(folder: Path) -> tuple[Path, str]:
-    path, says = closed(folder)
-    path.rmdir()
-    return path, says
-
-
-def of_the_image(folder: Path) -> tuple[Path, str]:
-    """The image brought it, so it is not the user's to give away, whatever DATA_DIR says."""
-    if folder.stat().st_dev != Path("/").stat().st_dev:
-        pytest.skip("the test's folder is on a mount")
-    path = folder.parent / "brought"
-    path.mkdir()
-    path.chmod(0o755)
-    return path, f"{path} belongs to 0:0, mode 755: 1000:1000 cannot write there"
+LINK, MAKE = "is behind a symbolic link; give the real path, {above}/etc", "mkdir -p ../root/calls; chmod 700 ../root"
+CLOSED = "DATA_DIR: {path} cannot be reached by user 1000:1000, since {above}/root is"
+REFUSED = {
+    "a hard link": (
+        "touch ../shadow; ln ../shadow pexHistoryConf.csv",
+        ".",
+        "user 1000:1000 cannot write to .*pexHistoryConf.csv, and it has a hard link",
+    ),
+    # DATA_DIR below a mount, where the owner of the mount made a link
+    "behind a link": ("mkdir ../etc; ln -s ../etc link", "link", LINK),
+    "a link on the way": ("mkdir -p ../etc/data; ln -s ../etc link", "link/data", f"{LINK}/data"),
+    "closed to its owner": (f"{MAKE}; mkdir ../root/calls/data", "../root/calls/data", CLOSED),
+    "closed, and not there": (MAKE, "../root/calls/data", CLOSED),
+    # the image brought it, so it is not the user's to give away, whatever DATA_DIR says
+    "of the image": (
+        "mkdir ../brought; chmod 755 ../brought",
+        "../brought",
+        "{path} belongs to 0:0, mode 755: 1000:1000 cannot write there",
+    ),
+}
 
 
 @as_root
-@pytest.mark.parametrize(
-    "made",
-    [hard_link, behind_a_link, link_on_the_way, closed, closed_and_not_there, of_the_image],
-    ids=lambda f: f.__name__,
-)
-def test_what_cannot_be_handed_over_is_refused_with_its_reason_and_stays_as_it_is(
-    folder: Path, made: Callable[[Path], tuple[Path, str]]
-) -> None:
-    path, says = made(folder)
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_handed_over_is_refused_with_its_reason_and_stays_as_it_is(folder: Path, case: str) -> None:
+    script, place, says = REFUSED[case]
+    if case == "of the image" and folder.stat().st_dev != Path("/").stat().st_dev:
+        pytest.skip("the test's folder is on a mount")
+    subprocess.run(["sh", "-euc", script], cwd=folder, check=True)
+    path = Path(os.path.normpath(folder / place))
+    says = says.format(path=path, above=folder.parent)
     was_there = path.exists()
     with pytest.raises(CollectorError, match=says):
         take_over(path)
     assert path.exists() is was_there
     assert path == folder or not was_there or path.stat().st_uid == 0
-    if "link" in made.__name__ and path != folder:
-        for asked in (NOBODY_SAID, (0, None), (4711, None)):
-            with pytest.raises(CollectorError, match=says):
-                in_child(lambda asked=asked: go_on_as(path, asked))
+    for asked in (NOBODY_SAID, (0, None), (4711, None)) if "link" in place else ():
+        with pytest.raises(CollectorError, match=says):
+            in_child(lambda asked=asked: go_on_as(path, asked))
+
+
+@as_root
+def test_a_file_whose_owner_cannot_be_changed_is_named_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errands, "hand_over", lambda *what: None)
+    os.chown(folder, 1000, 1000)
+    (folder / "pexHistoryConf.csv").touch()
+    with pytest.raises(
+        CollectorError, match=r"cannot write to .*pexHistoryConf.csv, and its owner could not be changed"
+    ):
+        take_over(folder)
+
+
+@as_root
+def test_an_errand_protects_its_memory_first_of_all(folder: Path) -> None:
+    dumpable = 3  # PR_GET_DUMPABLE
+    environ = {"DATA_DIR": str(folder)}
+    done = in_child(lambda: (errands.main("take-over", environ), privileges.LIBC.prctl(dumpable, 0, 0, 0, 0)), uid=4242)
+    assert done == (0, 0)
 
 
 @as_root

@@ -5,32 +5,24 @@ Each is a process of its own whose peak of memory is told.
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import json
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.forked import Outcome
 from tests.harness import CONF, DAY, HOUR, MIDNIGHT, Site, environment_for
-from tests.management_node import ManagementNode, OAuth2, certificates, conference, faults
+from tests.management_node import ManagementNode, OAuth2, certificates, faults
 from tests.raw_node import RawNode, Send, Talk, asked, conferences, listing, normal, reply, zipped
 
 pytestmark = pytest.mark.slow
@@ -376,7 +368,7 @@ def is_clean(said: str) -> bool:
 )
 def test_check_shows_what_a_node_says_in_one_line_for_each_thing(site: Site, body: bytes) -> None:
     with RawNode(always(body)) as node:
-        outcome = check(site, node)
+        outcome = site("check", env=environment_for(node, site.data) | {"DATA_CRON_TIME": None})
     lines = outcome.stdout.splitlines()
     assert [line.split(":")[0][5:] for line in lines][:4] == ["settings", "name", "TLS", "credentials"]
     assert {line[:5].strip() for line in lines} <= {"ok", "FAIL", "info", "warn"}
@@ -385,32 +377,18 @@ def test_check_shows_what_a_node_says_in_one_line_for_each_thing(site: Site, bod
     assert outcome.stderr == ""
 
 
-def check(site: Site, node: RawNode) -> Outcome:
-    return site("check", env=environment_for(node, site.data) | {"DATA_CRON_TIME": None})
-
-
 def test_check_of_a_node_whose_whole_list_is_too_large_for_one_answer_still_tells_of_it(site: Site) -> None:
     def talk(target: str, send: Send) -> None:
         all_of_them = asked(target)[1].get("limit") == "0"
         send(reply(listing(conferences(8000 if all_of_them else 1, name="x" * 900), 8000)))
 
     with RawNode(talk) as node:
-        outcome = check(site, node)
+        outcome = site("check", env=environment_for(node, site.data))
     assert "ok   history: 8000 conferences, ended 2020-01-01T12:00:00" in outcome.stdout
 
 
 def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: ManagementNode, collector: Site) -> None:
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NASTY.replace("\x00", ""))])
-    key = ec.generate_private_key(ec.SECP256R1())
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1)
-        .not_valid_before(datetime(2020, 1, 1))
-        .not_valid_after(datetime(2090, 1, 1))
-        .sign(key, hashes.SHA256())
-    )
-    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    node.certificate = certificates.Certificate(pem, key.private_bytes(serialization.Encoding.PEM, *plain), pem)
+    node.certificate = certificates.self_signed(subject=NASTY.replace("\x00", ""))
     for words in ([], ["check"]):
         outcome = collector(*words)
         assert outcome.code == 1
@@ -465,16 +443,6 @@ def test_an_aggregate_that_an_attack_made_wide_is_still_appended_to(site: Site) 
     site.check()
 
 
-def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones_and_nothing_is_lost(
-    node: ManagementNode, collector: Site
-) -> None:
-    held = [conference(end_time="2026-11-24T11:00:00", name="x" * 30_000, participants=[]) for _ in range(300)]
-    node.add(held)
-    collector.run(datetime(2026, 11, 24, 12))
-    assert len(collector.rows(CONF)) == 300
-    assert {request.query.get("limit") for request in node.requests} >= {"1000", "250", "25"}
-
-
 def test_a_sign_in_of_oauth2_is_bounded_as_every_answer_is(site: Site) -> None:
     key = site.data.parent / "key.pem"
     key.write_bytes(OAuth2().add("client"))
@@ -513,43 +481,6 @@ def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(site: Site) 
         assert [row["mood"] for row in site.rows(real)] == [""] * 3 + ["good"] * 3
         assert (site.data / CONF).is_symlink()
         assert [file.name for file in Path(elsewhere).iterdir()] == [real.name]
-
-
-COMMIT = """
-import os, sqlite3, sys, time
-
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("PRAGMA cache_size = 1")
-db.execute("BEGIN EXCLUSIVE")
-for n in range(3000):
-    db.execute("INSERT INTO participant VALUES (?, 'c')", (f"{n:0100}",))
-print("ready", flush=True)
-time.sleep(60)
-"""
-
-
-def test_status_and_health_tell_a_run_that_was_killed_in_mid_commit_from_one_that_commits(
-    node: ManagementNode, collector: Site
-) -> None:
-    assert collector().code == 0
-    ledger = collector.data / ".collector" / "ledger.sqlite"
-    with subprocess.Popen([sys.executable, "-c", COMMIT, str(ledger)], stdout=subprocess.PIPE) as committing:
-        assert committing.stdout
-        committing.stdout.readline()
-        with (collector.data / ".collector" / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            health = collector("health")
-            assert (health.code, health.stdout.split(":")[0]) == (0, "healthy"), health.output
-            assert "a run is under way and writes the ledger" in health.output
-        committing.send_signal(signal.SIGKILL)
-    as_reader = ["status", "health"]
-    for command in as_reader:
-        outcome = collector(command)
-        assert outcome.code == 1
-        assert "killed while it wrote the ledger; nothing is lost" in outcome.output
-        assert "permission" not in outcome.output
-    assert collector().code == 0
-    assert collector("health").code == 0
 
 
 def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(node: ManagementNode, collector: Site) -> None:

@@ -20,8 +20,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -29,10 +30,11 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from pexip_history.errors import CollectorError
-from pexip_history.operate import notify
+from pexip_history.operate import notify, status
 from pexip_history.operate.message import LONGEST_QUOTE, Message, due, plain, unrecorded
+from pexip_history.operate.telling import Telling
 from pexip_history.settings.environment import Settings, read_settings
-from pexip_history.settings.values import ping_url
+from pexip_history.settings.schedule import Schedule
 from tests.harness import ROOT, Site
 from tests.management_node import certificates
 from tests.management_node.server import Reply, Request, Server
@@ -110,11 +112,11 @@ def test_a_message_says_since_when_and_what_was_made_up_for() -> None:
     assert "2026-11-01T00:05:00 to 2026-11-14T00:05:00 UTC, 312 conferences and 1186 participants" in again.body
 
 
-def test_lost_participants_are_a_message_of_their_own_or_part_of_a_recovery() -> None:
-    alone = due([run(2, "done"), run(1, "done")], NODE, OSLO, lost=3)
-    assert alone
-    assert alone.title == f"{NODE}: 3 participants are lost"
-    assert "DATA_CRON_TIME" in alone.body
+def test_lost_participants_are_a_message_of_their_own_or_part_of_a_recovery(webhook: Taker) -> None:
+    tell(settings_for(None, hook(webhook)), [run(2, "done"), run(1, "done")], lost=3)
+    (alone,) = webhook.messages()
+    assert (alone["title"], alone["type"]) == (f"{NODE}: 3 participants are lost", "failure")
+    assert "DATA_CRON_TIME" in alone["message"]
     both = due([run(2, "done"), run(1, "failed")], NODE, OSLO, lost=3)
     assert both
     assert both.title == f"{NODE}: collecting the Pexip history works again but 3 participants are lost"
@@ -124,6 +126,10 @@ def test_a_message_is_short_and_has_no_control_characters() -> None:
     message = due([run(1, "failed", message="\x1b[31m\u202e" + "x" * 5000)], NODE, OSLO)
     assert message
     assert len(message.body) < LONGEST_QUOTE + 400 <= 1000
+    whole = due([run(1, "failed", message="x" * LONGEST_QUOTE)], NODE, OSLO)
+    assert whole
+    assert " ..." in message.body
+    assert " ..." not in whole.body
     assert "\x1b" not in message.body
 
 
@@ -162,16 +168,12 @@ class Taker:
         return [json.loads(text) for text in self.texts]
 
 
-@pytest.fixture
-def monitor() -> Iterator[Taker]:
+def takes() -> Iterator[Taker]:
     with Taker() as taker:
         yield taker
 
 
-@pytest.fixture
-def webhook() -> Iterator[Taker]:
-    with Taker() as taker:
-        yield taker
+monitor, webhook = pytest.fixture(takes, name="monitor"), pytest.fixture(takes, name="webhook")
 
 
 @pytest.fixture
@@ -264,6 +266,27 @@ def tell(settings: Settings, runs: list[dict[str, object]], lost: int = 0) -> no
     pings.start()
     notify.tell(settings, pings, runs, lost)
     return pings
+
+
+def test_of_a_run_whose_row_cannot_be_written_those_are_told_who_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the row before is taken to be that of the last scheduled time."""
+
+    def unreadable(settings: Settings) -> NoReturn:
+        raise CollectorError("it cannot be read")
+
+    monkeypatch.setattr(status, "peek", unreadable)
+    schedule, started = Schedule("* * * * *", OSLO), datetime(2026, 11, 24, 0, 5, 20, tzinfo=UTC)
+    for settings, by_hand, wanted in (
+        (settings_of("http://hc"), False, True),
+        (settings_of(urls=("json://hook",)), False, True),
+        (settings_of("http://hc"), True, False),
+        (settings_of(), False, False),
+    ):
+        telling = Telling(replace(settings, schedule=schedule), started, by_hand)
+        with telling:
+            telling.failed_unrecorded(FAILURE)
+            runs, telling.runs = telling.runs, ()
+        assert list(runs) == (unrecorded("2026-11-24T00:05:20", FAILURE, "2026-11-24T00:04:00") if wanted else [])
 
 
 @pytest.mark.parametrize(("outcome", "suffix"), [("done", ""), ("failed", "/fail")])
@@ -378,6 +401,27 @@ def test_all_are_told_at_once(monitor: Taker, webhook: Taker, said: Said) -> Non
     assert said.warnings == []
 
 
+def test_neither_a_message_nor_a_ping_follows_a_redirect(monitor: Taker, webhook: Taker) -> None:
+    webhook.answers = [Reply(307, {"Location": f"{monitor.url}/elsewhere"})] * 6
+    tell(settings_for(webhook, hook(webhook)), [run(1, "failed")])
+    assert monitor.received == []
+
+
+def test_of_a_monitors_answer_no_more_is_awaited_than_tells_whether_it_knows_the_check(
+    monitor: Taker, said: Said
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    monitor.answers = [Reply(200, raw=lambda send: send(head + bytes(100)))] * 2
+    tell(settings_for(monitor), [run(1, "done")])
+    assert (len(monitor.received), said.warnings) == (2, [])
+
+
+def test_what_nobody_expects_of_a_message_is_a_warning_too(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify.Pings, "_once", lambda pings, address, body: 1 / 0)
+    notify.tell_wrong_settings("http://hc", ["TZ: is wrong"])
+    assert said.warnings == ["DATA_PING_URL (hc) was not told how the run went: unexpected ZeroDivisionError"]
+
+
 def test_a_message_that_fails_is_tried_three_times(webhook: Taker, said: Said) -> None:
     webhook.answers = [Reply(500)] * 2
     notify.tell(settings_for(None, hook(webhook)), notify.Pings(None), [run(1, "failed")])
@@ -455,30 +499,6 @@ def test_what_is_set_is_described_without_a_secret() -> None:
     assert SECRET not in repr(settings)
 
 
-@pytest.mark.parametrize(
-    ("url", "valid"),
-    [
-        ("https://hc-ping.com/" + SECRET, True),
-        ("http://[::1]:8000/ping/key/slug?create=1", True),
-        (f"ftp://hc.example.com/{SECRET}", False),
-        (f"https:///{SECRET}", False),
-        (f"https://hc.example.com:99999/{SECRET}", False),
-        (f"https://hc.example.com:1/{SECRET}", True),
-        (f"https://hc.example.com:0/{SECRET}", False),
-        (f"https://[hc/{SECRET}", False),
-        (f"https://hc.example.com/{SECRET} two", False),
-        (SECRET, False),
-    ],
-)
-def test_a_ping_url_is_an_address_or_a_problem_that_does_not_show_it(url: str, valid: bool) -> None:
-    if valid:
-        assert ping_url(url) == url
-        return
-    with pytest.raises(ValueError, match="is not an http or https URL") as caught:
-        ping_url(url)
-    assert SECRET not in str(caught.value)
-
-
 def test_what_apprise_does_not_understand_is_a_problem_that_does_not_show_it(said: Said) -> None:
     good = f"jsons://hooks.example.com/{SECRET}"
     assert notify.notify_problems([good, f"https://hooks.example.com/{SECRET}", SECRET, f"workflows://{SECRET}"]) == [
@@ -488,9 +508,11 @@ def test_what_apprise_does_not_understand_is_a_problem_that_does_not_show_it(sai
     ]
 
 
-def test_pings_and_messages_obey_the_proxy_and_no_proxy(
-    monitor: Taker, webhook: Taker, monkeypatch: pytest.MonkeyPatch
+def test_pings_and_messages_obey_the_proxy_and_no_proxy_and_a_ping_no_netrc(
+    monitor: Taker, webhook: Taker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "netrc").write_text("default login admin password another\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HTTP_PROXY", monitor.url)
     settings = settings_of("http://hc.invalid/uuid", ("json://hook.invalid/x",))
     assert [taken for _, taken, _ in notify.try_all(settings)] == [True, True]
@@ -498,6 +520,7 @@ def test_pings_and_messages_obey_the_proxy_and_no_proxy(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     notify.try_all(settings_for(webhook, hook(webhook)))
     assert len(webhook.received) == 2
+    assert [one.headers["Authorization"] for one in webhook.received if one.path.endswith("/log")] == [None]
 
 
 def test_a_certificate_of_a_company_is_trusted_by_requests_ca_bundle(
@@ -562,6 +585,10 @@ OUTSIDE = [
     ("evil.XN--P1AI and 192.0.2.256", "evil[.]XN--P1AI and 192[.]0[.]2[.]256"),
     ("a\r\x1b[31m\u202eb", "a\\x0d\\x1b(31m\\u202eb"),
 ]
+OURS = (
+    f"{NODE}:8443: check DEFAULT_MGR_CA_FILE and pexHistoryConf.csv.set-aside-2026; see collector.py check",
+    "2 runs since 2026-11-11 01:05:07.25 (Europe/Oslo), version 1.2.0\n\n0.25 s; 10,000 of them",
+)
 
 
 @pytest.mark.parametrize(("text", "shown"), OUTSIDE)
@@ -573,14 +600,7 @@ def test_what_strangers_wrote_is_no_mention_no_markup_and_no_link(text: str, sho
 
     discord = NotifyDiscord("1" * 18, "t" * 68)
     assert discord.ping_payload(found) == {}, "what Apprise would make a mention of"
-
-
-def test_what_is_ours_and_the_users_stays_what_it_is() -> None:
-    for text in (
-        f"{NODE}:8443: check DEFAULT_MGR_CA_FILE and pexHistoryConf.csv.set-aside-2026; see collector.py check",
-        "2 runs since 2026-11-11 01:05:07.25 (Europe/Oslo), version 1.2.0\n\n0.25 s; 10,000 of them",
-    ):
-        assert plain(text, NODE) == text
+    assert [plain(text, NODE) for text in OURS] == [*OURS], "what is ours and the user's stays what it is"
 
 
 def test_a_message_and_a_ping_are_plain_wherever_the_words_came_from(monitor: Taker, webhook: Taker) -> None:
@@ -592,12 +612,16 @@ def test_a_message_and_a_ping_are_plain_wherever_the_words_came_from(monitor: Ta
 
 @pytest.mark.parametrize("large", [False, True])
 def test_the_page_of_a_month_is_attached_to_a_mail_unless_it_is_too_large_and_told_in_figures_elsewhere(
-    webhook: Taker, mail: tuple[str, Postbox], said: Said, tmp_path: Path, large: bool
+    webhook: Taker,
+    mail: tuple[str, Postbox],
+    said: Said,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    large: bool,
 ) -> None:
     page = tmp_path / "report-2026-10.html"
     page.write_text("<p>Participants: 42</p>")
-    if large:
-        os.truncate(page, notify.MOST_ATTACHED + 1)
+    monkeypatch.setattr(notify, "MOST_ATTACHED", page.stat().st_size - large)
     notify.tell_month(settings_for(None, mail_to(mail), hook(webhook)), page, ["Participants: 42"])
     assert not said.warnings
     (message,) = webhook.messages()

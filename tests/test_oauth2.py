@@ -5,8 +5,6 @@ The node of these tests checks with Authlib what the collector signs with PyJWT,
 
 from __future__ import annotations
 
-import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,21 +16,11 @@ from urllib.parse import parse_qs, parse_qsl
 import pytest
 import requests
 import time_machine
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 
-from collector import SettingsError, read_settings
 from pexip_history.errors import NodeError, Passing
 from pexip_history.node.credentials import Basic, token_url
 from pexip_history.node.credentials import OAuth2 as Credentials
 from pexip_history.node.refusals import BUSY_WAIT, Answer
-from pexip_history.settings.files import read_key
 from tests.forked import ForkedCollector
 from tests.harness import Site, environment_for
 from tests.management_node import ManagementNode, OAuth2, calls, faults
@@ -87,7 +75,7 @@ def collects_all(collector: Site, node: ManagementNode, *arguments: str) -> str:
     assert outcome.code == 0, outcome.output
     assert not node.faults.waiting, "the fault did happen"
     assert sorted(row["id"] for row in collector.rows("pexHistoryPart.csv")) == PARTICIPANTS
-    assert node.peak == 1
+    assert node.server.peak == 1
     assert "Warning:" not in outcome.output
     return outcome.output
 
@@ -312,7 +300,6 @@ MAY_NOT = f"{NAMED} may not read the history; give it a role that may use the AP
         (faults.status(200, body='{"access_token": "a", "token_type": "mac"}'), "no Bearer token", None),
         (faults.status(401, body='{"error": "x", "error_description": "eyJabc.def \\u202e"}'), "...", None),
         (faults.status(503, retry_after=7), "(oauth/token/) answered 503: the node has a problem of its own", 7),
-        (faults.status(429, retry_after=90), "answered 429: too many requests", 90),
         (faults.status(429), "answered 429", BUSY_WAIT),
         (faults.html(), "answered text/html; charset=utf-8 instead of JSON", 0),
     ],
@@ -371,102 +358,6 @@ def test_clocks_apart_are_the_cause_that_is_named(loaded: ManagementNode, pem: b
     )
     loaded.tells_time, loaded.now = True, MORNING.replace(tzinfo=UTC) + timedelta(days=500)
     assert "the node's clock is 12000 hours off this machine's; set them alike (NTP)" in str(refusal(loaded, pem))
-
-
-# Settings
-
-
-def key_of(
-    private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, form: PrivateFormat, password: bytes = b""
-) -> bytes:
-    return private.private_bytes(Encoding.PEM, form, BestAvailableEncryption(password) if password else NoEncryption())
-
-
-P256 = ec.generate_private_key(ec.SECP256R1())
-PKCS8, SEC1 = PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL
-
-
-def test_a_key_is_taken_as_the_node_or_openssl_writes_it() -> None:
-    openssl = subprocess.run(
-        ["openssl", "ecparam", "-name", "prime256v1", "-genkey"], capture_output=True, check=True
-    ).stdout
-    assert b"EC PARAMETERS" in openssl
-    read_key(openssl)
-    for pem in (key_of(P256, PKCS8), key_of(P256, SEC1)):
-        for written in (pem, pem.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + pem, b"\n  " + pem.rstrip()):
-            assert read_key(written).private_numbers() == P256.private_numbers()
-
-
-@pytest.mark.parametrize(
-    ("pem", "problem"),
-    [
-        (b" \n", "holds no private key, or a damaged one; put"),
-        (b"\x30\x81\x87\x02\x01", "holds no private key"),
-        (P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "holds no private key"),
-        (key_of(P256, PKCS8, b"secret"), "is encrypted"),
-        (key_of(P256, PKCS8)[:90] + b"\n-----END PRIVATE KEY-----\n", "holds no private key, or a damaged one"),
-        (key_of(rsa.generate_private_key(65537, 2048), PKCS8), "holds a key of the kind RSA, and"),
-        (key_of(ec.generate_private_key(ec.SECP384R1()), PKCS8), "holds a key of the kind secp384r1, and"),
-        (key_of(P256, PrivateFormat.OpenSSH), "holds no private key, or a damaged one"),
-    ],
-)
-def test_a_key_that_does_not_serve_is_refused_with_what_would(pem: bytes, problem: str, tmp_path: Path) -> None:
-    file = tmp_path / "key.pem"
-    file.write_bytes(pem)
-    [said] = problems(dict(zip(KEYS, (CLIENT, str(file)), strict=True)))
-    assert said.startswith(f"{KEYS[1]}: {str(file)!r} {problem}")
-    assert "as the node showed it" in said or "save it without one" in said
-
-
-def problems(env: dict[str, str]) -> list[str]:
-    with pytest.raises(SettingsError) as caught:
-        read_settings({"DEFAULT_MGR_ADDRESS": "mgr.example.com", **env})
-    return caught.value.problems
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> str:
-    (tmp_path / "key.pem").write_bytes(key_of(P256, PKCS8))
-    return str(tmp_path / "key.pem")
-
-
-def test_a_client_and_a_password_together_are_an_error_that_says_which_to_remove(file: str) -> None:
-    both = dict(zip(KEYS, (CLIENT, file), strict=True))
-    for name in ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_SECRET_FILE"):
-        assert problems(both | {name: file}) == [
-            f"DEFAULT_MGR_CLIENT_ID: an OAuth2 client has no user name and no password; remove {name},"
-            " or, to log in with the password, DEFAULT_MGR_CLIENT_ID and DEFAULT_MGR_CLIENT_KEY_FILE"
-        ]
-    for name in ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET"):
-        assert read_settings({"DEFAULT_MGR_ADDRESS": "mgr", **both, name: ""}).client_id == CLIENT
-
-
-def test_half_a_client_is_an_error_that_says_what_is_missing(file: str) -> None:
-    assert problems({KEYS[0]: CLIENT}) == [
-        f"{KEYS[1]}: is missing, and {KEYS[0]} is set; give the file that holds the client's private key"
-    ]
-    assert problems({KEYS[1]: file}) == [
-        f"{KEYS[0]}: is missing, and {KEYS[1]} is set; give the id that the node shows beside the client"
-    ]
-    assert problems({"DEFAULT_MGR_SECRET": "secret", "DEFAULT_MGR_TOKEN_AUDIENCE": "mgr"}) == [
-        "DEFAULT_MGR_TOKEN_AUDIENCE: an OAuth2 client has no user name and no password; remove DEFAULT_MGR_SECRET,"
-        " or, to log in with the password, DEFAULT_MGR_TOKEN_AUDIENCE"
-    ]
-    [said] = problems({KEYS[0]: "two words", KEYS[1]: file})
-    assert "'two words' is not a client id" in said
-
-
-def test_a_key_in_place_of_its_file_is_not_repeated(file: str) -> None:
-    key = key_of(P256, PKCS8).decode()
-    for wrong in ({KEYS[1]: key}, {KEYS[1]: file, "DEFAULT_MGR_CLIENT_KEY": key}):
-        [said] = problems({KEYS[0]: CLIENT, **wrong})
-        assert re.search("; save (it|the key) in a file and", said)
-        assert not any(line in said for line in key.splitlines()[1:-1])
-    [said] = problems({KEYS[0]: CLIENT, KEYS[1]: "/nowhere/key.pem"})
-    assert "'/nowhere/key.pem' cannot be read (No such file or directory); give a file" in said
-    assert CLIENT in str(settings := read_settings({"DEFAULT_MGR_ADDRESS": "mgr", KEYS[0]: CLIENT, KEYS[1]: file}))
-    assert settings.client_key.decode() not in repr(settings)
-    assert "PRIVATE KEY" not in repr(settings)
 
 
 def test_the_token_url_is_as_the_node_reads_its_own_address() -> None:

@@ -25,7 +25,7 @@ from pexip_history.export.parquet import COLUMNS, STREAM_FIELDS, make_missing
 from pexip_history.folder.cells import cells, guard
 from pexip_history.history import files
 from pexip_history.history.schema import TYPES
-from pexip_history.operate import apart, parquet_files
+from pexip_history.operate import parquet_files, process
 from pexip_history.settings.environment import read_settings
 from tests.harness import ROOT, Site, command
 from tests.management_node import ManagementNode
@@ -208,7 +208,7 @@ def test_what_is_missing_is_made_in_a_process_of_its_own_and_one_that_fails_is_a
         return [record.getMessage() for record in caplog.records]
 
     with monkeypatch.context() as patch:
-        patch.setattr(apart, "TIME_LIMIT", 0.01)
+        patch.setattr(process, "TIME_LIMIT", 0.01)
         assert said()[0].startswith("Parquet was not written: ")
     (tmp_path / ".collector").mkdir(exist_ok=True)
     with Archive(read_settings({"DATA_DIR": str(tmp_path)}, node=False)).lock():

@@ -9,17 +9,28 @@ import ssl
 import string
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from pexip_history.errors import SettingsError
 from pexip_history.operate import crontab as operate
 from pexip_history.operate import notify
 from pexip_history.settings.environment import NAMES, VARIABLES, Settings, read_settings, unknown_variables
+from pexip_history.settings.files import read_key
+from pexip_history.settings.schedule import Schedule
 from tests.harness import COLLECTOR, ROOT, Site
 from tests.management_node import ManagementNode, certificates
 
@@ -36,68 +47,53 @@ def problems(environ: dict[str, str], **needed: bool) -> list[str]:
     return list(caught.value.problems)
 
 
-# What is wrong, one at a time: the variable, its value, and words of the fix.
-WRONG = [
-    ("DEFAULT_MGR_ADDRESS", "", "is missing; give the Management Node's name or IP address"),
-    ("DEFAULT_MGR_ADDRESS", "http://mgr", "plain HTTP; give the name alone"),
-    ("DEFAULT_MGR_ADDRESS", "HTTP://mgr", "plain HTTP; give the name alone"),
-    ("DEFAULT_MGR_ADDRESS", "ftp://mgr", "give the name alone"),
-    ("DEFAULT_MGR_ADDRESS", "https://mgr/admin", "give the name alone"),
-    ("DEFAULT_MGR_ADDRESS", "mgr?x=1", "give the name alone"),
-    ("DEFAULT_MGR_ADDRESS", "admin@mgr", "give the name alone"),
-    ("DEFAULT_MGR_ADDRESS", "mgr example", "give one such as mgr.example.com"),
-    ("DEFAULT_MGR_ADDRESS", "mgr\nevil", "give one such as mgr.example.com"),
-    ("DEFAULT_MGR_ADDRESS", "-mgr", "give one such as mgr.example.com"),
-    ("DEFAULT_MGR_ADDRESS", "mgr:0", "give one from 1 to 65535"),
-    ("DEFAULT_MGR_ADDRESS", "mgr:65536", "give one from 1 to 65535"),
-    ("DEFAULT_MGR_ADDRESS", "mgr:https", "give one from 1 to 65535"),
-    ("DEFAULT_MGR_ADDRESS", "mgr:", "give one from 1 to 65535"),
-    ("DEFAULT_MGR_USERNAME", "kari:nordmann", "a colon"),
-    ("DEFAULT_MGR_SECRET", "", "is missing; give the password here or a file in DEFAULT_MGR_SECRET_FILE"),
-    ("DEFAULT_MGR_CA_FILE", "/nowhere/ca.pem", "give a file that the container can read"),
-    ("DEFAULT_MGR_CA_FILE", str(COLLECTOR), "holds no certificate; give a PEM file"),
-    ("DEFAULT_MGR_TLS_FINGERPRINT", "AB:CD", "give its 64 hexadecimal digits"),
-    ("DEFAULT_MGR_TLS_FINGERPRINT", "g" * 64, "give its 64 hexadecimal digits"),
-    ("DEFAULT_MGR_TLS_VERIFY", "perhaps", "neither true nor false"),
-    ("DEFAULT_CONF_LIMIT", "many", "is not a number"),
-    ("DEFAULT_CONF_LIMIT", "-1", "is not a number"),
-    ("DEFAULT_PART_LIMIT", "1.5", "is not a number"),
-    ("DEFAULT_PART_LIMIT", "1" * 30, "is not a number"),
-    ("DATA_CRON_TIME", "* * * *", "is not five fields"),
-    ("DATA_RUN_ON_START", "2", "neither true nor false"),
-    ("DATA_CSV_BOM", "utf-8", "neither true nor false"),
-    ("DATA_CSV_ESCAPE_FORMULAS", "nope", "neither true nor false"),
-    ("DATA_MEDIA_STREAMS", "all", "neither true nor false"),
-    ("DATA_KEEP_DAYS", "-7", "is not a number"),
-    ("DATA_LOG_LEVEL", "chatty", "none of DEBUG, INFO, WARNING, ERROR"),
-    *[("DATA_LICENSES", text, "port=") for text in ("port", "=5", "port=-1", "port=1 PORT=2", "port=1234567890")],
-    ("PUID", "kari", "is not a user or group ID"),
-    ("PGID", "-5", "is not a user or group ID"),
-    *[("PUID", number, "is not a user or group ID") for number in ("4294967295", "4294967296", "00", "01", "-1", "+5")],
-    ("PGID", "4294967295", "is not a user or group ID"),
-    *[("DATA_DIR", place, "is not an absolute path") for place in ("data", "..", "/srv/calls/../other", "/app/../etc")],
-    *[("DATA_DIR", place, "is a folder of the system") for place in ("/", "//", "/etc", "//etc", "/app", "/run/x")],
-    *[("DATA_DIR", f"/{place}", "is a folder of the system") for place in ("usr/local/bin", "app/pexip_history")],
-    ("UMASK", "999", "octal"),
-    *[("UMASK", mask, "octal") for mask in ("777", "277", "0700")],
-    ("UMASK", "27", "octal"),
-    ("TZ", "Middle/Earth", "give one such as Europe/Oslo"),
-    ("TZ", "../../etc/passwd", "give one such as Europe/Oslo"),
+# What is wrong, one at a time: of each variable words of the fix, and values.
+FLAG, NUMBER, USER, CRON = "neither true nor false", "is not a number", "is not a user or group ID", "DATA_CRON_TIME"
+FIXES: list[tuple[str, str, tuple[str, ...]]] = [
+    ("DEFAULT_MGR_ADDRESS", "is missing; give the Management Node's name or IP address", ("",)),
+    ("DEFAULT_MGR_ADDRESS", "plain HTTP; give the name alone", ("http://mgr", "HTTP://mgr")),
+    ("DEFAULT_MGR_ADDRESS", "give the name alone", ("ftp://mgr", "https://mgr/admin", "mgr?x=1", "admin@mgr")),
+    ("DEFAULT_MGR_ADDRESS", "give one such as mgr.example.com", ("mgr example", "mgr\nevil", "-mgr", "[mgr]")),
+    ("DEFAULT_MGR_ADDRESS", "give one from 1 to 65535", ("mgr:0", "mgr:65536", "mgr:https", "mgr:", "mgr:\uff18")),
+    ("DEFAULT_MGR_USERNAME", "a colon", ("kari:nordmann",)),
+    ("DEFAULT_MGR_SECRET", "is missing; give the password here or a file in DEFAULT_MGR_SECRET_FILE", ("",)),
+    ("DEFAULT_MGR_CA_FILE", "give a file that the container can read", ("/nowhere/ca.pem",)),
+    ("DEFAULT_MGR_CA_FILE", "holds no certificate; give a PEM file", (str(COLLECTOR),)),
+    ("DEFAULT_MGR_TLS_FINGERPRINT", "give its 64 hexadecimal digits", ("AB:CD", "g" * 64)),
+    ("DEFAULT_MGR_TLS_VERIFY", FLAG, ("perhaps",)),
+    ("DEFAULT_CONF_LIMIT", NUMBER, ("many", "-1")),
+    ("DEFAULT_PART_LIMIT", NUMBER, ("1.5", "1" * 30)),
+    ("DATA_RUN_ON_START", FLAG, ("2",)),
+    ("DATA_CSV_BOM", FLAG, ("utf-8",)),
+    ("DATA_CSV_ESCAPE_FORMULAS", FLAG, ("nope",)),
+    ("DATA_MEDIA_STREAMS", FLAG, ("all",)),
+    ("DATA_KEEP_DAYS", NUMBER, ("-7",)),
+    ("DATA_KEEP_DAYS", "give ", ("36501",)),
+    ("DATA_SINCE", "give ", ("yesterday", "1850-01-01", "3000-01-01")),
+    ("DATA_LOG_LEVEL", "none of DEBUG, INFO, WARNING, ERROR", ("chatty",)),
+    ("DATA_LICENSES", "port=", ("port", "=5", "port=-1", "port=1 PORT=2", "port=1234567890")),
+    ("PUID", USER, ("kari", "4294967295", "4294967296", "00", "01", "-1", "+5")),
+    ("PGID", USER, ("-5", "4294967295")),
+    ("DATA_DIR", "is not an absolute path", ("data", "..", "/srv/calls/../other", "/app/../etc")),
+    ("DATA_DIR", "is a folder of the system", ("/", "//", "/etc", "//etc", "/app", "/run/x", "/usr/local/bin")),
+    ("DATA_DIR", "is a folder of the system", ("/app/pexip_history",)),
+    ("UMASK", "octal", ("999", "777", "277", "0700", "27")),
+    ("TZ", "give one such as Europe/Oslo", ("Middle/Earth", "../../etc/passwd")),
     # what Debian's cron would not run, with its field
-    *[("DATA_CRON_TIME", f"{minute} * * * *", "field minute ") for minute in ("60", "*/0", "5-1", "1,,2", "5/15", "?")],
-    *[("DATA_CRON_TIME", f"* {hour} * * *", "field hour ") for hour in ("24", "+1", "1.5")],
-    *[("DATA_CRON_TIME", f"0 0 {day} * *", "field day-of-month ") for day in ("0", "32", "L", "LW", "15W")],
-    ("DATA_CRON_TIME", "0 0 31 2 *", "field day-of-month "),
-    *[("DATA_CRON_TIME", f"0 0 * {month} *", "field month ") for month in ("13", "0", "feb-jan")],
-    *[
-        ("DATA_CRON_TIME", f"0 0 * * {day}", "field day-of-week ")
-        for day in ("8", "5L", "1#2", "sunday", "fri-sun", ";x")
-    ],
-    *[
-        ("DATA_CRON_TIME", text, "")
-        for text in ("@reboot", "@noon", "0 0 * * *\n* * * * * evil", "0 0 * * * root", "daily")
-    ],
+    (CRON, "is not five fields", ("* * * *", "0 0 * * * root", "daily", "0 0 * * *\n* * * * * evil")),
+    (CRON, "", ("@reboot", "@noon")),
+    (CRON, "field minute ", tuple(f"{minute} * * * *" for minute in ("60", "*/0", "5-1", "1,,2", "5/15", "?", "*/60"))),
+    (CRON, "field hour ", ("* 24 * * *", "* +1 * * *", "* 1.5 * * *", "* */24 * * *")),
+    (CRON, "field day-of-month ", tuple(f"0 0 {day} * *" for day in ("0", "32", "L", "LW", "15W", "*/32"))),
+    (CRON, "field day-of-month ", ("0 0 31 2 *",)),
+    (CRON, "field month ", ("0 0 * 13 *", "0 0 * 0 *", "0 0 * feb-jan *", "0 0 * */13 *")),
+    (
+        CRON,
+        "field day-of-week ",
+        tuple(f"0 0 * * {day}" for day in ("8", "5L", "1#2", "sunday", "fri-sun", ";x", "*/8")),
+    ),
 ]
+WRONG = [(name, value, fix) for name, fix, values in FIXES for value in values]
 
 
 @pytest.mark.parametrize(("name", "value", "fix"), WRONG)
@@ -135,29 +131,69 @@ def test_without_a_setting_the_three_required_ones_are_named_to_who_schedules() 
     ]
 
 
-def test_a_secret_and_a_secret_file_contradict_each_other(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_text("other")
-    (problem,) = problems({**LEAST, "DEFAULT_MGR_SECRET_FILE": str(file)})
-    assert problem == "DEFAULT_MGR_SECRET_FILE: DEFAULT_MGR_SECRET is set too; remove one of the two"
+CLIENT = ("DEFAULT_MGR_CLIENT_ID", "DEFAULT_MGR_CLIENT_KEY_FILE", "DEFAULT_MGR_TOKEN_AUDIENCE")
+WHOLE = dict(zip(CLIENT, ("client", "key.pem", "mgr.internal"), strict=True))
+NOT_BOTH = "an OAuth2 client has no user name and no password; remove {}, or, to log in with the password, {}"
+TOGETHER: list[tuple[dict[str, str], list[str]]] = [
+    (
+        LEAST | {"DEFAULT_MGR_SECRET_FILE": "key.pem"},
+        ["DEFAULT_MGR_SECRET_FILE: DEFAULT_MGR_SECRET is set too; remove one of the two"],
+    ),
+    (
+        LEAST
+        | {"DEFAULT_MGR_TLS_VERIFY": "false", "DEFAULT_MGR_CA_FILE": "ca.pem"}
+        | {"DEFAULT_MGR_TLS_FINGERPRINT": "ab" * 32},
+        [f"DEFAULT_MGR_{name}: .*DEFAULT_MGR_TLS_VERIFY=false.*" for name in ("CA_FILE", "TLS_FINGERPRINT")],
+    ),
+    *[
+        (WHOLE | {name: "key.pem"}, [f"{CLIENT[0]}: {NOT_BOTH.format(name, ' and '.join(CLIENT))}"])
+        for name in ("DEFAULT_MGR_USERNAME", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_SECRET_FILE")
+    ],
+    (
+        {"DEFAULT_MGR_SECRET": "x", CLIENT[2]: "mgr"},
+        [f"{CLIENT[2]}: {NOT_BOTH.format('DEFAULT_MGR_SECRET', CLIENT[2])}"],
+    ),
+    (
+        {CLIENT[0]: "client"},
+        [f"{CLIENT[1]}: is missing, and {CLIENT[0]} is set; give the file that holds the client's private key"],
+    ),
+    (
+        {CLIENT[1]: "key.pem"},
+        [f"{CLIENT[0]}: is missing, and {CLIENT[1]} is set; give the id that the node shows beside the client"],
+    ),
+    (WHOLE | {CLIENT[0]: "two words"}, [f"{CLIENT[0]}: 'two words' is not a client id.*"]),
+    (WHOLE | {CLIENT[1]: "/nowhere/k"}, [f"{CLIENT[1]}: '/nowhere/k' cannot be read .No such file or directory.; .*"]),
+    (WHOLE | {CLIENT[1]: f"/{'x' * 1000}"}, [f"{CLIENT[1]}: is not a file's name .*"]),
+    (WHOLE | {CLIENT[1]: f"/{'x' * 999}"}, [f"{CLIENT[1]}: '/x*' cannot be read .File name too long.; .*"]),
+    (WHOLE | {"DEFAULT_MGR_USERNAME": "", "DEFAULT_MGR_SECRET": ""}, []),
+]
 
 
-def test_verification_that_is_off_contradicts_what_to_verify_with(tmp_path: Path) -> None:
-    ca = tmp_path / "ca.pem"
-    ca.write_bytes(certificates.issued().ca)
-    found = problems(
-        {
-            **LEAST,
-            "DEFAULT_MGR_TLS_VERIFY": "false",
-            "DEFAULT_MGR_CA_FILE": str(ca),
-            "DEFAULT_MGR_TLS_FINGERPRINT": "ab" * 32,
-        }
-    )
-    assert [line.partition(":")[0] for line in found] == [
-        "DEFAULT_MGR_CA_FILE",
-        "DEFAULT_MGR_TLS_FINGERPRINT",
-    ]
-    assert all("DEFAULT_MGR_TLS_VERIFY=false" in line for line in found)
+@pytest.mark.parametrize(("environ", "expected"), TOGETHER)
+def test_settings_that_contradict_or_need_each_other_are_named_with_which_to_remove_or_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], expected: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("key.pem").write_bytes(key_of(P256, PKCS8))
+    Path("ca.pem").write_bytes(PEM)
+    found = problems({"DEFAULT_MGR_ADDRESS": "mgr", **environ}) if expected else []
+    assert len(found) == len(expected)
+    for problem, pattern in zip(found, expected, strict=True):
+        assert re.fullmatch(pattern, problem), problem
+    if not expected:
+        assert read_settings({"DEFAULT_MGR_ADDRESS": "mgr", **environ}).client_id == "client"
+
+
+def test_a_key_in_place_of_its_file_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text(key := key_of(P256, PKCS8).decode())
+    client = {"DEFAULT_MGR_ADDRESS": "mgr", ID: "client", KEY: str(tmp_path / "key.pem")}
+    for wrong in ({KEY: key}, {"DEFAULT_MGR_CLIENT_KEY": key}):
+        (problem,) = problems(client | wrong)
+        assert re.search("; save (it|the key) in a file and", problem)
+        assert not any(line in problem for line in key.splitlines()[1:-1])
+    found = read_settings(client)
+    assert found.client_key == key.encode()
+    assert "PRIVATE KEY" not in repr(found)
 
 
 CASES = ROOT / "tests" / "cases"
@@ -171,11 +207,12 @@ PEM = certificates.issued().ca
         b"\xef\xbb\xbf" + PEM,
         "# Zertifizierungsstelle für Møte\r\n".encode() + PEM.replace(b"\n", b"\r\n"),
         b"# Br\xf8nn\xf8ysund\n" + PEM,
+        b"0 of 1\n" + PEM,
         PEM.decode().encode("utf-16"),
         b"\xfe\xff" + PEM.decode().encode("utf-16-be"),
         ssl.PEM_cert_to_DER_cert(PEM.decode()),
     ],
-    ids=["PEM", "byte order mark", "UTF-8 comment", "Latin-1 comment", "UTF-16", "UTF-16 BE", "DER"],
+    ids=["PEM", "byte order mark", "UTF-8 comment", "Latin-1 comment", "0 as in DER", "UTF-16", "UTF-16 BE", "DER"],
 )
 def test_certificates_are_read_whatever_wrote_the_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "ca.pem").write_bytes(content)
@@ -183,7 +220,30 @@ def test_certificates_are_read_whatever_wrote_the_file(tmp_path: Path, content: 
     assert ssl.PEM_cert_to_DER_cert(pem) == ssl.PEM_cert_to_DER_cert(PEM.decode())
 
 
-CA, SECRET = "DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_SECRET_FILE"
+def key_of(
+    private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, form: PrivateFormat, password: bytes = b""
+) -> bytes:
+    return private.private_bytes(Encoding.PEM, form, BestAvailableEncryption(password) if password else NoEncryption())
+
+
+CA, SECRET, ID, KEY = ("DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_SECRET_FILE", *CLIENT[:2])
+P256 = ec.generate_private_key(ec.SECP256R1())
+PKCS8, SEC1 = PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL
+NO_KEYS = (
+    *(b" \n", b"\x30\x81\x87\x02\x01", key_of(P256, PrivateFormat.OpenSSH)),
+    P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+    key_of(P256, PKCS8)[:90] + b"\n-----END PRIVATE KEY-----\n",
+)
+
+
+def test_a_key_is_taken_as_the_node_or_openssl_writes_it() -> None:
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey"]
+    openssl = subprocess.run(command, capture_output=True, check=True).stdout
+    assert b"EC PARAMETERS" in openssl
+    read_key(openssl)
+    for pem in (key_of(P256, PKCS8), key_of(P256, SEC1)):
+        for written in (pem, pem.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + pem, b"\n  " + pem.rstrip()):
+            assert read_key(written).private_numbers() == P256.private_numbers()
 
 
 @pytest.mark.parametrize(
@@ -200,11 +260,20 @@ CA, SECRET = "DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_SECRET_FILE"
         (CA, b"\xff\xfex", "is damaged UTF-16; save it as UTF-8"),
         (CA, b"x\0" * 20, "is not text (it has zero bytes); save it as UTF-8"),
         (CA, None, "cannot be read (it is not a file); give"),
-        (CA, b"x" * 2_000_000, "cannot be read (it is larger than 1048576 bytes); give"),
+        (CA, b"x" * (1 << 20), "holds no certificate; give"),
+        (CA, b"x" * ((1 << 20) + 1), "cannot be read (it is larger than 1048576 bytes); give"),
         (SECRET, b"", "is empty"),
         (SECRET, b"\n", "is empty"),
         (SECRET, b"\xff\xfes", "save it as UTF-8"),
         (SECRET, "s3cret".encode("utf-16-le"), "save it as UTF-8"),
+        *[(KEY, content, "holds no private key, or a damaged one; put") for content in NO_KEYS],
+        (
+            KEY,
+            key_of(P256, PKCS8, b"s3cret"),
+            "is encrypted, and its passphrase cannot be entered here",
+        ),
+        (KEY, key_of(rsa.generate_private_key(65537, 2048), PKCS8), "holds a key of the kind RSA, and"),
+        (KEY, key_of(ec.generate_private_key(ec.SECP384R1()), PKCS8), "holds a key of the kind secp384r1, and"),
     ],
 )
 def test_a_file_that_does_not_serve_is_named_with_its_reason(
@@ -212,9 +281,8 @@ def test_a_file_that_does_not_serve_is_named_with_its_reason(
 ) -> None:
     path = tmp_path / "file"
     os.mkfifo(path) if content is None else path.write_bytes(content)
-    (problem,) = problems(
-        {"DEFAULT_MGR_ADDRESS": "mgr", "DEFAULT_MGR_SECRET": "x" if name == CA else "", name: str(path)}
-    )
+    way_in = {CA: {"DEFAULT_MGR_SECRET": "x"}, KEY: {ID: "client"}}.get(name, {})
+    (problem,) = problems({"DEFAULT_MGR_ADDRESS": "mgr", name: str(path), **way_in})
     assert problem.startswith(f"{name}: {str(path)!r} ")
     assert reason in problem
     assert "s3cret" not in problem.replace("\0", "")
@@ -229,6 +297,8 @@ def test_a_file_that_does_not_serve_is_named_with_its_reason(
         (b"\xfe\xff" + "s3crét\r\n".encode("utf-16-be"), "s3crét".encode()),
         (b"s3cr\xe9t", b"s3cr\xe9t"),
         (b"'s3cret' \r\n", b"'s3cret' "),
+        (b" two\nlines \xff\xfe'\" \n", b" two\nlines \xff\xfe'\" "),
+        (b"ends with two breaks\n\r\n", b"ends with two breaks\n"),
     ],
 )
 def test_a_password_file_of_windows_holds_the_password(tmp_path: Path, content: bytes, password: bytes) -> None:
@@ -287,28 +357,35 @@ def test_a_run_and_check_warn_of_it_and_go_on(node: ManagementNode, collector: S
         ("0 22-2 * * *", "write 22-23,0-2"),
         ("0 0 1 nov-feb *", "write 11-12,1-2"),
         ("0 0 28-3 * *", "write 28-31,1-3"),
+        ("0 0 28-1 * *", "write 28-31,1"),
+        ("0 0 * * 7-1", None),
+        ("0 25-2 * * *", None),  # which no field has
     ],
 )
-def test_a_range_over_the_end_of_its_field_is_refused_with_what_cron_takes(given: str, hint: str) -> None:
+def test_a_range_over_the_end_of_its_field_is_refused_with_what_cron_takes(given: str, hint: str | None) -> None:
     (problem,) = problems({**LEAST, "DATA_CRON_TIME": given})
+    if hint is None:
+        assert "write" not in problem
+        return
     assert problem.endswith(hint)
-    fields = given.split()
-    wrong = next(field for field in fields if "-" in field)
+    wrong = next(field for field in given.split() if "-" in field)
     fixed = given.replace(wrong, hint.rpartition(" ")[2])
     assert settings(DATA_CRON_TIME=fixed).schedule
 
 
-def test_a_range_that_no_field_has_is_not_turned_round() -> None:
-    (problem,) = problems({**LEAST, "DATA_CRON_TIME": "0 25-2 * * *"})
-    assert "write" not in problem
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://hc", "https://", "https://hc:99999", "https://hc:0", "https://[hc", "https://hc/a b", "https:/hc", ""],
+)
+def test_a_ping_url_that_is_none_is_a_problem_that_does_not_show_it(url: str) -> None:
+    (problem,) = problems({**LEAST, "DATA_PING_URL": f"{url}/s3cret"})
+    assert problem.startswith("DATA_PING_URL: is not an http or https URL")
+    assert "s3cret" not in problem
 
 
 def test_neither_a_problem_nor_what_is_printed_of_the_settings_has_a_secret() -> None:
-    secrets = {
-        "DATA_PING_URL": "https://hc/s3cret",
-        "DATA_NOTIFY_URLS": "json://s3cret",
-        "DEFAULT_MGR_SECRET": "s3cret",
-    }
+    secrets = {"DATA_PING_URL": "https://hc/s3cret", "DATA_NOTIFY_URLS": "json://s3cret"}
+    secrets["DEFAULT_MGR_SECRET"] = "s3cret"
     assert "s3cret" not in repr(replace(settings(**secrets), client_key=b"s3cret"))
     assert "s3cret" not in "\n".join(problems({**secrets, "DEFAULT_MGR_SECRET_FILE": "/nowhere", "TZ": "?"}))
 
@@ -319,42 +396,54 @@ ADDRESSES = {
     "HTTPS://mgr.example.com/": "mgr.example.com",
     " mgr.example.com ": "mgr.example.com",
     '"mgr.example.com"': "mgr.example.com",
-    "mgr.example.com:8443": "mgr.example.com:8443",
+    "mgr.example.com:65535": "mgr.example.com:65535",
+    "mgr:1": "mgr:1",
     "https://192.0.2.7:8443/": "192.0.2.7:8443",
     "2001:db8::7": "[2001:db8::7]",
     "[2001:db8::7]": "[2001:db8::7]",
     "https://[2001:db8::7]:8443/": "[2001:db8::7]:8443",
 }
 URLS = ("mailtos://smtp.example.com?to=a@example.com,b@example.com", "discord://1/x")
+NIGHTLY = Schedule("5 0 * * *", ZoneInfo("Europe/Oslo"))
+FINGERPRINT = certificates.issued().fingerprint
+DIGITS = FINGERPRINT.replace(":", "").lower()
+
+
+def as_shown(fingerprint: str) -> Iterator[str]:
+    """As openssl and browsers show it."""
+    for form in ("{}", "sha256:{}", "SHA256 Fingerprint={}", "sha256 Fingerprint={}", " {} "):
+        for digits in (fingerprint, fingerprint.lower(), DIGITS, fingerprint.replace(":", " ")):
+            yield form.format(digits)
+
+
 MEANT: list[tuple[str, str, str, object]] = [
     *[("DEFAULT_MGR_ADDRESS", given, "address", meant) for given, meant in ADDRESSES.items()],
     *[("DATA_CSV_BOM", word, "csv_bom", True) for word in ("TRUE", "1", "'yes'")],
     *[("DATA_CSV_BOM", word, "csv_bom", False) for word in ("no", "off")],
     *[("DATA_NOTIFY_URLS", between.join(URLS), "notify_urls", URLS) for between in (" ", "\n", ",", " , ", ";", ",\n")],
     ("DATA_NOTIFY_URLS", "mailto://h?pass=a;b&to=x", "notify_urls", ("mailto://h?pass=a%3Bb&to=x",)),
-    ("DEFAULT_MGR_USERNAME", "'", "username", "'"),
+    *[("DATA_REPORT", text, "report", meant) for text, meant in (("Monthly", "monthly"), ("yes", "true"), ("off", ""))],
+    ("DATA_KEEP_DAYS", "36500", "keep_days", 36500),
+    ("DATA_LOG_LEVEL", "debug", "log_level", "DEBUG"),
+    ("DATA_DIR", "//srv/calls", "data_dir", Path("/srv/calls")),
+    ("PUID", "4294967294", "puid", 4294967294),
+    ("UMASK", "077", "umask", 0o077),
+    ("TZ", ":Asia/Tokyo", "zone", ZoneInfo("Asia/Tokyo")),
+    *[("DEFAULT_MGR_USERNAME", text, "username", meant) for text, meant in (("'", "'"), ("''", "admin"), ("aa", "aa"))],
+    ("DATA_SINCE", "1970-06-01T00:00Z", "since", datetime(1970, 6, 1, tzinfo=UTC)),
     ("DEFAULT_MGR_TLS_VERIFY", "false", "tls_verify", False),
     ("DATA_SINCE", "2026-11-23", "since", datetime(2026, 11, 22, 23, tzinfo=UTC)),
     ("DATA_SINCE", "2026-11-23T12:00+03:00", "since", datetime(2026, 11, 23, 9, tzinfo=UTC)),
+    ("DATA_LICENSES", " port=100, AUDIO=20", "licenses", {"port": 100, "audio": 20}),
+    *[("DATA_CRON_TIME", text, "schedule", NIGHTLY) for text in ("5 0 * * *", '"5 0 * * *"', " 5  0 * * * ")],
+    *[("DEFAULT_MGR_TLS_FINGERPRINT", text, "fingerprint", DIGITS) for text in as_shown(FINGERPRINT)],
+    *[("DATA_PING_URL", text, "ping_url", text) for text in ("https://[::1]:80/x?create=1", "http://hc:1/x")],
 ]
 
 
 @pytest.mark.parametrize(("name", "given", "attribute", "meant"), MEANT)
 def test_a_setting_is_taken_as_it_was_meant(name: str, given: str, attribute: str, meant: object) -> None:
     assert getattr(settings(**{"TZ": "Europe/Oslo", name: given}), attribute) == meant
-
-
-@pytest.mark.parametrize("quoted", ["5 0 * * *", '"5 0 * * *"', "'5 0 * * *'", " 5  0 * * * "])
-def test_quotes_around_the_schedule_are_dropped(quoted: str) -> None:
-    assert settings(DATA_CRON_TIME=quoted).schedule.line == "5 0 * * *"
-
-
-@pytest.mark.parametrize("form", ["{}", "sha256:{}", "SHA256 Fingerprint={}", "sha256 Fingerprint={}", " {} "])
-def test_a_fingerprint_is_taken_as_openssl_and_browsers_show_it(form: str) -> None:
-    plain = certificates.issued().fingerprint
-    for digits in (plain, plain.lower(), plain.replace(":", ""), plain.replace(":", " ")):
-        found = settings(DEFAULT_MGR_TLS_FINGERPRINT=form.format(digits)).fingerprint
-        assert found == plain.replace(":", "").lower()
 
 
 def test_an_empty_value_is_the_default() -> None:
@@ -402,17 +491,6 @@ def test_a_password_from_the_environment_reaches_the_node_byte_for_byte(
     sent, output = sent_by(collector, node)
     assert sent == b"admin:" + password
     assert os.fsdecode(password) not in output
-
-
-@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
-@pytest.mark.parametrize("password", [b" two\nlines \xff\xfe'\" ", b"ends with two breaks\n"])
-def test_a_password_from_a_file_reaches_the_node_without_the_last_line_break(
-    node: ManagementNode, collector: Site, tmp_path: Path, ending: bytes, password: bytes
-) -> None:
-    del collector.env["DEFAULT_MGR_SECRET"]
-    collector.env["DEFAULT_MGR_SECRET_FILE"] = str(tmp_path / "secret")
-    (tmp_path / "secret").write_bytes(password + ending)
-    assert sent_by(collector, node)[0] == b"admin:" + password
 
 
 def test_a_user_name_reaches_the_node_in_utf_8(node: ManagementNode, collector: Site) -> None:
@@ -466,6 +544,13 @@ def test_the_last_time_is_the_newest_of_those_that_came_whatever_the_clock_did(g
         assert wanted.schedule.last(times[-1]) == times[-1], "at the moment itself"
 
 
+def test_a_time_that_did_not_come_for_five_years_is_not_looked_for() -> None:
+    moment = datetime(2103, 6, 1, tzinfo=UTC)
+    last = settings(DATA_CRON_TIME="0 0 29 2 *").schedule.last
+    assert last(moment) == moment - timedelta(days=1830)
+    assert last(datetime(2101, 2, 28, tzinfo=UTC)) == datetime(2096, 2, 29, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -474,6 +559,7 @@ def test_the_last_time_is_the_newest_of_those_that_came_whatever_the_clock_did(g
         "@Weekly",
         "0 0 1 1 *",
         "*/5 8-17 * * mon-fri",
+        "5-5 0 * * *",
         "1-5/2,30 * * jan,jul *",
         "0 0 1-31 * mon",
         "0 0 1 * 0-6",
@@ -505,9 +591,3 @@ def test_the_crontab_holds_no_password_and_is_one_line(collector: Site) -> None:
     assert outcome.stdout == f"5 0 * * * {operate.CRON_COMMAND}\n"
     assert "sesame" not in outcome.output
     assert "At 00:05 every day (UTC), next " in outcome.stderr
-
-
-def test_a_crontab_without_a_schedule_is_refused(collector: Site) -> None:
-    outcome = collector("crontab")
-    assert (outcome.code, outcome.stdout) == (2, "")
-    assert outcome.stderr.startswith("DATA_CRON_TIME: is missing; give five fields")

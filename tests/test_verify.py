@@ -49,6 +49,7 @@ def part(data: Path, number: int) -> Path:
 
 def test_files_as_they_were_written_are_good_and_what_is_no_file_is_passed_over(data: Path) -> None:
     os.mkfifo(part(data, 9))
+    (data / "copy_of_pexHistoryPart.csv").write_bytes(b"id\r\nof another\r\n")
     done = command(data, "verify")
     assert (done.code, done.output) == (0, "6 dated files as they were written\n")
 

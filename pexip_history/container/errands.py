@@ -102,7 +102,7 @@ def _make(folder: Path, owner: Owner) -> None:
             if not _may_enter(above.stat(), owner):
                 raise _closed(above, folder, owner)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
     except OSError:
         raise CollectorError(sentence("folder-cannot-be-created", folder=folder)) from None
 
@@ -191,11 +191,11 @@ def stop(folder: Path, asked: Asked) -> None:
 
 
 def _held(lock: int) -> bool:
+    """Whether somebody else holds the lock; where nobody does it is ours until the file is closed."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    fcntl.flock(lock, fcntl.LOCK_UN)
     return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -53,13 +54,13 @@ class Node:
         self.clock_skew: timedelta | None = None  # the node's clock less ours, from its Date header
         self.left_out: set[str] = set()  # a sentence on each record that cannot be used
         self._connection = Connection(settings)
-        self._credentials: Basic | OAuth2 = (
+        self.credentials: Basic | OAuth2 = (
             OAuth2(settings.address, settings.client_id, settings.client_key, settings.token_audience, self._post)
             if settings.client_id
             else Basic(settings.username, settings.secret)
         )
         self._readers = {resource.name: PageReader(PAGE_SIZES[0]) for resource in RESOURCES}
-        self._sizes = list(PAGE_SIZES)
+        self.page_size = PAGE_SIZES[0]  # records to ask for at once
         self._unordered: set[str] = set()
         self._turn = threading.Lock()
         self._asked: deque[float] = deque(maxlen=PACE)
@@ -69,15 +70,6 @@ class Node:
     def clocks_agree(self) -> bool:
         """Whether the node's clock and ours are less than a quarter of an hour apart, as far as is known."""
         return self.clock_skew is None or abs(self.clock_skew) <= CLOCKS_AGREE
-
-    @property
-    def page_size(self) -> int:
-        """How many records to ask for at once."""
-        return self._sizes[0]
-
-    def describe(self) -> str:
-        """The way in, for a person."""
-        return self._credentials.describe()
 
     def pages(self, resource: str, filters: Mapping[str, str], *, newest_first: bool = False) -> Iterator[Page]:
         """Every page of a query, in the order of time where the node orders; the next is fetched ahead.
@@ -92,9 +84,9 @@ class Node:
                 yield page
                 page = ahead.result()
         except TooLarge as error:
-            if len(self._sizes) == 1:
+            if self.page_size == PAGE_SIZES[-1]:
                 raise NodeError(str(error)) from None
-            del self._sizes[0]
+            self.page_size = next(size for size in PAGE_SIZES if size < self.page_size)
             raise
         yield page
 
@@ -146,7 +138,7 @@ class Node:
     def ask(self, url: str, reader: Callable[[bytes], T]) -> T:
         """One request, once: what the reader makes of the body (see `read_body`)."""
         answer = self._fetch(url)
-        if answer.status == 401 and self._credentials.refused():
+        if answer.status == 401 and self.credentials.refused():
             answer = self._fetch(url)
         if answer.status != 200:
             raise self._status_error(url, answer)
@@ -197,7 +189,7 @@ class Node:
 
         def asked(state: RetryCallState) -> float:
             error = failure(state)
-            return error.retry_after if isinstance(error, Passing) else LONGEST_WAIT + 1
+            return error.retry_after if isinstance(error, Passing) else math.inf
 
         def enough(state: RetryCallState) -> bool:
             spent = state.seconds_since_start or 0.0
@@ -221,7 +213,7 @@ class Node:
 
     def _fetch(self, url: str) -> Answer:
         """One request with its credentials, at the pace that leaves the node room for others."""
-        headers = {"Authorization": self._credentials.header()}
+        headers = {"Authorization": self.credentials.header()}
         self._wait_turn()
         started = time.monotonic()
         answer = self._connection.ask(url, headers)
@@ -251,7 +243,7 @@ class Node:
     def _status_error(self, url: str, answer: Answer) -> NodeError:
         at, status = self._at(url), answer.status
         if status in (401, 403):
-            return NodeError(f"{at} answered {status}: {self._credentials.refusal(status, answer.headers)}")
+            return NodeError(f"{at} answered {status}: {self.credentials.refusal(status, answer.headers)}")
         if status not in (400, 404):
             return status_error(at, answer)
         resource = BY_NAME.get(url.removeprefix(self.root).partition("/")[0])

@@ -143,7 +143,7 @@ class FinalResponse(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(MOST_INFORMATIONAL):
             version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 100 <= status < 200 or status == 101:
+            if not 100 <= status < 200:
                 return version, status, reason
             http.client.parse_headers(self.fp)
         raise http.client.HTTPException(f"{MOST_INFORMATIONAL} informational answers (1xx) and none besides")

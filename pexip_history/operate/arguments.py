@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from calendar import monthrange
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from pexip_history import __version__
+from pexip_history.errors import MISUSED
 from pexip_history.export.choices import FORMATS, QUALITIES, TABLES
 from pexip_history.folder.people import ADDRESS, ALIAS, NAME, Person
 from pexip_history.messages import sentence
@@ -68,7 +70,12 @@ def parse(arguments: Sequence[str], zone: ZoneInfo) -> argparse.Namespace:
     _export(of["export"])
     _add_person(of["erase"], required=True, text="whose rows: the whole {}, upper or lower case; * stands for any text")
     of["erase"].add_argument("--yes", action="store_true", help="do it; without it the rows are only counted")
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    if getattr(asked, "month", None):
+        if asked.first or asked.last:
+            parser.exit(MISUSED, f"{sentence('month-and-days')}\n")
+        asked.first, asked.last = asked.month
+    return asked
 
 
 def _collect(parser: argparse.ArgumentParser, zone: ZoneInfo) -> None:
@@ -84,7 +91,7 @@ def _collect(parser: argparse.ArgumentParser, zone: ZoneInfo) -> None:
 def _report(parser: argparse.ArgumentParser) -> None:
     for name, word in (("--from", "first"), ("--to", "last")):
         parser.add_argument(name, dest=word, type=_day, metavar="D", help=f"{word} day of the period, included, in TZ")
-    parser.add_argument("--month", type=_month, metavar="YYYY-MM", help="one month, compared with the month before")
+    parser.add_argument("--month", type=month, metavar="YYYY-MM", help="one month, compared with the month before")
     owned_help = "how many are owned, as in port=100,audio=20 (default: DATA_LICENSES)"
     parser.add_argument("--licenses", type=_said(licenses), metavar="L", help=owned_help)
     rooms_help = (
@@ -115,7 +122,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     add("table", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
     for name, word in (("--from", "first"), ("--to", "last")):
         add(name, dest=word, type=_day, metavar="D", help=f"{word} day, included, in TZ: what began on it")
-    add("--month", type=_month, metavar="YYYY-MM", help="one month")
+    add("--month", type=month, metavar="YYYY-MM", help="one month")
     add("--format", choices=FORMATS, help="default: what the name of --output ends in, or xlsx")
     add("--columns", type=_names, default=(), metavar="A,B", help="these columns, in this order")
     for name, what in (("tag", "service tag"), ("room", "room"), ("location", "location")):
@@ -138,13 +145,13 @@ def _export(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="FILE", help="where to write it, instead of the data folder")
 
 
-def _month(text: str) -> tuple[date, date]:
-    """Its first and last day."""
+def month(text: str) -> tuple[date, date]:
+    """First and last day of a month that is written as YYYY-MM."""
     try:
         first = date.fromisoformat(f"{text}-01")
     except ValueError:
         raise argparse.ArgumentTypeError(sentence("not-a-month", value=text)) from None
-    return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+    return first, first.replace(day=monthrange(first.year, first.month)[1])
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def _next_run(settings: Settings) -> str:
         ledger = peek(settings)
     except (CollectorError, OSError, sqlite3.Error) as error:
         return f"What the next run collects is unknown: {explain(error, settings.data_dir)}"
-    if covered := ledger.get("coverage"):
+    if covered := ledger["coverage"]:
         return f"The next run collects what is new since {covered[-1][1]} UTC, and what is missing before that"
     if ledger["runs"]:
         return "The next run collects what is new, and what is missing before that"
@@ -113,7 +113,7 @@ def rows(settings: Settings, notify: bool) -> Iterator[tuple[str, str, str]]:
             if found := look():
                 yield label, *found
         except Exception as error:  # noqa: BLE001 - whatever a stranger's answer brings, the other lines come too
-            node_fails = node_fails or label in ("name", "TLS", "credentials")
+            node_fails = label in ("name", "TLS", "credentials")
             yield label, FAIL, explain(error, settings.data_dir)
     for label, taken, said in try_all(settings) if notify else ():
         yield label, OK if taken else FAIL, said
@@ -151,7 +151,7 @@ def _check_tls(settings: Settings) -> Found:
 def _check_credentials(settings: Settings, node: Node) -> Found:
     for resource in ("conference", "participant"):
         node.ask(f"{node.root}{resource}/?limit=1", decode)
-    return OK, f"{node.describe()}; may read the history"
+    return OK, f"{node.credentials.describe()}; may read the history"
 
 
 def _check_history(node: Node) -> Found:
@@ -160,15 +160,14 @@ def _check_history(node: Node) -> Found:
     except TooLarge:  # which is how many a page may have
         meta, columns = node.ask(f"{node.root}conference/?limit=1", PageReader())
         meta["limit"] = "more than one answer may have"
-    ends = sorted(str(end) for end in columns.get("end_time", ()) if end)
-    if not ends:
+    if not columns:
         return OK, "the node has no conference yet"
+    count, most = (printable(str(meta.get(name)), QUOTED) for name in ("total_count", "limit"))
+    ended = ""
     with suppress(Refused, IndexError):
-        ends = [node.page("conference", {"limit": "1", "order_by": f"{sign}end_time"}).times[0] for sign in ("", "-")]
-    count, most, first, last = (
-        printable(str(text), QUOTED) for text in (meta.get("total_count"), meta.get("limit"), ends[0], ends[-1])
-    )
-    return OK, f"{count} conferences, ended {first} to {last} UTC; at most {most} a page"
+        ends = (node.page("conference", {"limit": "1", "order_by": f"{sign}end_time"}).times[0] for sign in ("", "-"))
+        ended = f", ended {' to '.join(printable(end, QUOTED) for end in ends)} UTC"
+    return OK, f"{count} conferences{ended}; at most {most} a page"
 
 
 def _check_clock(node: Node) -> Found:
@@ -185,10 +184,9 @@ def _check_folder(settings: Settings) -> Found:
     folder = settings.data_dir
     probe = folder / ".collector" / "probe"
     own_folder(probe.parent)
-    with open(probe, "wb", opener=own) as file:
+    with open(probe, "wb", 0, opener=own) as file:
         try:
             file.write(bytes(PROBE))
-            file.flush()
             os.fsync(file.fileno())
         finally:
             probe.unlink()

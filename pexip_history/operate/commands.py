@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from pexip_history.settings.environment import Settings
 
 
 def carry_out(settings: Settings, asked: argparse.Namespace) -> int:
     """Carry out the command and return the exit code. Raises CollectorError, OSError, sqlite3.Error."""
-    os.umask(settings.umask)
     match asked.command:
         case "status":
             from pexip_history.operate.status import status

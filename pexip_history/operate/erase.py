@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import logging
-import os
 import sys
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -20,8 +19,8 @@ from pexip_history.folder.opening import own, own_folder
 from pexip_history.folder.people import Person
 from pexip_history.messages import sentence
 from pexip_history.operate.log import open_log
+from pexip_history.operate.process import stop_on_signals
 from pexip_history.operate.status import say
-from pexip_history.operate.stopping import stop_on_signals
 from pexip_history.settings.environment import Settings
 
 NAMES_SHOWN = 20
@@ -34,7 +33,6 @@ log = logging.getLogger("collector")
 def erase(settings: Settings, person: Person, yes: bool) -> int:
     """Find the person's rows, and empty them if `yes`. The exit code. Raises CollectorError, OSError, sqlite3.Error."""
     archive, now = Archive(settings), datetime.now(UTC)
-    os.umask(settings.umask)
     open_log(settings, to_file=False)
     stop_on_signals()
     try:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 from pexip_history.errors import DONE, MISUSED, printable
 from pexip_history.export.choices import FORMATS
 from pexip_history.export.wanted import Misused, Wanted, uncovered
 from pexip_history.messages import sentence
+from pexip_history.operate.arguments import month
 from pexip_history.operate.status import peek
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
@@ -41,8 +42,8 @@ def _export(settings: Settings, asked: argparse.Namespace) -> int:
         wanted,
         zone=settings.zone,
         escape=settings.escape_formulas,
-        known={name: rows for name, rows, *_ in told.get("resources", ())},
-        progress=_progress(),
+        known={name: rows for name, rows, *_ in told["resources"]},
+        progress=_progress,
     )
     waiting = f"{told['staged']:,} row(s) wait to be written by the next run, and are not in it"
     for remark in (*done.remarks, *([lacking] if lacking else []), *([waiting] if told["staged"] else [])):
@@ -53,11 +54,6 @@ def _export(settings: Settings, asked: argparse.Namespace) -> int:
 
 def read_wanted(asked: argparse.Namespace) -> Wanted:
     """What the options mean together. Raises Misused."""
-    first, last = asked.first, asked.last
-    if asked.month:
-        if first or last:
-            raise Misused(sentence("month-and-days"))
-        first, last = asked.month
     named = asked.output.suffix.lower().lstrip(".") if asked.output else ""
     form = asked.format or (named if named in FORMATS else "csv" if asked.delimiter else FORMATS[0])
     if asked.delimiter and form != "csv":
@@ -66,38 +62,25 @@ def read_wanted(asked: argparse.Namespace) -> Wanted:
         raise Misused(
             sentence("for-usage-alone", option="round-up" if asked.round_up else "partial", table=asked.table)
         )
-    if asked.table == "usage" and not (first and last) and not asked.partial:
+    if asked.table == "usage" and not (asked.first and asked.last) and not asked.partial:
         raise Misused(sentence("usage-without-period"))
-    return Wanted(
-        table=asked.table,
-        format=form,
-        first=first,
-        last=last,
-        columns=asked.columns,
-        tag=asked.tag,
-        room=asked.room,
-        location=asked.location,
-        quality=asked.quality,
-        person=asked.person,
-        delimiter=asked.delimiter or ",",
-        hide_names=asked.hide_names,
-        round_up=asked.round_up,
-    )
+    others = {field.name: getattr(asked, field.name) for field in fields(Wanted)}
+    return Wanted(**{**others, "format": form, "delimiter": asked.delimiter or ","})
 
 
 def default_name(wanted: Wanted) -> str:
     """`usage-2026-11`, `calls-2026-11-16-to-2026-11-20`, `rooms`."""
-    first, last = wanted.first, wanted.last
-    if first and last and first.day == 1 and last == (first + timedelta(days=31)).replace(day=1) - timedelta(days=1):
-        return f"{wanted.table}-{first:%Y-%m}"
+    named = wanted.first.isoformat()[:7] if wanted.first else ""
+    if named and (wanted.first, wanted.last) == month(named):
+        return f"{wanted.table}-{named}"
     return f"{wanted.table}-{wanted.period}".replace(" ", "-").removesuffix("-")
 
 
 def _uncovered(settings: Settings, wanted: Wanted, told: dict[str, Any], partial: bool) -> str:
     """What of the period is not covered, in words. Raises Misused for usage that was not asked for as partial."""
     now = datetime.now(UTC).replace(tzinfo=None)
-    spans = uncovered(told.get("coverage") or [], wanted, settings.zone, now)
-    if not spans or not (wanted.period or told.get("coverage")):
+    spans = uncovered(told["coverage"], wanted, settings.zone, now)
+    if not spans or not (wanted.period or told["coverage"]):
         return ""
     texts = [f"{format_time(a.replace(tzinfo=UTC))} to {format_time(b.replace(tzinfo=UTC))}" for a, b in spans]
     more = f" and {len(texts) - FEW} more" if len(texts) > FEW else ""
@@ -107,10 +90,9 @@ def _uncovered(settings: Settings, wanted: Wanted, told: dict[str, Any], partial
     return f"the period is {said}"
 
 
-def _progress() -> Callable[[str], None]:
-    if not sys.stderr.isatty():
-        return lambda text: None
-    return lambda text: print(printable(text), file=sys.stderr)
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(printable(text), file=sys.stderr)
 
 
 def _sums(wanted: Wanted, sums: dict[str, int]) -> str:

@@ -19,6 +19,8 @@ from pexip_history.messages import sentence
 from pexip_history.settings.environment import Settings
 
 LOG_BYTES, LOG_FILES = 5_000_000, 4
+FIRST = "/proc/1/fd"
+"""What the container's first process writes to, which is its log."""
 
 log = logging.getLogger("collector")
 
@@ -36,9 +38,8 @@ def find_container_log() -> None:
         return
     with suppress(OSError):
         ours = os.fstat(sys.stderr.fileno())
-        theirs = [Path(f"/proc/1/fd/{number}").stat() for number in (1, 2)]
-        if not any(os.path.samestat(ours, each) for each in theirs):
-            _container.append(open("/proc/1/fd/2", "w", encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
+        if not any(os.path.samestat(ours, Path(f"{FIRST}/{number}").stat()) for number in (1, 2)):
+            _container.append(open(f"{FIRST}/2", "w", encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
 
 
 class Formatter(logging.Formatter):

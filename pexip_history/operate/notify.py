@@ -35,12 +35,21 @@ log = logging.getLogger("collector")
 
 
 class Pings:
-    """One run's pings in the Healthchecks protocol: /start, then the URL itself or /fail. Nothing where it is None."""
+    """One run's pings in the Healthchecks protocol: /start, then the URL itself or /fail. Nothing where it is None.
+
+    HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE (without it: the authorities that come with requests) are read as it
+    is made: a run beside it takes variables out of the environment.
+    """
 
     def __init__(self, url: str | None) -> None:
         self.url = url
         self._started: Future[str | None] | None = None
         self._over = threading.Event()
+        if url:
+            import requests
+
+            self._proxies = requests.utils.get_environ_proxies(url)
+            self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
 
     def start(self) -> None:
         """Say that a run begins, beside it: the run does not wait for the answer."""
@@ -48,20 +57,53 @@ class Pings:
             from uuid import uuid4
 
             self._id = str(uuid4())
-            post = Poster(self.url)
-            self._started = _in_background(lambda: post("/start", "", self._id, self._over))
+            self._started = _in_background(lambda: self.post("/start", "", self._id, self._over))
 
     def end(self, good: bool, text: str) -> str | None:
         """Say how it went; why that could not be said, None where it could. Takes up to half a minute."""
-        url = self.url or ""
-        post, known = Poster(url), None
+        known = None
         if self._started:
             self._over.set()  # one that came after the end would begin another run
             with suppress(TimeoutError):
                 if self._started.result(PER_REQUEST) is None:
                     known = self._id
         # With an id that no /start brought, a good end would leave the monitor waiting for the run of the last one.
-        return post("" if good else "/fail", text, known)
+        return self.post("" if good else "/fail", text, known)
+
+    def post(
+        self, suffix: str, text: str, run_id: str | None = None, over: threading.Event | None = None
+    ) -> str | None:
+        """Post a text to the URL with a suffix, three times at most; why it was not taken, None where it was."""
+        split = urlsplit(self.url or "")
+        query = "&".join(part for part in (split.query, run_id and f"rid={run_id}") if part)
+        address = split._replace(path=split.path.rstrip("/") + suffix, query=query, fragment="").geturl()
+        body = "\n".join(map(printable, text.splitlines())).encode(errors="backslashreplace")
+        over = over or threading.Event()
+        for left in reversed(range(TRIES)):
+            why, passing = self._once(address, body)
+            if not (passing and left) or over.wait(PAUSE):
+                break
+        return why
+
+    def _once(self, address: str, body: bytes) -> tuple[str | None, bool]:
+        """Why it was not taken, and whether that may pass."""
+        import requests
+
+        headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "pexip-history-collector"}
+        how = {"timeout": PER_REQUEST, "verify": self._verify, "allow_redirects": False, "stream": True}
+        with requests.Session() as session:
+            session.trust_env, session.proxies = False, self._proxies
+            try:
+                answer = session.post(address, body, headers=headers, **how)  # type: ignore[arg-type]
+                said = answer.raw.read(100) if answer.ok else b""
+            except (requests.RequestException, OSError, ValueError) as error:
+                return _why(repr(error)), True
+        if answer.status_code != 200 or b"(not found)" in said:
+            hint = "; does the check still exist?" if answer.status_code in (200, 404) else ""
+            hint = "; give the address that it leads to" if answer.is_redirect else hint
+            code = 404 if answer.status_code == 200 else answer.status_code
+            return f"it answered {code}{hint}", code >= 500
+        return None, False
 
 
 def tell(settings: Settings, pings: Pings, runs: Sequence[Row], lost: int = 0) -> None:
@@ -71,20 +113,20 @@ def tell(settings: Settings, pings: Pings, runs: Sequence[Row], lost: int = 0) -
     """
     if not runs or was_stopped(runs[0]):
         return
-    until, jobs = _deadline(), list[Job]()
+    jobs = list[Job]()
     good, text = runs[0]["outcome"] == "done", plain(str(runs[0]["message"] or ""), host_of(settings))
     if pings.url:
         jobs.append((_ping_label(pings.url), lambda: pings.end(good, text)))
     if settings.notify_urls and (message := due(runs, settings.address, settings.zone, lost)):
         jobs += _messages(settings, message, good and not lost)
-    _warn(jobs, until)
+    _warn(jobs)
 
 
 def tell_wrong_settings(ping_url: str | None, problems: Sequence[str]) -> None:
     """Say that no run can begin. By ping alone: a container that restarts would send a message each time."""
     if ping_url:
         text = "\n".join(("the settings are wrong, nothing is collected", *problems))
-        _warn([(_ping_label(ping_url), lambda: Pings(ping_url).end(False, text))], _deadline())
+        _warn([(_ping_label(ping_url), lambda: Pings(ping_url).end(False, text))])
 
 
 def tell_month(settings: Settings, page: Path, figures: Sequence[str]) -> None:
@@ -97,17 +139,17 @@ def tell_month(settings: Settings, page: Path, figures: Sequence[str]) -> None:
     large = ", which is too large to be sent" if len(held) > MOST_ATTACHED else ""
     body = "\n".join((*figures, f"The whole page is {page.name} in the data folder{large}."))
     attached = None if large else Attached(page.name, held)
-    _warn(_messages(settings, Message(title, body), True, attached), _deadline(), "month-not-sent")
+    _warn(_messages(settings, Message(title, body), True, attached), "month-not-sent")
 
 
 def try_all(settings: Settings) -> list[tuple[str, bool, str]]:
     """Send a test to all who are set: the label, whether it was taken, a sentence. A check's state stays as it is."""
-    until, jobs = _deadline(), list[Job]()
+    jobs = list[Job]()
     if url := settings.ping_url:
-        jobs.append((_ping_label(url), lambda: Poster(url)("/log", "a test of collector.py check --notify", None)))
+        jobs.append((_ping_label(url), lambda: Pings(url).post("/log", "a test of collector.py check --notify")))
     text = "This is a test of collector.py check --notify. Nothing is wrong."
     jobs += _messages(settings, Message(f"{settings.address}: a test", text), True)
-    return [(label, why is None, why or "the test was taken") for label, why in _all(jobs, until)]
+    return [(label, why is None, why or "the test was taken") for label, why in _all(jobs)]
 
 
 def described(settings: Settings) -> str:
@@ -142,72 +184,21 @@ class Attached(NamedTuple):
 Job = tuple[str, Callable[[], str | None]]  # a label without a secret; why it was not taken, or None
 
 
-def _deadline() -> float:
-    return time.monotonic() + PER_RUN
-
-
-def _all(jobs: Sequence[Job], until: float) -> list[tuple[str, str | None]]:
-    """The jobs' outcomes, all done at once; what is not done at the deadline is left behind."""
-    found = []
+def _all(jobs: Sequence[Job]) -> list[tuple[str, str | None]]:
+    """The jobs' outcomes, all done at once; what is not done after half a minute is left behind."""
+    until, found = time.monotonic() + PER_RUN, []
     for label, future in [(label, _in_background(work)) for label, work in jobs]:
         why: str | None = f"no answer within {PER_RUN:.0f} s"
         with suppress(TimeoutError):
-            why = future.result(max(0.0, until - time.monotonic()))
+            why = future.result(until - time.monotonic())
         found.append((label, why))
     return found
 
 
-def _warn(jobs: Sequence[Job], until: float, name: str = "not-told") -> None:
-    for label, why in _all(jobs, until):
+def _warn(jobs: Sequence[Job], name: str = "not-told") -> None:
+    for label, why in _all(jobs):
         if why:
             log.warning(sentence(name, who=label, why=why))
-
-
-class Poster:
-    """Posts a text to the URL with a suffix, three times at most; why it was not taken, None where it was.
-
-    HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE (without it: the authorities that come with requests) are read as it
-    is made: a run beside it takes variables out of the environment.
-    """
-
-    def __init__(self, url: str) -> None:
-        import requests
-
-        self.split = urlsplit(url)
-        self.proxies = requests.utils.get_environ_proxies(url)
-        self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
-
-    def __call__(self, suffix: str, text: str, run_id: str | None, over: threading.Event | None = None) -> str | None:
-        query = "&".join(part for part in (self.split.query, run_id and f"rid={run_id}") if part)
-        path = self.split.path.rstrip("/") + suffix
-        address = self.split._replace(path=path, query=query, fragment="").geturl()
-        body = "\n".join(map(printable, text.splitlines())).encode(errors="backslashreplace")
-        over = over or threading.Event()
-        for left in reversed(range(TRIES)):
-            why, passing = self._once(address, body)
-            if not (passing and left) or over.wait(PAUSE):
-                break
-        return why
-
-    def _once(self, address: str, body: bytes) -> tuple[str | None, bool]:
-        """Why it was not taken, and whether that may pass."""
-        import requests
-
-        headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "pexip-history-collector"}
-        how = {"timeout": PER_REQUEST, "verify": self.verify, "allow_redirects": False, "stream": True}
-        with requests.Session() as session:
-            session.trust_env, session.proxies = False, self.proxies
-            try:
-                answer = session.post(address, body, headers=headers, **how)  # type: ignore[arg-type]
-                said = answer.raw.read(100) if answer.ok else b""
-            except (requests.RequestException, OSError, ValueError) as error:
-                return _why(repr(error)), True
-        if answer.status_code != 200 or b"(not found)" in said:
-            hint = "; does the check still exist?" if answer.status_code in (200, 404) else ""
-            hint = "; give the address that it leads to" if answer.is_redirect else hint
-            code = 404 if answer.status_code == 200 else answer.status_code
-            return f"it answered {code}{hint}", code >= 500
-        return None, False
 
 
 def _messages(settings: Settings, message: Message, good: bool, attached: Attached | None = None) -> list[Job]:
@@ -291,11 +282,7 @@ def _why(text: str) -> str:
 
 
 def _ping_label(url: str) -> str:
-    return f"DATA_PING_URL ({_host(url)})"
-
-
-def _host(url: str) -> str:
-    return printable(urlsplit(url).netloc.rpartition("@")[2])
+    return f"DATA_PING_URL ({printable(urlsplit(url).netloc.rpartition('@')[2])})"
 
 
 def _label(place: int, service: Apprise | None) -> str:
@@ -304,7 +291,7 @@ def _label(place: int, service: Apprise | None) -> str:
         return f"DATA_NOTIFY_URLS {place}"
     (one,) = service
     templates: tuple[str, ...] = one.templates
-    has_host = one.host and all("{host}" in template for template in templates)
+    has_host = all("{host}" in template for template in templates)
     return f"DATA_NOTIFY_URLS {place} ({one.schema}{f' {printable(one.host)}' if has_host else ''})"
 
 

@@ -10,7 +10,7 @@ from pexip_history.archive.archive import Archive
 from pexip_history.archive.parquet_rows import FOLDER, lacking
 from pexip_history.errors import DONE, printable
 from pexip_history.folder.opening import own_folder
-from pexip_history.operate.apart import run_apart
+from pexip_history.operate.process import run_apart
 from pexip_history.run.saying import Progress
 from pexip_history.settings.environment import Settings
 

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from pexip_history import __version__
 from pexip_history.errors import DONE, CollectorError
 from pexip_history.folder.opening import own
 from pexip_history.messages import sentence
-from pexip_history.operate.apart import run_apart
+from pexip_history.operate.process import run_apart
 from pexip_history.operate.status import peek
 from pexip_history.settings.environment import Settings
 from pexip_history.values import parse_time
@@ -30,28 +29,16 @@ MOST_NAMES = 1 << 23
 log = logging.getLogger("collector")
 
 
-@dataclass(frozen=True)
-class Monthly:
-    """The page of a month that was written for the first time."""
-
-    path: Path
-    figures: Sequence[str]
-    """What it says in short, a line each."""
-
-
 def report_command(settings: Settings, asked: argparse.Namespace) -> int:
     """Write the page that was asked for, and print where it is. The exit code. Raises CollectorError, sqlite3.Error."""
     from pexip_history.report import write_report
 
-    first, last = asked.month or (asked.first, asked.last)
-    if asked.month and (asked.first or asked.last):
-        raise CollectorError(sentence("month-and-days"))
     page = write_report(
         settings.data_dir,
         asked.output or settings.data_dir / "report.html",
         zone=settings.zone,
-        first=first,
-        last=last,
+        first=asked.first,
+        last=asked.last,
         licenses=settings.licenses if asked.licenses is None else asked.licenses,
         rooms=read_rooms(asked.rooms) if asked.rooms else None,
         hide_names=asked.hide_names,
@@ -68,25 +55,25 @@ def facts_of(found: Mapping[str, Any]) -> Facts:
     """What `peek` found, for the page. No ledger at all says nothing of coverage."""
     from pexip_history.report import Facts
 
-    coverage = _spans(found.get("coverage", ()))
-    some = coverage or found.get("runs") or found.get("resources")
+    coverage = _spans(found["coverage"])
+    some = coverage or found["runs"] or found["resources"]
     return Facts(
         version=__version__,
-        complete_since=parse_time(found.get("complete_since")),
-        reconciled=parse_time(found.get("reconciled")),
-        waiting=found.get("staged", 0),
-        lost=[(parse_time(found.get("lost_to")), found["lost"])] if found.get("lost") else [],
-        gaps=_spans(found.get("gaps", ())),
+        complete_since=parse_time(found["complete_since"]),
+        reconciled=parse_time(found["reconciled"]),
+        waiting=found["staged"],
+        lost=[(parse_time(found["lost_to"]), found["lost"])] if found["lost"] else [],
+        gaps=_spans(found["gaps"]),
         coverage=coverage if some else None,
-        gaps_unknown_before=parse_time(found.get("gaps_unknown_before")),
-        rows={name: rows for name, rows, _ in found.get("resources", ())},
-        missing=found.get("expected", 0),
+        gaps_unknown_before=parse_time(found["gaps_unknown_before"]),
+        rows={name: rows for name, rows, _ in found["resources"]},
+        missing=found["expected"],
     )
 
 
 def _spans(texts: Sequence[Sequence[str]]) -> list[tuple[datetime, datetime]]:
-    pairs = [(parse_time(start), parse_time(end)) for start, end in texts]
-    return [(start, end) for start, end in pairs if start and end]
+    moments = ((datetime.fromisoformat(text).replace(tzinfo=UTC) for text in span) for span in texts)
+    return [(start, end) for start, end in moments]
 
 
 def read_rooms(path: Path) -> list[str]:
@@ -105,29 +92,27 @@ def read_rooms(path: Path) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
-def write_apart(settings: Settings) -> None:
-    """Write the report again in a process of its own; that it cannot be is no reason for a run to fail."""
-    _apart(settings, "report.html")
+def write_apart(settings: Settings, name: str = "report.html", *options: str) -> list[str]:
+    """Write a page in a process of its own: the lines that it printed, none where it failed.
+
+    That it cannot be written is no reason for a run to fail.
+    """
+    hide = ["--hide-names"] if settings.report_hide_names else []
+    done = run_apart(name, "report", *options, *hide)
+    return done[0] if done else []
 
 
-def write_month(settings: Settings, now: datetime | None = None) -> Monthly | None:
+def write_month(settings: Settings) -> tuple[Path, list[str]] | None:
     """With DATA_REPORT=monthly the page of the month before, where it is not there yet; else None.
 
-    To be called after a good run. It is kept as report-YYYY-MM.html.
+    To be called after a good run. Where the page is, report-YYYY-MM.html, and what it says in short, a line each.
     """
     if settings.report != "monthly":
         return None
-    today = (now or datetime.now(UTC)).astimezone(settings.zone).date()
+    today = datetime.now(settings.zone).date()
     month = f"{today.replace(day=1) - timedelta(days=1):%Y-%m}"
     path = settings.data_dir / f"report-{month}.html"
     if path.exists() or path.is_symlink():
         return None
-    said = _apart(settings, path.name, "--month", month, "--output", str(path), "--figures")
-    return Monthly(path, said[1:]) if said else None
-
-
-def _apart(settings: Settings, name: str, *arguments: str) -> list[str]:
-    """The lines that the report's process printed; none where it failed."""
-    hide = ["--hide-names"] if settings.report_hide_names else []
-    done = run_apart(name, "report", *arguments, *hide)
-    return done[0] if done else []
+    said = write_apart(settings, path.name, "--month", month, "--output", str(path), "--figures")
+    return (path, said[1:]) if said else None

@@ -34,7 +34,7 @@ def note(folder: Path, environ: Mapping[str, str]) -> None:
     own_folder(place)
     started = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     with open(place / NOTE, "w", encoding="utf-8", opener=own) as file:
-        json.dump({"started": started, "version": __version__, **described(environ)}, file, indent=1)
+        json.dump({"started": started, "version": __version__, **described(environ)}, file)
 
 
 def note_failure(folder: Path, text: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from pexip_history.errors import CollectorError, Stopped
 from pexip_history.ledger.ledger import RUNS_KEPT, Ledger
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pexip_history.operate.notify import Pings
 
 
-class Telling:
+class Telling(AbstractContextManager["Telling"]):
     """Pings as a run begins; pings and messages when the context is left, after the lock was let go of.
 
     Nobody is told of a window by hand: who asked for it sees how it went.
@@ -26,17 +26,13 @@ class Telling:
 
     def __init__(self, settings: Settings, started: datetime, by_hand: bool) -> None:
         self.settings, self.started = settings, started
-        self.wanted = bool(settings.ping_url or settings.notify_urls) and not by_hand
         self.runs: Sequence[Mapping[str, object]] = ()
         self.lost = 0
         self._pings: Pings | None = None
-
-    def __enter__(self) -> Self:
-        if self.wanted:
+        if (settings.ping_url or settings.notify_urls) and not by_hand:
             from pexip_history.operate.notify import Pings
 
-            self._pings = Pings(self.settings.ping_url)
-        return self
+            self._pings = Pings(settings.ping_url)
 
     def begin(self) -> None:
         if self._pings:

@@ -81,7 +81,7 @@ def _files(settings: Settings, latest: dict[str, Entry], there: set[str]) -> Ite
 def _aggregates(settings: Settings, dated: Sequence[Path]) -> Iterator[str]:
     """What an aggregate lacks, or has otherwise than the dated files and the ledger."""
     data = settings.data_dir
-    known = {name: rows for name, rows, *_ in peek(settings).get("resources", ())}
+    known = {name: rows for name, rows, *_ in peek(settings)["resources"]}
     for resource, name in AGGREGATES.items():
         path, its = data / name, [one for one in dated if one.name.endswith(f"_{name}")]
         if not path.exists():
@@ -116,7 +116,7 @@ def _parquet(data: Path, latest: dict[str, Entry]) -> Iterator[str]:
             try:
                 with open(path, "rb", opener=own) as file:
                     query = "SELECT coalesce(sum(num_rows), 0)::BIGINT FROM parquet_file_metadata(?)"
-                    (rows,) = db.execute(query, [f"/proc/self/fd/{file.fileno()}"]).fetchone() or (0,)
+                    [(rows,)] = db.execute(query, [f"/proc/self/fd/{file.fileno()}"]).fetchall()
             except (duckdb.Error, CollectorError, OSError):
                 yield f"{name}: cannot be read; remove it, the next run makes it again"
                 continue

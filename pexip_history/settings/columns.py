@@ -43,7 +43,7 @@ def omitted(text: str) -> frozenset[str]:
             raise ValueError(sentence("not-a-column-name", value=name))
         if name in NEEDED:
             raise ValueError(sentence("column-needed", value=name, why=NEEDED[name]))
-        near = get_close_matches(name, known, 1, 0.85)
+        near = get_close_matches(name, known, cutoff=0.85)
         if name not in known and near:
             raise ValueError(sentence("not-a-column", value=name, nearest=near[0]))
     return names

@@ -194,7 +194,7 @@ def _check_node(read: Reader, found: Mapping[str, Any]) -> None:
     """The node has an address, and there is a password or a key."""
     if not found["address"]:
         read.problem("DEFAULT_MGR_ADDRESS", sentence("address-missing"))
-    if read.given(KEY_FILE):
+    if read.given(KEY_FILE):  # here, since what asks no node has no use for the library that reads it
         try:
             read_key(found["client_key"])
         except ValueError as error:
@@ -228,7 +228,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
         if name.startswith(("DATA_", "DEFAULT_")) and name not in NAMES:
             from difflib import get_close_matches
 
-            near = get_close_matches(name.upper(), sorted(NAMES), 1, 0.75)
+            near = get_close_matches(name.upper(), sorted(NAMES), cutoff=0.75)
             hint = f"did you mean {near[0]}?" if near else "remove it, unless another program reads it"
             found.append(sentence("unknown-setting", setting=name, hint=hint))
     return found

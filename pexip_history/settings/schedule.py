@@ -45,13 +45,13 @@ class Schedule:
 
         Found by walking on, as cron does: backwards, cronsim differs where the clocks change.
         """
-        for days in (1 / 24, 1, 8, 32, 367, 5 * 366):
+        for days in (1 / 24, 1, 32, 5 * 366):
             found, due = None, self.next(moment - timedelta(days=days))
             while due <= moment:
                 found, due = due, self.next(due)
             if found:
                 return found
-        return moment - timedelta(days=5 * 366)
+        return moment - timedelta(days=days)
 
     def in_words(self) -> str:
         from cronsim.explain import explain
@@ -77,7 +77,7 @@ def five_fields(value: str) -> str:
         if hint := _upwards(title, given):
             raise ValueError(sentence("range-reversed", value=value, given=given, title=title, instead=hint))
     try:
-        CronSim(" ".join(fields), datetime(2026, 1, 1))
+        CronSim(" ".join(fields), datetime.now(UTC))
     except CronSimError as error:
         wrong = str(error).removeprefix("Bad ")
         raise ValueError(sentence("field-invalid", value=value, field=wrong)) from None

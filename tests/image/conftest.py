@@ -118,7 +118,6 @@ class Engine:
 
     def settings(self, **changes: str | None) -> dict[str, str]:
         """What a user fills in; the node's certificate is known by its fingerprint."""
-        assert self.node.certificate
         given: dict[str, str | None] = {
             "DEFAULT_MGR_ADDRESS": self.node.address,
             "DEFAULT_MGR_SECRET": self.node.secret,

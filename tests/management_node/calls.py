@@ -6,6 +6,7 @@ whatever is named otherwise; calls() makes a day.
 
 from __future__ import annotations
 
+import json
 import random
 import uuid
 from collections.abc import Iterator
@@ -61,7 +62,35 @@ REASONS = [
 ]
 PACKET_LOSS = [0.0, 0.0, 0.0, 0, 0.01, 0.1, 0.30000000000000004, 1.25, 1e-05, 12.5, 100.0, None]
 QUALITIES = ["0_unknown", "1_good", "2_ok", "3_bad", "4_terrible"]
+ALIASES = ["sip:kari@example.com", "+4722334455", "h323:192.0.2.17", "ola@example.com", "guest", ""]
 LOCATIONS = ["Oslo", "Tromsø", "Frankfurt, DMZ", "東京", 'DMZ "A"']
+
+
+# Usual records, as the API shows them.
+CONFERENCE = """
+{"direct_media_available": false, "duration": 1800, "end_time": "2026-11-23T08:59:31.112339", "id": "",
+ "instant_message_count": 0, "name": "Weekly", "participant_count": 0, "participants": [], "resource_uri": "",
+ "service_type": "conference", "start_time": "2026-11-23T08:29:31.112339", "tag": ""}"""
+PARTICIPANT = """
+{"av_id": "", "bandwidth": 1920, "bucketed_call_quality": null, "call_direction": "in", "call_quality": "1_good",
+ "call_tag": "", "call_uuid": "", "conference": "", "conference_name": "", "conversation_id": "",
+ "disconnect_reason": "Call disconnected", "display_name": "Kari Nordmann", "duration": 0, "encryption": "On",
+ "end_time": "", "has_media": true, "historic_call_quality": null, "id": "", "idp_uuid": "", "is_direct": false,
+ "is_idp_authenticated": false, "is_streaming": false, "license_count": 1, "license_type": "port",
+ "local_alias": "weekly@example.com", "media_node": "10.44.1.11", "media_streams": [], "parent_id": "",
+ "presentation_id": null, "protocol": "WebRTC", "proxy_node": null, "remote_address": "192.0.2.17",
+ "remote_alias": "kari@example.com", "remote_port": 50123, "resource_uri": "", "role": "chair", "rx_bandwidth": 1472,
+ "service_tag": "", "service_type": "", "signalling_node": "10.44.1.11", "start_time": "", "system_location": "Oslo",
+ "transcoding_enabled": true, "tx_bandwidth": 1472, "vendor": "Cisco/RoomOS 11.20.1.9"}"""
+STREAM = """
+{"end_time": "", "id": 0, "node": "", "participant": "", "rx_bitrate": 64, "rx_codec": "opus", "rx_fps": 0.0,
+ "rx_packet_loss": 0.0, "rx_packets_lost": 0, "rx_packets_received": 90000, "rx_resolution": "", "start_time": "",
+ "stream_id": "", "stream_type": "audio", "tx_bitrate": 64, "tx_codec": "opus", "tx_fps": 0.0, "tx_packet_loss": 0.0,
+ "tx_packets_lost": 0, "tx_packets_sent": 90000, "tx_resolution": ""}"""
+
+
+def _usual(record: str) -> Record:
+    return dict(json.loads(record))
 
 
 def stamp(moment: datetime | None) -> str | None:
@@ -70,73 +99,25 @@ def stamp(moment: datetime | None) -> str | None:
 
 
 def conference(**fields: Any) -> Record:
-    record: Record = {
-        "direct_media_available": False,
-        "duration": 1800,
-        "end_time": "2026-11-23T08:59:31.112339",
-        "id": str(uuid.uuid4()),
-        "instant_message_count": 0,
-        "name": "Weekly",
-        "participant_count": 0,
-        "participants": [],
-        "resource_uri": "",
-        "service_type": "conference",
-        "start_time": "2026-11-23T08:29:31.112339",
-        "tag": "",
-    } | fields
+    record: Record = {**_usual(CONFERENCE), "id": str(uuid.uuid4())} | fields
     record["resource_uri"] = f"{ROOT}conference/{record['id']}/"
     return record
 
 
 def participant(of: Record, **fields: Any) -> Record:
     """One who was in that conference from start to end; the conference then lists it."""
-    record: Record = {
-        "av_id": "",
-        "bandwidth": 1920,
-        "bucketed_call_quality": None,
-        "call_direction": "in",
-        "call_quality": "1_good",
-        "call_tag": "",
-        "call_uuid": str(uuid.UUID(int=random.Random(of["id"]).getrandbits(128), version=4)),
-        "conference": of["resource_uri"],
-        "conference_name": of["name"],
-        "conversation_id": of["id"],
-        "disconnect_reason": "Call disconnected",
-        "display_name": "Kari Nordmann",
-        "duration": of["duration"],
-        "encryption": "On",
-        "end_time": of["end_time"],
-        "has_media": True,
-        "historic_call_quality": None,
-        "id": "",
-        "idp_uuid": "",
-        "is_direct": False,
-        "is_idp_authenticated": False,
-        "is_streaming": False,
-        "license_count": 1,
-        "license_type": "port",
-        "local_alias": "weekly@example.com",
-        "media_node": "10.44.1.11",
-        "media_streams": [],
-        "parent_id": "",
-        "presentation_id": None,
-        "protocol": "WebRTC",
-        "proxy_node": None,
-        "remote_address": "192.0.2.17",
-        "remote_alias": "kari@example.com",
-        "remote_port": 50123,
-        "resource_uri": "",
-        "role": "chair",
-        "rx_bandwidth": 1472,
-        "service_tag": of["tag"],
-        "service_type": of["service_type"],
-        "signalling_node": "10.44.1.11",
-        "start_time": of["start_time"],
-        "system_location": "Oslo",
-        "transcoding_enabled": True,
-        "tx_bandwidth": 1472,
-        "vendor": "Cisco/RoomOS 11.20.1.9",
-    } | fields
+    record: Record = (
+        _usual(PARTICIPANT)
+        | {
+            "call_uuid": str(uuid.UUID(int=random.Random(of["id"]).getrandbits(128), version=4)),
+            "conference": of["resource_uri"],
+            "conference_name": of["name"],
+            "conversation_id": of["id"],
+            "service_tag": of["tag"],
+            **{name: of[name] for name in ("duration", "end_time", "service_type", "start_time")},
+        }
+        | fields
+    )
     record["id"] = record["id"] or str(uuid.uuid4())
     record["resource_uri"] = f"{ROOT}participant/{record['id']}/"
     of["participants"].append(record["resource_uri"])
@@ -146,29 +127,17 @@ def participant(of: Record, **fields: Any) -> Record:
 
 def media_stream(of: Record, **fields: Any) -> Record:
     """One stream of that participant, which then has it."""
-    stream: Record = {
-        "end_time": of["end_time"],
-        "id": len(of["media_streams"]) + 1,
-        "node": of["media_node"],
-        "participant": of["resource_uri"],
-        "rx_bitrate": 64,
-        "rx_codec": "opus",
-        "rx_fps": 0.0,
-        "rx_packet_loss": 0.0,
-        "rx_packets_lost": 0,
-        "rx_packets_received": 90000,
-        "rx_resolution": "",
-        "start_time": of["start_time"],
-        "stream_id": str(len(of["media_streams"])),
-        "stream_type": "audio",
-        "tx_bitrate": 64,
-        "tx_codec": "opus",
-        "tx_fps": 0.0,
-        "tx_packet_loss": 0.0,
-        "tx_packets_lost": 0,
-        "tx_packets_sent": 90000,
-        "tx_resolution": "",
-    } | fields
+    stream: Record = (
+        _usual(STREAM)
+        | {
+            "id": len(of["media_streams"]) + 1,
+            "node": of["media_node"],
+            "participant": of["resource_uri"],
+            "stream_id": str(len(of["media_streams"])),
+            **{name: of[name] for name in ("end_time", "start_time")},
+        }
+        | fields
+    )
     of["media_streams"].append(stream)
     return stream
 
@@ -247,16 +216,7 @@ def _participant(rng: random.Random, held: Record, start: datetime, end: datetim
         protocol=protocol,
         proxy_node=rng.choice([None, "", "10.44.9.2"]),
         remote_address=rng.choice(["192.0.2.17", "198.51.100.9", "2001:db8:1::7", ""]),
-        remote_alias=rng.choice(
-            [
-                "sip:kari@example.com",
-                "+4722334455",
-                "h323:192.0.2.17",
-                "ola@example.com",
-                "guest",
-                "",
-            ]
-        ),
+        remote_alias=rng.choice(ALIASES),
         remote_port=rng.choice([0, 5061, 50123, None]),
         role="chair" if first else rng.choice(["chair", "guest", "guest"]),
         rx_bandwidth=rng.choice([0, 448, 1472, 3000]),

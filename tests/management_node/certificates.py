@@ -66,10 +66,10 @@ def wrong_name() -> Certificate:
     return issued("another.example.com")
 
 
-def self_signed(*names: str) -> Certificate:
+def self_signed(*names: str, subject: str = "mgr") -> Certificate:
     """Its own authority, with the extensions that `openssl req -x509` gives."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name.from_rfc4514_string("CN=mgr"), datetime.now(UTC)
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)]), datetime.now(UTC)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=365))

@@ -165,8 +165,3 @@ def short() -> Fault:
 def before(act: Callable[[Request], object]) -> Fault:
     """Something happens to the node just before this request; the answer is then true."""
     return lambda request, answer: (act(request), answer())[1]
-
-
-def after(act: Callable[[Request], object]) -> Fault:
-    """Something happens to the node when this answer is made, before it is sent."""
-    return lambda request, answer: (answer(), act(request))[0]

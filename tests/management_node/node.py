@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +19,7 @@ from .calls import Call, Record
 from .faults import Faults
 from .models import Conference, Participant
 from .oauth import OAuth2
-from .server import Reply, Request, Server
+from .server import Reply, Request, Served
 
 _aliases = (f"node{number}" for number in count(1))
 _handler = WSGIHandler()
@@ -65,11 +63,8 @@ class Behaviour:
         return now.astimezone(UTC) if now.tzinfo else now.replace(tzinfo=UTC)
 
 
-class ManagementNode(Behaviour):
-    """Runs in threads of this process between start() and stop(), or in a `with`.
-
-    `behaviour` is what clear() returns to. With `certificate`, or `tls` alone, HTTPS is spoken.
-    """
+class ManagementNode(Behaviour, Served):
+    """`behaviour` is what clear() returns to. `tls` alone is for a port that speaks plain HTTP."""
 
     def __init__(
         self,
@@ -82,72 +77,18 @@ class ManagementNode(Behaviour):
     ) -> None:
         super().__init__(**behaviour)
         self._made = copy.deepcopy(behaviour)
-        self._where = (host, port)
-        self._certificate = (certificate or certificates.issued()) if tls else None
-        self._folder = Path(tempfile.mkdtemp(prefix="management-node-"))
         self.database = next(_aliases)
-        self.ca_file = self._folder / "ca.pem"
         self.faults = Faults()
-
-    def start(self) -> Self:
-        framework.create_database(self.database, self._folder / "history.sqlite")
-        context = None
-        if self._certificate:
-            self.ca_file.write_bytes(self._certificate.ca)
-            context = self._certificate.context()
-        self.server = Server(self._where, context, self._answer, framework.close_connections)
-        self.server.start()
-        return self
-
-    def stop(self) -> None:
-        self.server.stop()
-        framework.drop_database(self.database)
-        shutil.rmtree(self._folder)
+        shown = certificate or certificates.issued()
+        self.serve(shown, self._answer, (host, port), tls=tls, released=framework.close_connections)
 
     def __enter__(self) -> Self:
-        return self.start()
+        framework.create_database(self.database, Path(self._folder.name) / "history.sqlite")
+        return super().__enter__()
 
     def __exit__(self, *exception: object) -> None:
-        self.stop()
-
-    # Where it is, and what it was asked
-
-    @property
-    def port(self) -> int:
-        return int(self.server.server_address[1])
-
-    @property
-    def address(self) -> str:
-        """As in DEFAULT_MGR_ADDRESS: 127.0.0.1:PORT."""
-        return f"{self._where[0]}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        return f"{'https' if self.server.context else 'http'}://{self.address}"
-
-    @property
-    def certificate(self) -> certificates.Certificate | None:
-        """Set it to show another one from the next handshake on; ca_file stays as it is."""
-        return self._certificate
-
-    @certificate.setter
-    def certificate(self, certificate: certificates.Certificate) -> None:
-        self._certificate = certificate
-        self.server.context = certificate.context()
-
-    @property
-    def requests(self) -> list[Request]:
-        return self.server.requests
-
-    @property
-    def peak(self) -> int:
-        """The most requests that were under way at the same time."""
-        return self.server.peak
-
-    @property
-    def connections(self) -> int:
-        """How many connections were opened."""
-        return self.server.connections
+        super().__exit__()
+        framework.drop_database(self.database)
 
     def _answer(self, request: Request) -> Reply:
         with framework.using(self):
@@ -170,18 +111,14 @@ class ManagementNode(Behaviour):
         """Adds calls, a few hundred at a time."""
         each = iter(calls)
         while batch := list(islice(each, 500)):
-            self.add(
-                (conference for conference, _ in batch),
-                (one for _, participants in batch for one in participants),
-            )
+            self.add((held for held, _ in batch), (one for _, present in batch for one in present))
 
     def clear(self) -> None:
         """As new: no records, requests or faults, and the behaviour that it was made with."""
         with framework.using(self):
             for model in (Conference, Participant):
                 model.objects.all().delete()
-        fresh = Behaviour(**copy.deepcopy(self._made), database=self.database)
-        vars(self).update(vars(fresh))
+        vars(self).update(vars(Behaviour(**copy.deepcopy(self._made), database=self.database)))
         self.faults.clear()
         self.server.forget_requests()
 

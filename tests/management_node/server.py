@@ -189,13 +189,20 @@ class Served:
         self.server.stop()
         self._folder.cleanup()
 
-    def serve(self, certificate: Certificate, answer: Callable[[Request], Reply], **more: Any) -> None:
+    def serve(
+        self,
+        certificate: Certificate,
+        answer: Callable[[Request], Reply],
+        where: tuple[str, int] = ("127.0.0.1", 0),
+        tls: bool = True,
+        **more: Any,
+    ) -> None:
         """From when the `with` begins; `more` is the Server's."""
         self._certificate = certificate
         self._folder = tempfile.TemporaryDirectory()
         self.ca_file = Path(self._folder.name) / "ca.pem"
         self.ca_file.write_bytes(certificate.ca)
-        self.server = Server(("127.0.0.1", 0), certificate.context(), answer, **more)
+        self.server = Server(where, certificate.context() if tls else None, answer, **more)
 
     @property
     def certificate(self) -> Certificate:
@@ -209,7 +216,12 @@ class Served:
 
     @property
     def address(self) -> str:
+        """As in DEFAULT_MGR_ADDRESS: 127.0.0.1:PORT."""
         return "{}:{}".format(*self.server.server_address)
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.address}"
 
     @property
     def requests(self) -> list[Request]:

@@ -123,19 +123,9 @@ def _gateway(rng: random.Random, day: date, minute: int) -> Call:
     left = joined + timedelta(seconds=rng.randrange(600, 3400), microseconds=rng.randrange(1000))
     held = _conference(rng, f"Teams gateway:{_uuid(rng)}", "gateway", [(joined, left)])
     there = _participant(rng, held, joined, left)
-    over = participant(
-        held,
-        **{
-            **there,
-            "id": _uuid(rng),
-            "protocol": "TEAMS",
-            "vendor": "Microsoft Teams",
-            "call_direction": "out",
-            "license_count": 0,
-            "license_type": "nolicense",
-            "media_streams": [],
-        },
-    )
+    teams = {"protocol": "TEAMS", "vendor": "Microsoft Teams", "call_direction": "out", "media_streams": []}
+    free = {"license_count": 0, "license_type": "nolicense"}
+    over = participant(held, **there | {"id": _uuid(rng)} | teams | free)
     return held, [there, over]
 
 
