@@ -154,7 +154,7 @@ def _material(
     period, before = choose_period(wish.first, wish.last, oldest, _last_known(coverage, newest, wish.zone), made)
     _know_local_times(db, wish.zone, before, period, [at for at in (oldest, newest) if at])
     progress("counting who was there at the same time")
-    covered = coverage.within(before) + coverage.within(period)
+    covered = coverage.within(Period(before.first, period.last))  # of two that meet, a sum of both would lose a digit
     measures = concurrency.sweep(db, archive, covered, tuple(wish.licenses))
     queries = Queries(db, archive, period)
     then, now = (_totals(db, queries, each) for each in (before, period))
