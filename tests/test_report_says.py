@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pexip_history.report import Facts, write_report
-from tests.management_node.calls import Call
+from tests.management_node.calls import Call, media_stream
 from tests.report_reader import FACTS, NOW, OSLO, Reader, one, report, report_of, write_archive, write_csv
 
 
@@ -351,3 +351,80 @@ def test_the_first_screens_figures_are_there_for_a_message(tmp_path: Path) -> No
     assert page.figures[0] == "November 2026"
     assert any(line.startswith("Participants: 1") for line in page.figures)
     assert "Private" not in " ".join(page.figures)
+
+
+# --- Long lists -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """Seventy rooms, and of everything more than a list has lines."""
+    folder = tmp_path_factory.mktemp("crowd")
+    calls = [one(f"Idle {n}", ("2026-10-20T09:00:00", "2026-10-20T09:01:00")) for n in range(31)]
+    for n in range(70):
+        place, stays = n % 35, [("09:00:00", f"09:{10 + n % 50}:00")] * (10 + n // 69)
+        fields = {"system_location": f"L{place:02}", "media_node": f"N{place:02}", "service_tag": f"T{n:02}"}
+        fields |= {"license_type": f"type {n % 7}", "protocol": f"P{n % 20:02}"}
+        fields |= {"disconnect_reason": f"Reason {n % 20:02}"}
+        held, present = one(f"Room {n:02}", *stays, **fields)
+        for seat, person in enumerate(present):
+            person["call_quality"] = "3_bad" if seat * 5 < place else "1_good"
+            media_stream(person)
+        calls.append((held | {"tag": f"T{n:02}"}, present))
+    calls += [one("Long ago", (f"{day}T09:00:00", f"{day}T09:30:00")) for day in ("2024-09-10", "2024-11-10")]
+    write_archive(folder / "a", calls)
+    alarms = [
+        {"id": n, "name": f"alarm {n:02}", "time_raised": "2026-11-10T09:00:00", "time_lowered": "2026-11-10T10:00:00"}
+        for n in range(16)
+    ]
+    write_csv(folder / "a" / "pexHistoryAlarm.csv", alarms)
+    rated = ["participant_id,start_time,historic_call_quality", *(f'{here[0]["id"]},,"[4, 1]"' for _, here in calls)]
+    (folder / "a" / "pexHistoryQuality.csv").write_text("".join(f"{line}\r\n" for line in rated), newline="")
+    gaps = [(local(date(2026, 1, n)), local(date(2026, 1, n + 1))) for n in range(2, 20, 2)]
+    facts = covered((date(2024, 9, 1), date(2026, 11, 24)), gaps=gaps)
+    return report(folder / "a", facts=facts, rooms=[f"Never {n:03}" for n in range(101)], **PERIOD)
+
+
+@pytest.mark.parametrize(
+    ("caption", "rows", "last"),
+    [
+        ("The peaks of each location, the 30 highest of 35", 30, []),
+        ("The 15 of 70 rooms with the most minutes", 15, []),
+        (
+            "31 rooms of the previous period that nobody used in this one; the 30 with the most participants then",
+            30,
+            [],
+        ),
+        ("101 of 101 configured rooms that nobody used in the period; 100 of them", 100, ["Never 099", "never"]),
+        ("By service tag", 61, ["10 others", "10", "100"]),
+        ("Participants by protocol", 16, ["5 others", "150"]),
+        ("Disconnect reasons", 13, ["8 other reasons", "240"]),
+        ("Locations by share of bad or terrible calls", 8, []),
+        ("Bad or terrible calls by location and protocol", 14, []),
+        ("What is bad", 5, []),
+        ("Mean packet loss by location and media", 30, []),
+        ("15 kinds of alarms", 15, []),
+        ("Calls with the most bad minutes", 15, []),
+        ("By month", 24, ["2026-11", "70", "701"]),
+        ("Which rooms made each peak", 48, []),
+    ],
+)
+def test_of_what_is_much_the_most_is_shown_and_the_rest_is_counted(
+    crowd: Reader, caption: str, rows: int, last: list[str]
+) -> None:
+    found = crowd.table(caption)
+    assert (len(found), found[-1][: len(last)]) == (rows, last)
+
+
+def test_of_many_types_of_licenses_protocols_reasons_and_gaps_some_are_told_apart(crowd: Reader) -> None:
+    tags = crowd.table("By service tag")
+    assert crowd.tables["By service tag"][0][8] == "other license-minutes"
+    assert all(sum(map(int, row[4:9])) == int(row[3]) for row in tags), "a license each"
+    assert len(crowd.tables["Bad or terrible calls by location and protocol"][0]) == 8
+    assert len(crowd.tables["Disconnect reasons by day"][0]) == 6
+    peaks = {row[0]: row[1] for row in crowd.table("The highest of the period") if row[0].startswith("Licenses")}
+    alone = {"Licenses, type 6": "101", **{f"Licenses, type {n}": "100" for n in range(3)}}
+    assert peaks == {"Licenses": "701", **alone, "Licenses, other types": "300"}
+    rooms = [row[2:] for row in crowd.table("Which rooms made each peak") if row[0] == "Participants"]
+    assert rooms == [["Room 69", "11"], *([f"Room {n:02}", "10"] for n in range(4)), ["65 other rooms", "650"]]
+    assert crowd.about("Gaps").startswith("2 earlier ones; 2026-01-06")
