@@ -63,7 +63,7 @@ ROOMS = {
     "node/credentials.py": "slow test_oauth2 test_failures",
     "node/certificates.py": "test_connection test_failures",
     "history/": "test_history test_report_oracle test_parquet test_export",
-    "report/": "test_report_oracle test_report test_report_says",
+    "report/": "test_report_looks test_report_oracle test_report test_report_says",
     "export/": "test_export",
     "export/parquet.py": "test_parquet",
     "container/": "test_container",

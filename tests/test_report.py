@@ -9,16 +9,14 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from markupsafe import Markup
 
 from pexip_history.errors import CollectorError
-from pexip_history.report import Facts, blocks, charts, choose_period, concurrency, write_report
+from pexip_history.report import Facts, choose_period, concurrency, write_report
 from tests.conftest import ROOT
 from tests.management_node.calls import conference, media_stream
 from tests.report_reader import NOW, OSLO, Reader, one, report, report_of, write_archive, write_csv
@@ -334,70 +332,3 @@ def test_a_relative_output_says_from_where_it_counts(tmp_path: Path, monkeypatch
 def test_nothing_heavy_is_imported_before_a_report_is_made() -> None:
     script = "import sys, pexip_history.report; sys.exit(bool({'duckdb', 'jinja2', 'markupsafe'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
-
-
-# --- Words, pictures and long lists -------------------------------------------------------------------------------
-
-
-def test_numbers_names_and_times_in_words() -> None:
-    monday = date(2026, 11, 2)
-    said = {
-        "59 s": blocks.lasting(59.4),
-        "1 min": blocks.lasting(60),
-        "119 min": blocks.lasting(119 * 60),
-        "2 h 00 min": blocks.lasting(120 * 60),
-        "not": blocks.share(0),
-        "0.1 %": blocks.share(0.0004),
-        "1 %": blocks.share(0.01),
-        "99 %": blocks.share(0.99),
-        "99.9 %": blocks.share(0.99999),
-        "wholly": blocks.share(1),
-        "–": blocks.percent(0, 0),
-        "19 of 19": blocks.rate(19, 19, 20),
-        "5.0 %": blocks.rate(1, 20, 20),
-        "": blocks.change(0, 0),
-        "none in the previous period": blocks.change(1, 0),
-        "as in the previous period": blocks.change(2, 2),
-        "+50.0 % against the previous period": blocks.change(3, 2),
-        "2026-11-02 Mon": blocks.span_cell(monday, "day"),
-        "2026-11-02 (week 45), 50 % covered": blocks.span_cell(monday, "week", 0.5),
-        "2 Nov": blocks.span_text(monday, "day"),
-        "x" * 120: blocks.shown("x" * 120),
-        "y" * 119 + "…": blocks.shown("y" * 121),
-        "z" * 119 + "\u2026": blocks.shown("z" * 1000),
-        "Z\u0334\u0335, e\u0301 a b\\u202e": blocks.shown("Z\u0334\u0335\u0336\u0337, e\u0301 a\r\nb\u202e"),
-    }
-    assert [(wanted, found) for wanted, found in said.items() if found != wanted] == []
-
-
-@pytest.mark.parametrize(
-    ("name", "digits", "wide"),
-    [("a room of many words", 17, False), ("a room of many words", 18, True), ("R", 30, False), ("R", 31, True)],
-)
-def test_a_table_is_wide_where_a_telephone_has_no_room_for_it(name: str, digits: int, wide: bool) -> None:
-    """A name has more lines; each other column is as wide as its longest word or cell, and two letters between."""
-    table = blocks.Table("", ("room", "of seconds", "in all"), [(name, "1" * digits, 3)])
-    assert table.wide is wide
-    assert not blocks.Table("", ("room", "seconds"), []).wide
-
-
-def pictures() -> Iterator[Markup]:
-    words = charts.Words("id", "A <title>", "What it says.")
-    labels = [f"{n} Nov" for n in range(25)]
-    for best in (0, 2, 11, 23, 24):
-        values = [(7 if place == best else place % 5) * (best + 1) for place in range(25)]
-        yield charts.columns(words, labels, [("s1", values)], "at once", gaps=[place in (3, 24) for place in range(25)])
-    shares = [("good", [50.0, 0.0]), ("terrible", [12.5, 100.0])]
-    yield charts.columns(words, labels[:2], shares, "of calls", share=True, pale=[False, True])
-    yield charts.columns(words, labels[:2], [("s1", [0, 0])], "calls")
-    yield charts.columns(words, [], [("s1", [])], "calls")
-    yield charts.bars(words, [("n" * 34, 0.5, "50 %"), ("n" * 35, 1.5, "all"), ("none", 0, "0")], "bad")
-    yield charts.bars(words, [])
-
-
-def test_pictures_are_as_they_were_looked_at() -> None:
-    """Where one is to change: write it again, put the pictures between <html> and </html>, and look at them."""
-    drawn, known = "\n".join(pictures()), ROOT / "tests" / "cases" / "pictures.svg"
-    if os.environ.get("DRAW"):
-        known.write_text(f"{drawn}\n")
-    assert f"{drawn}\n" == known.read_text()
