@@ -77,7 +77,7 @@ def test_pictures_change_only_where_that_is_meant() -> None:
 
 
 def as_known(name: str, found: str) -> None:
-    """Where a change is meant, DRAW=1 writes the file again: its diff is what changed; look at that in a browser too."""
+    """Where a change is meant, DRAW=1 writes the file again: its diff is what changed; look at it in a browser too."""
     known = ROOT / "tests" / "cases" / name
     if os.environ.get("DRAW"):
         known.write_text(f"{found}\n", encoding="utf-8", newline="")

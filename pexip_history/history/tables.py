@@ -15,6 +15,7 @@ from pexip_history.errors import CollectorError, printable
 from pexip_history.history.database import THREADS, told
 from pexip_history.history.files import LONGEST, PIECE, File, Remark, ahead, as_utf8, find, opened, pieces
 from pexip_history.history.schema import NESTED, TEXT, TIME, checked, converted, named, quoted, type_of
+from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Take:
     def type(self) -> str:
         return self.kind or type_of(self.source)
 
+    @property
+    def nested(self) -> bool:
+        """Whether the value is made of the text of a list, which can be none."""
+        return bool(self.kind) and self.source in NESTED
+
 
 @dataclass
 class Table:
@@ -71,8 +77,8 @@ class Table:
 
     @property
     def typed(self) -> list[str]:
-        """The columns whose cells are no text, in the order of the bits of _unread."""
-        return [name for name, take in self.columns.items() if type_of(take.source) != TEXT and not take.plain]
+        """The columns whose values are no text, in the order of the bits of _unread."""
+        return [name for name, take in self.columns.items() if take.type != TEXT and not take.plain]
 
     @property
     def missing(self) -> int:
@@ -282,8 +288,11 @@ def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tole
             values.append(take.around.format(cell))
             continue
         steps[0].append(f"{converted(take.source, cell)} AS f{number}")
-        steps[1].append(f"{checked(take.source, f'f{number}')} AS v{number}")
-        values.append(take.around.format(f"v{number}"))
+        found, around = checked(take.source, f"f{number}"), take.around
+        if take.nested:  # it is what is around it that reads it
+            found, around = around.format(found), "{}"
+        steps[1].append(f"{found} AS v{number}")
+        values.append(around.format(f"v{number}"))
         if name in place_of:
             bits.append(f"CASE WHEN v{number} IS NULL AND trim({cell}) <> '' THEN {1 << place_of[name]} ELSE 0 END")
     key = [cells.get(name, "NULL") for name in BY_NAME[table.resource].key]
@@ -342,8 +351,8 @@ def unread_cells(db: DuckDBPyConnection, table: Table) -> list[Remark]:
     for place, *each in rows:
         for name, count in zip(typed, each, strict=True):
             if count:
-                source = table.columns[name].source
-                kind = "time" if type_of(source) == TIME else "value"
-                what = f"{count:,} row(s) whose {source} cannot be read as a {kind}: left empty"
+                take = table.columns[name]
+                kind = "list in JSON" if take.nested else "time" if take.type == TIME else "value"
+                what = sentence("cells-unreadable", count=f"{count:,}", column=take.source, kind=kind)
                 found.append(Remark(printable(table.files[place].name), what))
     return found
