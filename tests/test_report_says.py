@@ -93,6 +93,8 @@ def test_changes_are_of_exact_values(tmp_path: Path) -> None:
     assert card(found, "Mean stay in minutes") == ["16.0", "-14.4 % against the previous period"]
     assert card(found, "Hours of all participants") == ["0", "-14.4 % against the previous period"]
     assert totals(found)["Mean stay in minutes"] == ["16.0", "18.7"]
+    few = "Bad or terrible in the period: 0 of 1 of 1; in the previous period 0 of 1 of 1."
+    assert few in found.text, "no trend of so few"
 
 
 def test_months_are_compared_with_months_and_days_with_days(tmp_path: Path) -> None:

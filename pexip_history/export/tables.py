@@ -132,7 +132,7 @@ class Tables:
             f"SELECT min(least(start_time, end_time)) AS low, max(greatest(start_time, end_time)) AS high FROM {name}"
             for name in (table.resource for table in self.loaded)
         ]
-        low, high = self.db.execute(f"SELECT min(low), max(high) FROM ({' UNION ALL '.join(spans)})").fetchone() or ()
+        [(low, high)] = self.db.execute(f"SELECT min(low), max(high) FROM ({' UNION ALL '.join(spans)})").fetchall()
         day = self.wanted.first or self.wanted.last
         if edge := midnight(day, self.zone) if day else low or high:
             local_times(self.db, self.zone, min(low or edge, edge), max(high or edge, edge))

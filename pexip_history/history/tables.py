@@ -139,7 +139,7 @@ def add(
     table.twice += _once(db, table, first)
     if first:
         _once(db, table, 0)
-    (table.rows,) = db.execute(f"SELECT count(*) FROM {table.resource}").fetchone() or (0,)
+    [(table.rows,)] = db.execute(f"SELECT count(*) FROM {table.resource}").fetchall()
 
 
 def _all(files: Sequence[File]) -> dict[str, Take]:
@@ -330,7 +330,7 @@ def _once(db: DuckDBPyConnection, table: Table, first: int) -> int:
     """Of rows of one key in the files from `first` on keep the first; how many were left out."""
     name = table.resource
     mine = f"{name} WHERE _file >= {first} AND _key IS NOT NULL"
-    every, distinct = db.execute(f"SELECT count(*), count(DISTINCT _key) FROM {mine}").fetchone() or (0, 0)
+    [(every, distinct)] = db.execute(f"SELECT count(*), count(DISTINCT _key) FROM {mine}").fetchall()
     if every > distinct:
         db.execute(f"""
             DELETE FROM {name} WHERE rowid IN (SELECT rowid FROM (

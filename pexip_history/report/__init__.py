@@ -184,13 +184,13 @@ def _bounds(db: DuckDBPyConnection, made: datetime) -> tuple[datetime | None, da
     A row with a time far ahead, as an edit can leave it, is not the last one unless all are ahead.
     """
     soon = (made + A_DAY).astimezone(UTC).replace(tzinfo=None)
-    row = db.execute(
+    [row] = db.execute(
         """
         SELECT min(starts), coalesce(max(late) FILTER (late < ?), max(late))
         FROM (SELECT starts, greatest(starts, ends) AS late FROM participant WHERE ends IS NOT NULL
               UNION ALL SELECT starts, greatest(starts, ends) FROM conference WHERE ends IS NOT NULL)
         WHERE starts IS NOT NULL""",
         [soon],
-    ).fetchone() or (None, None)
+    ).fetchall()
     first, last = (moment and moment.replace(tzinfo=UTC).astimezone(made.tzinfo) for moment in row)
     return first, last
