@@ -294,7 +294,7 @@ def test_dated_files_are_read_together_however_large_they_are_in_all(
 
 
 @pytest.mark.parametrize("rows", [*range(1, 30)])
-def test_every_row_of_a_large_file_is_read_however_many_pieces_it_has(
+def test_every_row_of_a_large_file_is_read_and_no_name_that_looks_like_rows_however_many_pieces_it_has(
     db: DuckDBPyConnection, data: Path, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pexip_history.history.files.BLOCK", 50)
@@ -302,9 +302,10 @@ def test_every_row_of_a_large_file_is_read_however_many_pieces_it_has(
     monkeypatch.setattr("pexip_history.history.tables.PIECE", 1)
     cut: list[Path] = []
     monkeypatch.setattr("pexip_history.history.tables.pieces", lambda *of: cut.append(of[1]) or pieces(*of))
-    write(data / "pexHistoryPart.csv", *(row(f"{n}", '"a\r\nb"') for n in range(rows)))
+    name = f"x\r\n{row('fake')}\r\n" * 3
+    write(data / "pexHistoryPart.csv", *(row(f"{n}", f'"{name}"') for n in range(rows)))
     table, found = read(db, data)
-    assert sorted(int(each["id"]) for each in found) == [*range(rows)]
+    assert sorted((int(str(each["id"])), each["display_name"]) for each in found) == [(n, name) for n in range(rows)]
     assert cut
     assert not table.remarks
 

@@ -119,29 +119,6 @@ def test_a_missing_column_leaves_its_part_out_and_says_so(tmp_path: Path) -> Non
     assert found.table("Participants by protocol") == [["WebRTC", "1", "100.0 %", "60"]]
 
 
-def test_a_name_that_looks_like_rows_is_one_name_wherever_a_reader_would_begin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for room in ("files", "tables"):
-        monkeypatch.setattr(f"pexip_history.history.{room}.PIECE", 1 << 22)
-    data = tmp_path / "a"
-    (who,) = one()[1]
-    row = {**who, "vendor": "Firefox/1"}
-    columns = [name for name in row if name not in ("bucketed_call_quality", "historic_call_quality")]
-    fake = ",".join("2026-11-10T09:00:00" if "time" in name else "WRONG" for name in columns)
-    row["display_name"] = "x\r\n" + f"{fake}\r\n" * 12 + "y"
-    data.mkdir()
-    path = data / "pexHistoryPart.csv"
-    write_csv(path, [row])
-    header, _, line = path.read_bytes().partition(b"\r\n")
-    ident = str(row["id"]).encode()
-    path.write_bytes(header + b"\r\n" + b"".join(line.replace(ident, b"%d" % number) for number in range(12_000)))
-    assert path.stat().st_size > 35e6, "some pieces"
-    found = report(data)
-    assert found.table("Participants by protocol") == [["WebRTC", "12000", "100.0 %", "720000"]]
-    assert "WRONG" not in found.text
-
-
 # --- What is on the page, and what never is -----------------------------------------------------------------------
 
 PRIVATE = ("display_name", "remote_alias", "local_alias", "remote_address", "call_tag")
