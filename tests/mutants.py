@@ -73,7 +73,7 @@ ROOMS = {
     "operate/check.py": "test_commands test_settings",
     "operate/crontab.py": "test_settings",
     "operate/erase.py": "test_erasing",
-    "operate/export_command.py": "test_commands test_export",
+    "operate/export_command.py": "test_export test_commands",
     "operate/log.py": "test_coverage_cases test_collect test_commands",
     "operate/message.py": "test_notify",
     "operate/notify.py": "test_notify",
