@@ -121,6 +121,24 @@ def test_the_blanks_before_a_sign_are_those_of_the_guard(db: DuckDBPyConnection)
 def test_what_is_read_cannot_change_how_it_is_read(db: DuckDBPyConnection) -> None:
     with pytest.raises(duckdb.Error, match="locked"):
         db.execute("SET memory_limit = '9GB'")
+    names = ("autoinstall_known_extensions", "autoload_known_extensions", "preserve_insertion_order", "threads")
+    set_to = [db.execute("SELECT current_setting(?)", [name]).fetchall() for name in names]
+    assert set_to == [[(False,)], [(False,)], [(False,)], [(2,)]]
+
+
+def test_what_killed_processes_left_goes_after_a_day_and_a_link_is_not_followed(data: Path) -> None:
+    (data / "mine").mkdir()
+    hidden = data / ".collector"
+    for name in ("test-old", "test-new", "other-old"):
+        (hidden / name).mkdir(parents=True)
+        (hidden / name / "file").touch()
+    (hidden / "test-link").symlink_to(data / "mine")
+    for name in ("test-old", "other-old", "test-link"):
+        os.utime(hidden / name, (0, 0), follow_symlinks=False)
+    with workshop(data, "test") as folder:
+        assert {path.name for path in hidden.iterdir()} == {"test-new", "other-old", folder.name}
+    assert {path.name for path in data.iterdir()} == {"mine", ".collector"}
+    assert not folder.exists()
 
 
 texts = st.text(st.sampled_from(list("'=+-@;|\t\r\n 15ea\"\u200b\uff1d(.")), max_size=12) | st.text(max_size=12)
@@ -158,7 +176,7 @@ def test_the_dated_files_are_read_where_the_aggregate_is_short_or_missing(db: Du
     write(data / "2026-11-23_00-05-00_pexHistoryPart.csv", row("c") + ",SIP", header=HEADER + ",protocol")
     write(data / "2026-11-23_00-05-00_pexHistoryConf.csv", row("not mine"))
     table, rows = read(db, data)
-    assert (ids(rows), table.source, table.short) == (["a", "b", "c"], "2 dated files", True)
+    assert (ids(rows), table.source, table.short, table.missing) == (["a", "b", "c"], "2 dated files", True, 0)
     write(data / "pexHistoryPart.csv", row("c"))  # moved away at the year's end, and begun again
     table, rows = read(db, data, known=1)
     assert (ids(rows), table.short) == (["c"], False)

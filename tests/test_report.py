@@ -33,17 +33,6 @@ def test_who_leaves_as_another_joins_is_not_counted_together_and_no_length_is_ne
     assert [row[1:] for row in days if row[0].startswith("2026-11-10")] == [["300", "300"]]
 
 
-def test_a_call_over_midnight_and_one_over_weeks_are_there_on_each_day_and_begin_once(tmp_path: Path) -> None:
-    call = one("R", ("2026-11-01T12:00:00", "2026-11-20T12:00:00"), ("23:50:00", "2026-11-11T00:10:00"))
-    found = report_of(tmp_path, call, first=date(2026, 10, 31), last=date(2026, 11, 21))
-    peaks = {row[0][:10]: row[1] for row in found.table("Participants: peak by day")}
-    assert peaks["2026-10-31"] == "0"
-    assert peaks["2026-11-21"] == "0"
-    assert [peaks[f"2026-11-{day:02}"] for day in range(1, 21)] == ["1"] * 10 + ["2"] + ["1"] * 9  # 00:50 in Oslo
-    began = {row[0][:10]: row[2] for row in found.table("Conferences and participants by day")}
-    assert [day for day, many in began.items() if many != "0"] == ["2026-11-01", "2026-11-11"]
-
-
 def sort_by(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what comes and goes be summed in that order."""
 

@@ -42,20 +42,6 @@ def totals(found: Reader) -> dict[str, list[str]]:
 # --- Coverage -------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_never_asked_for_is_hatched_and_marked_and_is_in_no_average(tmp_path: Path) -> None:
-    """A Tuesday of four has been collected, from 9 to 10 UTC ten were there."""
-    facts = covered((date(2026, 11, 10), date(2026, 11, 10)))
-    found = report_of(tmp_path, one("R", *[("09:00:00", "10:00:00")] * 10), facts=facts, **PERIOD)
-    (row,) = [row for row in found.table("Participants at the same time, on the average") if row[0] == "10–11"]
-    assert row[1:] == ["–", "10.0", "–", "–", "–", "–", "–"]
-    assert card(found, "Covered") == ["1 of 24 days", "totals are too low"]
-    assert "Not covered: 2026-11-01 to 2026-11-09; 2026-11-11 to 2026-11-24." in found.text
-    hatched = [each for tag, each in found.elements if tag == "rect" and "-gap)" in (each.get("fill") or "")]
-    days = [row[0] for row in found.table("Participants: peak by day")]
-    assert sum("not covered" in day for day in days) == 23
-    assert len(hatched) >= 23
-
-
 def test_what_the_ledger_knows_is_told_in_local_time_and_without_one_nothing_is_claimed(tmp_path: Path) -> None:
     moment = datetime(2026, 7, 1, 22, 30, tzinfo=UTC)
     facts = Facts("1.1.0", moment, moment, 12, [(moment, 3), (None, 1)], [(moment, moment + timedelta(hours=1))])
@@ -75,15 +61,6 @@ def test_where_no_ledger_tells_the_files_reach_over_the_period_and_no_more_is_cl
     calls = [one("R", (f"2026-11-{n:02}T09:00:00", f"2026-11-{n:02}T10:00:00")) for n in (9, 11)]
     found = report_of(tmp_path, *calls, first=date(2026, 11, 10), last=date(2026, 11, 10))
     assert card(found, "Covered")[0] == "unknown"
-
-
-def test_one_stray_old_row_makes_no_comparison(tmp_path: Path) -> None:
-    old = one("R", ("2026-09-01T09:00:00", "2026-09-01T10:00:00"))
-    facts = covered((date(2026, 11, 1), date(2026, 11, 24)))
-    period = {"first": date(2026, 11, 1), "last": date(2026, 11, 30)}
-    found = report_of(tmp_path, old, one("R", *[("09:00:00", "10:00:00")] * 60), facts=facts, **period)
-    assert "against the previous period" not in found.text
-    assert "This period is not wholly covered, so there is no comparison." in found.text
 
 
 def test_changes_are_of_exact_values(tmp_path: Path) -> None:
@@ -273,14 +250,6 @@ def test_whether_licenses_are_enough_is_answered_with_how_long_and_by_whom(tmp_p
         one("Later", ("11:00:00", "12:00:00")),
     ]
     found = report_of(tmp_path, *calls, licenses={"port": 10, "audio": 5})
-    assert found.table("Above what is owned") == [
-        ["port", "owned", "10", "0:15:00", "1", "2"],
-        ["port", "a tenth more", "11", "0:15:00", "1", "2"],
-        ["port", "a tenth fewer", "9", "0:15:00", "1", "2"],
-        ["audio", "owned", "5", "0:00:00", "0", "0"],
-        ["audio", "a tenth more", "6", "0:00:00", "0", "0"],
-        ["audio", "a tenth fewer", "4", "0:00:00", "0", "0"],
-    ]
     said, why = card(found, "Enough? Licenses, port")
     assert (said.split(",")[0], why.split(";")[0]) == ("no", "at most 12 of 10, 2026-11-10 10:30")
     assert card(found, "Enough? Licenses, audio")[1] == "none of 5 was held"
@@ -319,14 +288,6 @@ def test_hidden_names_are_numbers_everywhere_also_what_a_stranger_can_write(tmp_
     rooms = found.table("The 15 of 26 rooms with the most minutes")
     assert [row[0] for row in rooms] == [f"Room {number}" for number in range(1, 16)]
     assert {row[0] for row in found.table("Rooms by share of bad or terrible calls")} == {"Room 1", "Room 2", "Room 3"}
-
-
-def test_an_hour_without_calls_has_its_place_in_the_picture(tmp_path: Path) -> None:
-    calls = [one("R", (f"{hour}:00:00", f"{hour}:30:00"), call_quality="3_bad") for hour in ("08", "17")]
-    found = report_of(tmp_path, *calls)  # 9 and 18 here
-    boxes = [each["x"] for tag, each in found.elements if tag == "rect" and each.get("class") == "bad few"]
-    hours = [round((float((x or "").rstrip("%")) - 100 / 240) / (100 / 24)) for x in boxes]
-    assert hours[-2:] == [9, 18]
 
 
 def test_alarms_about_licenses_come_first(tmp_path: Path) -> None:
@@ -387,35 +348,31 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     return report(folder / "a", facts=facts, rooms=[f"Never {n:03}" for n in range(101)], **PERIOD)
 
 
-@pytest.mark.parametrize(
-    ("caption", "rows", "last"),
-    [
-        ("The peaks of each location, the 30 highest of 35", 30, []),
-        ("The 15 of 70 rooms with the most minutes", 15, []),
-        (
-            "31 rooms of the previous period that nobody used in this one; the 30 with the most participants then",
-            30,
-            [],
-        ),
-        ("101 of 101 configured rooms that nobody used in the period; 100 of them", 100, ["Never 099", "never"]),
-        ("By service tag", 61, ["10 others", "10", "100"]),
-        ("Participants by protocol", 16, ["5 others", "150"]),
-        ("Disconnect reasons", 13, ["8 other reasons", "240"]),
-        ("Locations by share of bad or terrible calls", 8, []),
-        ("Bad or terrible calls by location and protocol", 14, []),
-        ("What is bad", 5, []),
-        ("Mean packet loss by location and media", 30, []),
-        ("15 kinds of alarms", 15, []),
-        ("Calls with the most bad minutes", 15, []),
-        ("By month", 24, ["2026-11", "70", "701"]),
-        ("Which rooms made each peak", 48, []),
-    ],
-)
-def test_of_what_is_much_the_most_is_shown_and_the_rest_is_counted(
-    crowd: Reader, caption: str, rows: int, last: list[str]
-) -> None:
-    found = crowd.table(caption)
-    assert (len(found), found[-1][: len(last)]) == (rows, last)
+LONG = {
+    "The peaks of each location, the 30 highest of 35": 30,
+    "The 15 of 70 rooms with the most minutes": 15,
+    "31 rooms of the previous period that nobody used in this one; the 30 with the most participants then": 30,
+    "101 of 101 configured rooms that nobody used in the period; 100 of them": 100,
+    "By service tag": 61,
+    "Participants by protocol": 16,
+    "Disconnect reasons": 13,
+    "Locations by share of bad or terrible calls": 8,
+    "Bad or terrible calls by location and protocol": 14,
+    "What is bad": 5,
+    "Mean packet loss by location and media": 30,
+    "15 kinds of alarms": 15,
+    "Calls with the most bad minutes": 15,
+    "By month": 24,
+    "Which rooms made each peak": 48,
+}
+
+
+def test_of_what_is_much_the_most_is_shown_and_the_rest_is_counted(crowd: Reader) -> None:
+    assert {caption: len(crowd.table(caption)) for caption in LONG} == LONG
+    assert crowd.table("By service tag")[-1][:3] == ["10 others", "10", "100"]
+    assert crowd.table("Participants by protocol")[-1][:2] == ["5 others", "150"]
+    assert crowd.table("Disconnect reasons")[-1][:2] == ["8 other reasons", "240"]
+    assert crowd.table("By month")[-1][:3] == ["2026-11", "70", "701"]
 
 
 def test_of_many_types_of_licenses_protocols_reasons_and_gaps_some_are_told_apart(crowd: Reader) -> None:

@@ -108,7 +108,7 @@ def load(
     table = Table(resource, known=known, remarks=found.remarks)
     create(db, table, columns or _all([*aggregate, *found.dated]))
     if aggregate:
-        table.source = found.aggregate.name if found.aggregate else ""
+        table.source = aggregate[0].name
         add(db, table, aggregate, folder, progress)
     table.short = not aggregate or table.rows < known
     if table.short and found.dated:
