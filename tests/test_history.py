@@ -257,7 +257,7 @@ def test_what_can_be_read_of_a_file_is_read_and_the_rest_is_named(
 def test_of_many_rows_that_no_program_could_read_some_lines_are_named(
     db: DuckDBPyConnection, data: Path, rows: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pexip_history.history.tables.LONGEST", 1000)
+    monkeypatch.setattr("pexip_history.history.files.LONGEST", 1000)
     write(data / "pexHistoryPart.csv", *(row(f"{n}", "x" * 1100) for n in range(rows)), row("a"))
     table, found = read(db, data)
     assert ids(found) == ["a"]

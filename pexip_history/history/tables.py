@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pexip_history.errors import CollectorError, printable
 from pexip_history.history.database import THREADS, told
-from pexip_history.history.files import LONGEST, PIECE, File, Remark, ahead, as_utf8, find, opened, pieces
+from pexip_history.history.files import PIECE, File, Remark, ahead, as_utf8, csv_options, find, opened, pieces
 from pexip_history.history.schema import NESTED, TEXT, TIME, checked, converted, named, quoted, type_of
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME
@@ -21,8 +21,6 @@ from pexip_history.resources import BY_NAME
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-SPARE = 24
-"""Cells beyond the header that a row may have where a user edited the file."""
 AT_ONCE = 200
 """Files that are open at the same time."""
 OWN = ("_file", "_key", "_unread")
@@ -307,23 +305,6 @@ def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tole
     for step in steps:
         reading = f"FROM (SELECT {', '.join(step)} {reading})"
     return f"SELECT {', '.join(values)} {reading}"
-
-
-def csv_options(width: int, tolerant: bool, line_end: str = "", types: Mapping[str, str] | None = None) -> str:
-    """Of read_csv: every cell as text, those of the columns in `types` as that, and it fails where one is not.
-
-    `line_end` is that of a piece, which has no header to learn it from.
-    """
-    header = f"false, new_line = {quoted(line_end.encode('unicode_escape').decode())}" if line_end else "true"
-    names = (f"c{place}" for place in range(width + (SPARE if tolerant else 0)))
-    columns = ", ".join(f"'{name}': '{(types or {}).get(name, 'VARCHAR')}'" for name in names)
-    options = (
-        f"header = {header}, delim = ',', quote = '\"', escape = '\"', auto_detect = false, parallel = false, "
-        f"compression = 'none', max_line_size = {LONGEST}, buffer_size = {2 * LONGEST}, "
-        f"columns = {{{columns}}}"
-    )
-    lenient = ", strict_mode = false, null_padding = true, store_rejects = true, rejects_limit = 0"
-    return options + (lenient if tolerant else "")
 
 
 def _once(db: DuckDBPyConnection, table: Table, first: int) -> int:
