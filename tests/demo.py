@@ -12,13 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+
+from tests.management_node import ManagementNode
+from tests.management_node.weeks import weeks
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "demo"
@@ -43,12 +43,13 @@ def main() -> int:
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     first = yesterday - timedelta(days=DAYS - 1)
     title("A Management Node with two months of calls")
-    with tempfile.TemporaryDirectory(prefix="demo-") as folder, management_node(Path(folder)) as address:
-        print(f"https://{address}, certificate of a company's own CA")
+    with ManagementNode(tells_time=True, secret=PASSWORD) as node:
+        node.load(weeks(1, yesterday))
+        print(f"https://{node.address}, certificate of a company's own CA")
         settings = {
-            "DEFAULT_MGR_ADDRESS": address,
+            "DEFAULT_MGR_ADDRESS": node.address,
             "DEFAULT_MGR_SECRET": PASSWORD,
-            "DEFAULT_MGR_CA_FILE": f"{folder}/ca.pem",
+            "DEFAULT_MGR_CA_FILE": str(node.ca_file),
             "DATA_DIR": str(DATA),
             "DATA_MEDIA_STREAMS": "true",
         }
@@ -72,24 +73,6 @@ def main() -> int:
     print(f"What they say is in {relative(DATA / 'report.html')}; open it in a browser.")
     print("README.md says how to collect from your own Management Node, on a schedule.")
     return 0
-
-
-@contextmanager
-def management_node(folder: Path) -> Iterator[str]:
-    """The node in a process of its own, until the block ends; its address."""
-    secret = folder / "secret"
-    secret.write_text(PASSWORD)
-    command = [sys.executable, "-m", "tests.management_node", "--tls", str(folder)]
-    command += ["--secret-file", str(secret), "--weeks", "yesterday"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8") as node:
-        try:
-            address = node.stdout.readline().strip() if node.stdout else ""
-            if not address:
-                sys.exit("The node did not start; what it said is above.")
-            yield address
-        finally:
-            node.terminate()
-            node.wait(10)
 
 
 def collector(command: list[str], settings: dict[str, str]) -> int:

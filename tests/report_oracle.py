@@ -37,7 +37,7 @@ class Stay:
 
     @property
     def media(self) -> bool:
-        return self.row["protocol"].upper() not in ("API", "BACKPLANE")
+        return self.row["protocol"].upper().split()[0] not in ("API", "BACKPLANE")
 
     @property
     def person(self) -> bool:
@@ -64,22 +64,19 @@ class Stay:
 class Oracle:
     """Over all rows of the two files, for the days from first to last in a zone."""
 
-    held: list[Stay]
-    there: list[Stay]
+    held_rows: list[Row]
+    there_rows: list[Row]
     first: date
     last: date
     zone: ZoneInfo
     covered: Sequence[Span]
 
-    @classmethod
-    def of(
-        cls, held: list[Row], there: list[Row], first: date, last: date, zone: ZoneInfo, covered: Sequence[Span]
-    ) -> Oracle:
-        return cls(_stays(held), _stays(there), first, last, zone, covered)
+    def __post_init__(self) -> None:
+        self.held, self.there = stays(self.held_rows), stays(self.there_rows)
 
     @property
     def days(self) -> list[date]:
-        return [self.first + timedelta(days=n) for n in range((self.last - self.first).days + 1)]
+        return [*_days(self.first, self.last)]
 
     def day(self, at: datetime) -> date:
         return at.astimezone(self.zone).date()
@@ -103,6 +100,18 @@ class Oracle:
         """Seconds of the stay within the period."""
         start, end = self.span(self.first, self.last)
         return max((min(stay.end, end) - max(stay.start, start)).total_seconds(), 0) if stay.end > stay.start else 0
+
+    def remarks(self) -> Iterator[str]:
+        """What is said of rows whose times are none, or are reversed."""
+        for file, rows in (("pexHistoryConf.csv", self.held_rows), ("pexHistoryPart.csv", self.there_rows)):
+            each = {row["id"]: (moment(row["start_time"]), moment(row["end_time"])) for row in reversed(rows)}.values()
+            for count, what in (
+                (sum(not start for start, _ in each), "whose start cannot be read: not counted."),
+                (sum(bool(start and not end) for start, end in each), "whose end cannot be read: not counted."),
+                (sum(bool(start and end and end < start) for start, end in each), "whose end lies before the start:"),
+            ):
+                if count:
+                    yield f"{file}: {count} row{'' if count == 1 else 's'} {what}"
 
     def totals(self) -> list[str]:
         hours = sum(self.inside(stay) for stay in self.there if stay.person) / 3600
@@ -137,24 +146,18 @@ class Oracle:
             level += change[one]
             yield one, other, level
 
-    def peaks(self, measure: str) -> list[list[str]]:
-        """As the table by day has them: day, peak, first reached, how long at 90 % or more."""
-        most: dict[date, int] = defaultdict(int)
-        at: dict[date, datetime] = {}
-        levels = list(self.levels(self.weigh(measure)))
-        for start, _, level in levels:
-            if level > most[self.day(start)]:
-                most[self.day(start)], at[self.day(start)] = level, start.astimezone(self.zone)
-        near: dict[date, float] = defaultdict(float)
-        for start, end, level in levels:
-            if level * 10 >= most[self.day(start)] * 9:
-                near[self.day(start)] += (end - start).total_seconds()
-        return [
-            [f"{day}", f"{most[day]}", f"{at[day]:%Y-%m-%d %H:%M}" if day in at else "", f"{round(near[day])}"]
-            if most[day]
-            else [f"{day}", "0", "", "0"]
-            for day in self.days
-        ]
+    def peaks(self, measure: str, by: Callable[[datetime], object]) -> dict[object, tuple[int, str, float]]:
+        """Of each group of moments that has somebody: peak, first reached, how long (seconds) at 90 % or more."""
+        groups: dict[object, list[tuple[datetime, datetime, int]]] = defaultdict(list)
+        for start, end, level in self.levels(self.weigh(measure)):
+            groups[by(start)].append((start, end, level))
+        found = {}
+        for group, levels in groups.items():
+            if most := max(level for _, _, level in levels):
+                at = next(start for start, _, level in levels if level == most).astimezone(self.zone)
+                near = sum((end - start).total_seconds() for start, end, level in levels if level * 10 >= most * 9)
+                found[group] = most, f"{at:%Y-%m-%d %H:%M}", near
+        return found
 
     def above(self, kind: str, number: int) -> tuple[float, int, int]:
         """Seconds, days and conferences with more licenses of that type than the number."""
@@ -163,7 +166,7 @@ class Oracle:
         conferences = {
             stay.row["conference"]
             for stay, many in mine
-            if many and any(stay.start < end and stay.end > start for start, end in stretches)
+            if many and stay.end > stay.start and any(stay.start < end and stay.end > start for start, end in stretches)
         }
         seconds = sum((end - start).total_seconds() for start, end in stretches)
         return seconds, len({self.day(start) for start, _ in stretches}), len(conferences)
@@ -216,6 +219,38 @@ class Oracle:
 
     def count(self, key: Callable[[Stay], str]) -> dict[str, int]:
         return dict(Counter(key(stay) for stay in self.people))
+
+    def used(self, column: str) -> dict[str, list[int]]:
+        """By the column's value: participants, minutes."""
+        groups: dict[str, list[float]] = defaultdict(list)
+        for stay in self.people:
+            groups[stay.row[column].lower() or "not told"].append(stay.seconds or 0)
+        return {name: [len(each), int(sum(each) // 60)] for name, each in groups.items()}
+
+    def bad_places(self) -> dict[str, list[int]]:
+        """By location that has 20 rated calls or more: how many were bad or terrible, and how many were rated."""
+        found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for stay in self.people:
+            if stay.row["call_quality"] in ("1_good", "2_ok", "3_bad", "4_terrible"):
+                both = found[stay.row["system_location"] or "not told"]
+                both[0] += stay.row["call_quality"] in ("3_bad", "4_terrible")
+                both[1] += 1
+        return {name: both for name, both in found.items() if both[1] >= 20}
+
+    def loss(self, streams: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
+        """By location and media: streams, the mean of the worse direction, how many lost more than 1 %."""
+        places = {stay.row["id"]: stay.row["system_location"] or "not told" for stay in self.people}
+        groups: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for row in streams:
+            lost = [float(row[name]) for name in ("rx_packet_loss", "tx_packet_loss") if row[name]]
+            if row["participant_id"] in places and lost and max(lost) <= 100:
+                groups[places[row["participant_id"]], row["stream_type"]].append(max(lost))
+        found = {}
+        for key, each in groups.items():
+            over = sum(lost > 1 for lost in each)
+            share = f"{over / len(each) * 100:.1f} %" if len(each) >= 20 else f"{over} of {len(each)}"
+            found[key] = [f"{len(each)}", f"{sum(each) / len(each):.2f} %", share]
+        return found
 
     def months(self) -> dict[str, list[int]]:
         """By month, also those between in which nothing began: conferences, participants, hours."""
@@ -283,7 +318,7 @@ def _days(first: date, last: date) -> Iterator[date]:
     return (first + timedelta(days=n) for n in range((last - first).days + 1))
 
 
-def _stays(rows: list[Row]) -> list[Stay]:
+def stays(rows: list[Row]) -> list[Stay]:
     """Each id once, the first; those whose times can be read."""
     found: dict[str, Row] = {}
     for row in rows:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pexip_history.report import Facts, write_report
-from tests.management_node.calls import Call, Record
+from tests.management_node.calls import Call, Record, conference, participant
 
 OSLO = ZoneInfo("Europe/Oslo")
 NOW = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
@@ -70,6 +70,19 @@ class Reader(HTMLParser):
         return {row[0]: row[1] for row in self.table("About this page")}[name]
 
 
+def one(room: str = "R", *stays: tuple[str, str], **fields: Any) -> Call:
+    """A call with a participant for each stay, (start, end) on 2026-11-10 unless it names a day; else from 9 to 10."""
+    every = stays or [("09:00:00", "10:00:00")]
+    spans = [[text if "T" in text else f"2026-11-10T{text}" for text in stay] for stay in every]
+    held = conference(name=room, start_time=min(s for s, _ in spans), end_time=max(e for _, e in spans))
+    present = [participant(held, start_time=s, end_time=e, duration=length(s, e), **fields) for s, e in spans]
+    return held, present
+
+
+def length(start: str, end: str) -> int:
+    return int((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+
+
 def write_archive(data: Path, calls: Iterable[Call], *, guard: bool = True) -> None:
     """The three aggregates, as the collector writes them."""
     data.mkdir(exist_ok=True)
@@ -101,15 +114,18 @@ def _cell(value: object, guard: bool) -> str:
 def report(
     data: Path,
     *,
-    first: date | None = None,
-    last: date | None = None,
     zone: ZoneInfo = OSLO,
-    hide_names: bool = False,
     facts: Facts = FACTS,
     now: datetime = NOW,
     **more: Any,
 ) -> Reader:
     """Make the report of that folder beside it, and read it."""
     output = data.parent / f"{data.name}.html"
-    write_report(data, output, zone=zone, first=first, last=last, hide_names=hide_names, facts=facts, now=now, **more)
+    write_report(data, output, zone=zone, facts=facts, now=now, **more)
     return Reader(output.read_text(encoding="utf-8"))
+
+
+def report_of(folder: Path, *calls: Call, **more: Any) -> Reader:
+    """The report of these calls, of which the folder then has an archive."""
+    write_archive(folder / "a", calls)
+    return report(folder / "a", **more)

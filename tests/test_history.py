@@ -121,6 +121,24 @@ def test_the_blanks_before_a_sign_are_those_of_the_guard(db: DuckDBPyConnection)
 def test_what_is_read_cannot_change_how_it_is_read(db: DuckDBPyConnection) -> None:
     with pytest.raises(duckdb.Error, match="locked"):
         db.execute("SET memory_limit = '9GB'")
+    names = ("autoinstall_known_extensions", "autoload_known_extensions", "preserve_insertion_order", "threads")
+    set_to = [db.execute("SELECT current_setting(?)", [name]).fetchall() for name in names]
+    assert set_to == [[(False,)], [(False,)], [(False,)], [(2,)]]
+
+
+def test_what_killed_processes_left_goes_after_a_day_and_a_link_is_not_followed(data: Path) -> None:
+    (data / "mine").mkdir()
+    hidden = data / ".collector"
+    for name in ("test-old", "test-new", "other-old"):
+        (hidden / name).mkdir(parents=True)
+        (hidden / name / "file").touch()
+    (hidden / "test-link").symlink_to(data / "mine")
+    for name in ("test-old", "other-old", "test-link"):
+        os.utime(hidden / name, (0, 0), follow_symlinks=False)
+    with workshop(data, "test") as folder:
+        assert {path.name for path in hidden.iterdir()} == {"test-new", "other-old", folder.name}
+    assert {path.name for path in data.iterdir()} == {"mine", ".collector"}
+    assert not folder.exists()
 
 
 texts = st.text(st.sampled_from(list("'=+-@;|\t\r\n 15ea\"\u200b\uff1d(.")), max_size=12) | st.text(max_size=12)
@@ -158,7 +176,7 @@ def test_the_dated_files_are_read_where_the_aggregate_is_short_or_missing(db: Du
     write(data / "2026-11-23_00-05-00_pexHistoryPart.csv", row("c") + ",SIP", header=HEADER + ",protocol")
     write(data / "2026-11-23_00-05-00_pexHistoryConf.csv", row("not mine"))
     table, rows = read(db, data)
-    assert (ids(rows), table.source, table.short) == (["a", "b", "c"], "2 dated files", True)
+    assert (ids(rows), table.source, table.short, table.missing) == (["a", "b", "c"], "2 dated files", True, 0)
     write(data / "pexHistoryPart.csv", row("c"))  # moved away at the year's end, and begun again
     table, rows = read(db, data, known=1)
     assert (ids(rows), table.short) == (["c"], False)
@@ -239,7 +257,7 @@ def test_what_can_be_read_of_a_file_is_read_and_the_rest_is_named(
 def test_of_many_rows_that_no_program_could_read_some_lines_are_named(
     db: DuckDBPyConnection, data: Path, rows: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pexip_history.history.tables.LONGEST", 1000)
+    monkeypatch.setattr("pexip_history.history.files.LONGEST", 1000)
     write(data / "pexHistoryPart.csv", *(row(f"{n}", "x" * 1100) for n in range(rows)), row("a"))
     table, found = read(db, data)
     assert ids(found) == ["a"]
@@ -294,7 +312,7 @@ def test_dated_files_are_read_together_however_large_they_are_in_all(
 
 
 @pytest.mark.parametrize("rows", [*range(1, 30)])
-def test_every_row_of_a_large_file_is_read_however_many_pieces_it_has(
+def test_every_row_of_a_large_file_is_read_and_no_name_that_looks_like_rows_however_many_pieces_it_has(
     db: DuckDBPyConnection, data: Path, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pexip_history.history.files.BLOCK", 50)
@@ -302,9 +320,10 @@ def test_every_row_of_a_large_file_is_read_however_many_pieces_it_has(
     monkeypatch.setattr("pexip_history.history.tables.PIECE", 1)
     cut: list[Path] = []
     monkeypatch.setattr("pexip_history.history.tables.pieces", lambda *of: cut.append(of[1]) or pieces(*of))
-    write(data / "pexHistoryPart.csv", *(row(f"{n}", '"a\r\nb"') for n in range(rows)))
+    name = f"x\r\n{row('fake')}\r\n" * 3
+    write(data / "pexHistoryPart.csv", *(row(f"{n}", f'"{name}"') for n in range(rows)))
     table, found = read(db, data)
-    assert sorted(int(each["id"]) for each in found) == [*range(rows)]
+    assert sorted((int(str(each["id"])), each["display_name"]) for each in found) == [(n, name) for n in range(rows)]
     assert cut
     assert not table.remarks
 

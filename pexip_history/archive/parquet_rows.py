@@ -157,8 +157,8 @@ def _copy(db: DuckDBPyConnection, sql: str, target: IO[bytes]) -> None:
 
 
 def _one(db: DuckDBPyConnection, sql: str) -> int:
-    row = db.execute(sql).fetchone()
-    return int(row[0]) if row else 0
+    [(number,)] = db.execute(sql).fetchall()
+    return int(number)
 
 
 def _time(name: str, kind: str) -> str:

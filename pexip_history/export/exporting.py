@@ -14,6 +14,7 @@ from pexip_history.export.output import draft, explained, refuse
 from pexip_history.export.pseudonyms import KINDS, key, pseudonym
 from pexip_history.export.tables import Selected, Tables
 from pexip_history.export.wanted import Wanted
+from pexip_history.export.workbook import write_workbook
 from pexip_history.history.database import database, workshop
 from pexip_history.history.schema import named
 
@@ -89,7 +90,7 @@ def _final(selected: Selected, wanted: Wanted, data: Path) -> str:
 def _nothing(db: DuckDBPyConnection, tables: Tables, wanted: Wanted) -> str:
     """Why there is no row, and what there is."""
     spans = " UNION ALL ".join(f"SELECT start_time AS t FROM {table.resource}" for table in tables.loaded)
-    low, high = db.execute(f"SELECT local(min(t))::DATE, local(max(t))::DATE FROM ({spans})").fetchone() or (None, None)
+    [(low, high)] = db.execute(f"SELECT local(min(t))::DATE, local(max(t))::DATE FROM ({spans})").fetchall()
     period = f" of {wanted.period}" if wanted.period else ""
     held = f"the files have what began from {low} to {high}" if low else "the data folder holds no rows"
     return f"no row of {wanted.table}{period} is as asked for; {held}"
@@ -108,7 +109,7 @@ def _write(
         case "parquet":
             done.rows = formats.write_parquet(db, file, sql, columns)
         case _:
-            if cut := formats.write_xlsx(file, columns, rows, wanted.table, folder):
+            if cut := write_workbook(file, folder, wanted.table, columns, rows):
                 done.remarks.append(
                     f"{cut:,} text(s) were cut to the 32,767 characters of a cell; the other formats have them whole"
                 )
@@ -123,5 +124,5 @@ def _counted(rows: Iterator[tuple[object, ...]], done: Exported) -> Iterator[Seq
 def _sums(db: DuckDBPyConnection, selected: Selected) -> dict[str, int]:
     names = ("participants", "seconds", "minutes")
     sums = ", ".join(f"coalesce(sum({name}), 0)" for name in names)
-    found = db.execute(f"SELECT {sums} FROM ({selected.sql})").fetchone() or ()
+    [found] = db.execute(f"SELECT {sums} FROM ({selected.sql})").fetchall()
     return {name: int(value) for name, value in zip(names, found, strict=True)}

@@ -1,4 +1,4 @@
-"""Rows to a file: CSV, JSON lines, Parquet, a workbook."""
+"""Rows to a file: CSV, JSON lines, Parquet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pexip_history.folder.cells import BOM, UNGUARDED, guard
@@ -85,12 +84,5 @@ def write_parquet(db: DuckDBPyConnection, file: IO[bytes], sql: str, columns: Co
     ]
     options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {BATCH}, USE_TMP_FILE false"
     select = f"SELECT {', '.join(instants)} FROM ({sql})"
-    (rows,) = db.execute(f"COPY ({select}) TO '/proc/self/fd/{file.fileno()}' ({options})").fetchone() or (0,)
+    [(rows,)] = db.execute(f"COPY ({select}) TO '/proc/self/fd/{file.fileno()}' ({options})").fetchall()
     return int(rows)
-
-
-def write_xlsx(file: IO[bytes], columns: Columns, rows: Iterable[Sequence[object]], name: str, scratch: Path) -> int:
-    """How many texts had to be cut to what a cell holds."""
-    from pexip_history.export.workbook import write_workbook
-
-    return write_workbook(file, scratch, name, columns, rows)

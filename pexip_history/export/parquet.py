@@ -21,7 +21,7 @@ from pexip_history.errors import CollectorError
 from pexip_history.folder.opening import NotAFile, other_kind, own_folder
 from pexip_history.folder.rewriting import sync_folder
 from pexip_history.history.database import THREADS, database, workshop
-from pexip_history.history.files import File, Remark, look, opened
+from pexip_history.history.files import File, Remark, csv_options, look, opened
 from pexip_history.history.schema import (
     TEXT,
     TIME,
@@ -35,7 +35,7 @@ from pexip_history.history.schema import (
     unguarded,
     value,
 )
-from pexip_history.history.tables import OWN, Table, Take, add, create, csv_options, unread_cells
+from pexip_history.history.tables import OWN, Table, Take, add, create, unread_cells
 from pexip_history.messages import sentence
 
 if TYPE_CHECKING:

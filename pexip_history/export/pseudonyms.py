@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pexip_history.errors import CollectorError
 from pexip_history.folder.opening import own, own_folder
-from pexip_history.folder.rewriting import sync_folder
+from pexip_history.folder.rewriting import new_file
 from pexip_history.messages import sentence
 
 KINDS = {
@@ -45,15 +45,10 @@ def key(data: Path) -> bytes:
         with open(path, "rb", opener=own) as file:
             found = file.read(SIZE + 1)
     except FileNotFoundError:
-        draft = folder / "pseudonyms.key.new"
-        draft.unlink(missing_ok=True)
         found = secrets.token_bytes(SIZE)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with new_file(path) as file:
+            os.fchmod(file.fileno(), 0o600)
             file.write(found)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-        sync_folder(folder)
     if len(found) != SIZE:
         raise CollectorError(sentence("key-damaged", file=path, size=SIZE))
     return found

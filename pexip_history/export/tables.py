@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from pexip_history.history.schema import NESTED, NUMBER, TEXT, named
 from pexip_history.history.tables import Table, Take, load
 from pexip_history.messages import sentence
 from pexip_history.report.concurrency import local_times
-from pexip_history.report.period import midnight
 from pexip_history.report.queries import LENGTH
 from pexip_history.report.reading import TABLES as PAGE
 
@@ -132,12 +132,9 @@ class Tables:
             f"SELECT min(least(start_time, end_time)) AS low, max(greatest(start_time, end_time)) AS high FROM {name}"
             for name in (table.resource for table in self.loaded)
         ]
-        low, high = self.db.execute(f"SELECT min(low), max(high) FROM ({' UNION ALL '.join(spans)})").fetchone() or ()
-        day = self.wanted.first or self.wanted.last
-        if edge := midnight(day, self.zone) if day else low or high:
-            local_times(self.db, self.zone, min(low or edge, edge), max(high or edge, edge))
-        else:
-            self.db.execute("CREATE MACRO local(t) AS t")
+        [(low, high)] = self.db.execute(f"SELECT min(low), max(high) FROM ({' UNION ALL '.join(spans)})").fetchall()
+        never = datetime(2000, 1, 1)
+        local_times(self.db, self.zone, low or never, high or never)
 
     # The tables
 
@@ -186,7 +183,7 @@ class Tables:
             WITH flat AS ({flat}),
             lost AS (SELECT participant_id, {", ".join(losses)} FROM flat GROUP BY participant_id),
             used AS (SELECT participant_id, {", ".join(codecs)} FROM (
-                SELECT DISTINCT participant_id, stream_type, unnest([rx_codec, tx_codec]) AS codec FROM flat)
+                SELECT participant_id, stream_type, unnest([rx_codec, tx_codec]) AS codec FROM flat)
                 WHERE codec <> '' GROUP BY participant_id)
             SELECT start_time, local(start_time) AS start_local, end_time, local(end_time) AS end_local, seconds,
                    conference_name AS room, service_type, {trimmed("service_tag")} AS tag, display_name, remote_alias,

@@ -13,7 +13,7 @@ from pexip_history.export.choices import QUALITIES
 from pexip_history.folder.people import FIELD, LOCAL, Person
 from pexip_history.history.schema import quoted
 from pexip_history.messages import sentence
-from pexip_history.report.period import midnight
+from pexip_history.report.period import lacking, midnight
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -137,11 +137,4 @@ def uncovered(
     covered = sorted((datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in coverage)
     begin = midnight(wanted.first, zone) if wanted.first else covered[0][0] if covered else now
     end = midnight(wanted.last + timedelta(days=1), zone) if wanted.last else now
-    lacking, place = [], begin
-    for since, until in covered:
-        if since > place and place < end:
-            lacking.append((place, min(since, end)))
-        place = max(place, until)
-    if place < end:
-        lacking.append((place, end))
-    return lacking
+    return lacking(covered, begin, end)

@@ -54,7 +54,7 @@ def database(folder: Path, memory: str = MEMORY, group: int = GROUP) -> Iterator
     import duckdb
 
     # By its descriptor: DuckDB takes a \\ in a path for a /. And what follows a ? for options: there, tables are in
-    # memory, and what has no room in it is in `temp`.
+    # memory, and what has no room in it is beside.
     file = ":memory:" if "?" in str(folder.resolve()) else "history.duckdb"
     held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     by_descriptor = Path(f"/proc/self/fd/{held}")
@@ -62,8 +62,8 @@ def database(folder: Path, memory: str = MEMORY, group: int = GROUP) -> Iterator
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
         "threads": THREADS,
-        "temp_directory": str(folder / "temp"),
-        "extension_directory": str(folder / "none"),
+        "temp_directory": str(folder),
+        "extension_directory": str(folder),
         "home_directory": str(folder),
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +20,7 @@ from typing import BinaryIO, TypeVar
 from pexip_history.errors import printable
 from pexip_history.folder.names import AGGREGATES, DATED
 from pexip_history.folder.opening import NotAFile, behind_link, own
+from pexip_history.history.schema import quoted
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME
 
@@ -27,6 +28,8 @@ T = TypeVar("T")
 HEADER, LONGEST_HEADER = 1 << 13, 1 << 20
 """Bytes: as long as most are, and as long as one may be."""
 MOST_COLUMNS = 1000
+SPARE = 24
+"""Cells beyond the header that a row may have where a user edited the file."""
 BLOCK, PIECE = 1 << 20, 1 << 25
 """Bytes."""
 LONGEST = 1 << 23
@@ -151,6 +154,23 @@ def opened(files: Sequence[File]) -> Iterator[list[str]]:
             stack.callback(os.close, descriptor)
             paths.append(f"/dev/fd/{descriptor}")
         yield paths
+
+
+def csv_options(width: int, tolerant: bool, line_end: str = "", types: Mapping[str, str] | None = None) -> str:
+    """Of read_csv: every cell as text, those of the columns in `types` as that, and it fails where one is not.
+
+    `line_end` is that of a piece, which has no header to learn it from.
+    """
+    header = f"false, new_line = {quoted(line_end.encode('unicode_escape').decode())}" if line_end else "true"
+    names = (f"c{place}" for place in range(width + (SPARE if tolerant else 0)))
+    columns = ", ".join(f"'{name}': '{(types or {}).get(name, 'VARCHAR')}'" for name in names)
+    options = (
+        f"header = {header}, delim = ',', quote = '\"', escape = '\"', auto_detect = false, parallel = false, "
+        f"compression = 'none', max_line_size = {LONGEST}, buffer_size = {2 * LONGEST}, "
+        f"columns = {{{columns}}}"
+    )
+    lenient = ", strict_mode = false, null_padding = true, store_rejects = true, rejects_limit = 0"
+    return options + (lenient if tolerant else "")
 
 
 def as_utf8(file: File, folder: Path) -> tuple[File, int]:

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 from pexip_history.errors import CollectorError, printable
 from pexip_history.history.database import THREADS, told
-from pexip_history.history.files import LONGEST, PIECE, File, Remark, ahead, as_utf8, find, opened, pieces
+from pexip_history.history.files import PIECE, File, Remark, ahead, as_utf8, csv_options, find, opened, pieces
 from pexip_history.history.schema import NESTED, TEXT, TIME, checked, converted, named, quoted, type_of
+from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-SPARE = 24
-"""Cells beyond the header that a row may have where a user edited the file."""
 AT_ONCE = 200
 """Files that are open at the same time."""
 OWN = ("_file", "_key", "_unread")
@@ -44,6 +43,11 @@ class Take:
     @property
     def type(self) -> str:
         return self.kind or type_of(self.source)
+
+    @property
+    def nested(self) -> bool:
+        """Whether the value is made of the text of a list, which can be none."""
+        return bool(self.kind) and self.source in NESTED
 
 
 @dataclass
@@ -71,8 +75,8 @@ class Table:
 
     @property
     def typed(self) -> list[str]:
-        """The columns whose cells are no text, in the order of the bits of _unread."""
-        return [name for name, take in self.columns.items() if type_of(take.source) != TEXT and not take.plain]
+        """The columns whose values are no text, in the order of the bits of _unread."""
+        return [name for name, take in self.columns.items() if take.type != TEXT and not take.plain]
 
     @property
     def missing(self) -> int:
@@ -102,7 +106,7 @@ def load(
     table = Table(resource, known=known, remarks=found.remarks)
     create(db, table, columns or _all([*aggregate, *found.dated]))
     if aggregate:
-        table.source = found.aggregate.name if found.aggregate else ""
+        table.source = aggregate[0].name
         add(db, table, aggregate, folder, progress)
     table.short = not aggregate or table.rows < known
     if table.short and found.dated:
@@ -133,7 +137,7 @@ def add(
     table.twice += _once(db, table, first)
     if first:
         _once(db, table, 0)
-    (table.rows,) = db.execute(f"SELECT count(*) FROM {table.resource}").fetchone() or (0,)
+    [(table.rows,)] = db.execute(f"SELECT count(*) FROM {table.resource}").fetchall()
 
 
 def _all(files: Sequence[File]) -> dict[str, Take]:
@@ -282,8 +286,11 @@ def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tole
             values.append(take.around.format(cell))
             continue
         steps[0].append(f"{converted(take.source, cell)} AS f{number}")
-        steps[1].append(f"{checked(take.source, f'f{number}')} AS v{number}")
-        values.append(take.around.format(f"v{number}"))
+        found, around = checked(take.source, f"f{number}"), take.around
+        if take.nested:  # it is what is around it that reads it
+            found, around = around.format(found), "{}"
+        steps[1].append(f"{found} AS v{number}")
+        values.append(around.format(f"v{number}"))
         if name in place_of:
             bits.append(f"CASE WHEN v{number} IS NULL AND trim({cell}) <> '' THEN {1 << place_of[name]} ELSE 0 END")
     key = [cells.get(name, "NULL") for name in BY_NAME[table.resource].key]
@@ -300,28 +307,11 @@ def _select(table: Table, first: File, paths: Sequence[str], place: int, *, tole
     return f"SELECT {', '.join(values)} {reading}"
 
 
-def csv_options(width: int, tolerant: bool, line_end: str = "", types: Mapping[str, str] | None = None) -> str:
-    """Of read_csv: every cell as text, those of the columns in `types` as that, and it fails where one is not.
-
-    `line_end` is that of a piece, which has no header to learn it from.
-    """
-    header = f"false, new_line = {quoted(line_end.encode('unicode_escape').decode())}" if line_end else "true"
-    names = (f"c{place}" for place in range(width + (SPARE if tolerant else 0)))
-    columns = ", ".join(f"'{name}': '{(types or {}).get(name, 'VARCHAR')}'" for name in names)
-    options = (
-        f"header = {header}, delim = ',', quote = '\"', escape = '\"', auto_detect = false, parallel = false, "
-        f"compression = 'none', max_line_size = {LONGEST}, buffer_size = {2 * LONGEST}, "
-        f"columns = {{{columns}}}"
-    )
-    lenient = ", strict_mode = false, null_padding = true, store_rejects = true, rejects_limit = 0"
-    return options + (lenient if tolerant else "")
-
-
 def _once(db: DuckDBPyConnection, table: Table, first: int) -> int:
     """Of rows of one key in the files from `first` on keep the first; how many were left out."""
     name = table.resource
     mine = f"{name} WHERE _file >= {first} AND _key IS NOT NULL"
-    every, distinct = db.execute(f"SELECT count(*), count(DISTINCT _key) FROM {mine}").fetchone() or (0, 0)
+    [(every, distinct)] = db.execute(f"SELECT count(*), count(DISTINCT _key) FROM {mine}").fetchall()
     if every > distinct:
         db.execute(f"""
             DELETE FROM {name} WHERE rowid IN (SELECT rowid FROM (
@@ -342,8 +332,8 @@ def unread_cells(db: DuckDBPyConnection, table: Table) -> list[Remark]:
     for place, *each in rows:
         for name, count in zip(typed, each, strict=True):
             if count:
-                source = table.columns[name].source
-                kind = "time" if type_of(source) == TIME else "value"
-                what = f"{count:,} row(s) whose {source} cannot be read as a {kind}: left empty"
+                take = table.columns[name]
+                kind = "list in JSON" if take.nested else "time" if take.type == TIME else "value"
+                what = sentence("cells-unreadable", count=f"{count:,}", column=take.source, kind=kind)
                 found.append(Remark(printable(table.files[place].name), what))
     return found

@@ -154,7 +154,7 @@ def _material(
     period, before = choose_period(wish.first, wish.last, oldest, _last_known(coverage, newest, wish.zone), made)
     _know_local_times(db, wish.zone, before, period, [at for at in (oldest, newest) if at])
     progress("counting who was there at the same time")
-    covered = coverage.within(before) + coverage.within(period)
+    covered = coverage.within(Period(before.first, period.last))  # of two that meet, a sum of both would lose a digit
     measures = concurrency.sweep(db, archive, covered, tuple(wish.licenses))
     queries = Queries(db, archive, period)
     then, now = (_totals(db, queries, each) for each in (before, period))
@@ -184,13 +184,13 @@ def _bounds(db: DuckDBPyConnection, made: datetime) -> tuple[datetime | None, da
     A row with a time far ahead, as an edit can leave it, is not the last one unless all are ahead.
     """
     soon = (made + A_DAY).astimezone(UTC).replace(tzinfo=None)
-    row = db.execute(
+    [row] = db.execute(
         """
         SELECT min(starts), coalesce(max(late) FILTER (late < ?), max(late))
         FROM (SELECT starts, greatest(starts, ends) AS late FROM participant WHERE ends IS NOT NULL
               UNION ALL SELECT starts, greatest(starts, ends) FROM conference WHERE ends IS NOT NULL)
         WHERE starts IS NOT NULL""",
         [soon],
-    ).fetchone() or (None, None)
+    ).fetchall()
     first, last = (moment and moment.replace(tzinfo=UTC).astimezone(made.tzinfo) for moment in row)
     return first, last

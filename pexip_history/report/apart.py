@@ -88,7 +88,7 @@ def there(db: DuckDBPyConnection, measure: Measure, peak: Peak) -> list[There]:
 def conferences_above(db: DuckDBPyConnection, license_type: str, number: int) -> int:
     """How many conferences had a connection of that type while there were more licenses of it than that number."""
     mine = f"FROM stay WHERE license = {quoted(license_type)} AND held > 0"
-    row = db.execute(
+    [(conferences,)] = db.execute(
         f"""
         WITH event AS (SELECT starts AS t, held {mine} UNION ALL SELECT ends, -held {mine}),
         moment AS (SELECT t, sum(held) AS held FROM event GROUP BY t),
@@ -99,5 +99,5 @@ def conferences_above(db: DuckDBPyConnection, license_type: str, number: int) ->
             (SELECT conference, room, starts, ends {mine}) AS one ASOF JOIN above ON above.t < one.ends
         WHERE above.until > one.starts""",
         [number],
-    ).fetchone()
-    return int(row[0]) if row else 0
+    ).fetchall()
+    return int(conferences)

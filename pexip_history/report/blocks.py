@@ -33,7 +33,7 @@ class Table:
         """Whether a telephone shows it by scrolling, as far as letters tell."""
         words = [max(map(len, name.split()), default=0) for name in self.head]
         cells = [max((len(str(row[place])) for row in self.rows), default=0) for place in range(len(self.head))]
-        first = min(cells[0], 14) if cells else 0  # a name has more lines where it must
+        first = min(cells[0], 14)  # a name has more lines where it must
         return sum(max(pair) for pair in zip(words[1:], cells[1:], strict=True)) + first + 2 * len(words) > PHONE
 
 
@@ -72,12 +72,12 @@ class Section:
 def shown(text: str) -> str:
     """A text of the history as it may stand on a page: short, and nothing in it that acts on what is around it."""
     kept, marks = [], 0
-    for character in printable(" ".join(text.splitlines()))[: LONGEST + 1]:
+    for character in printable(" ".join(text.splitlines())):
         marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
-        if marks <= 2 and (unicodedata.category(character) != "Cf" or character == "\u200d"):
+        if marks <= 2:
             kept.append(character)
     short = "".join(kept)
-    return short[: LONGEST - 1] + "…" if len(short) > LONGEST or len(text) > LONGEST + 1 else short
+    return short if len(short) <= LONGEST else f"{short[: LONGEST - 1]}…"
 
 
 def day_text(day: date) -> str:

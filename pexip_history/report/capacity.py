@@ -153,7 +153,7 @@ def places(m: Material) -> Section:
     ]
     head = ("location", "participants", "first reached", "licenses")
     caption = "The peaks of each location"
-    if len(found) > PLACES:
+    if len(found) > len(rows):
         caption += f", the {PLACES} highest of {len(found)}"
     section.blocks.append(Table(caption, head[: len(rows[0])] if rows else head, rows))
     return section

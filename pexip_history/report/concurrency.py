@@ -247,10 +247,10 @@ def hours(db: DuckDBPyConnection, span: str, first: date, last: date) -> dict[da
 
 def above(db: DuckDBPyConnection, measure: Measure, number: int, period: Period) -> tuple[float, int]:
     """How long (seconds) there were more than that number, and on how many days."""
-    row = db.execute(
+    [(seconds, days)] = db.execute(
         """
         SELECT coalesce(sum(seconds), 0), count(DISTINCT day) FROM held
         WHERE measure = ? AND level > ? AND day BETWEEN ? AND ?""",
         [measure.column, number, period.first, period.last],
-    ).fetchone()
-    return row or (0.0, 0)
+    ).fetchall()
+    return seconds, days

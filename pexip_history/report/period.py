@@ -80,6 +80,16 @@ def choose_period(
     return period, period.before()
 
 
+def lacking(spans: Sequence[Span], start: datetime, end: datetime) -> list[Span]:
+    """What of the time from start to end none of the spans has, which are in order."""
+    found = []
+    for a, b in spans:
+        if start < min(a, end):
+            found.append((start, min(a, end)))
+        start = max(start, b)
+    return [*found, (start, end)] if start < end else found
+
+
 class Coverage:
     """The spans for which the node was asked and all that it offered was taken."""
 
@@ -99,13 +109,7 @@ class Coverage:
 
     def lacking(self, period: Period) -> list[Span]:
         """What of the period is not covered."""
-        start, end = period.span(self.zone)
-        found = []
-        for a, b in self.within(period):
-            if a > start:
-                found.append((start, a))
-            start = max(start, b)
-        return [*found, (start, end)] if start < end else found
+        return lacking(self.spans, *period.span(self.zone))
 
     def days(self, period: Period) -> float:
         """How many of the period's days are covered, parts of days included."""

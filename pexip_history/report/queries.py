@@ -246,7 +246,8 @@ class Queries:
         return self.db.execute(query, values).fetchall()
 
     def _one(self, query: str) -> tuple:  # type: ignore[type-arg]
-        return self.db.execute(query).fetchone() or ()
+        [row] = self._all(query)
+        return row
 
 
 def _within(period: Period) -> str:

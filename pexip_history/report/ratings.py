@@ -126,8 +126,8 @@ def alarms(db: DuckDBPyConnection, span: Span) -> Sequence[Alarm]:
 
 def of_period(db: DuckDBPyConnection, period: Period) -> Bad:
     """All rated calls of a period, whichever is chosen."""
-    row = db.execute(
+    [row] = db.execute(
         f"SELECT {COUNTS} FROM participant_day WHERE person(protocol, service) AND day BETWEEN ? AND ?",
         [period.first, period.last],
-    ).fetchone() or (0, 0)
+    ).fetchall()
     return Bad(period.name, *row)

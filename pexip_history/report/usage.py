@@ -69,7 +69,7 @@ def _never(m: Material, names: Sequence[str]) -> list[object]:
         return [f"All {len(names):,} configured rooms were used in the period."]
     rows = [(m.room(name), "never" if name in unknown else "earlier") for name in idle[:NEVER]]
     caption = f"{len(idle):,} of {len(names):,} configured rooms that nobody used in the period"
-    if len(idle) > NEVER:
+    if len(idle) > len(rows):
         caption += f"; {NEVER} of them"
     partly = [] if m.coverage.whole(m.period) else ["The period is not wholly covered: some may have been used."]
     return [Table(caption, ("room", "used before, as far as the history reaches"), rows), *partly]

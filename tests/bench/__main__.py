@@ -1,4 +1,4 @@
-"""What a collection costs next to what it could cost: `make bench`.
+"""What a collection costs next to what it could cost: `make bench`, or python -m tests.bench report --quick.
 
 Side by side, as whole processes against a node whose pages are ready made:
   a   the floor: download alone, with requests (`raw`: its body read the cheapest way)
@@ -13,19 +13,23 @@ are medians of interleaved runs.
 from __future__ import annotations
 
 import argparse
+import csv
+import itertools
 import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from tests.bench import exports, stage
+from tests.bench import stage
 from tests.bench.measure import Cost, FailedError, run
 
 LARGE = 300_000
-"""Participants from which on a size is measured `--large-repeat` times."""
+"""Participants from which on a size is measured once."""
+PAGE = 1000
+"""The node's largest page."""
 BYTES_EACH = 10_000
 """Of disk for each participant: the node's records, a client's files, staged and published."""
 ROW_BYTES, A_DAY = 1640, 10_000
@@ -39,80 +43,67 @@ REPORT_SECONDS = {100_000: 2, 1_000_000: 8, 5_000_000: 40}
 DELAY = 0.001
 MB = 10**6
 CLIENTS = {"a": "floor", "raw": "floor, raw", "b": "plain", "c": "collector"}
+COLUMNS = (
+    "id,start_time,start_local,end_time,duration,display_name,remote_alias,conference_name,protocol,call_quality,"
+    "system_location,disconnect_reason,license_type"
+)
+"""Of the workbook."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as name:
-        folder = Path(name)
-        sizes: dict[int, dict[str, Cost]] = {}
-        for size in options.participants:
-            if enough(folder, size * BYTES_EACH, f"{size:,} participants"):
-                repeat = options.large_repeat if size >= LARGE else options.repeat
-                sizes[size] = compare(folder, size, repeat, options)
-        growth(sizes)
-        if options.compare_only:
-            return
         failed = False
-        every = (history, reconcile, by_hand, slow_node, health, erasing, parquet, exporting, report)
-        for part in (report,) if options.report_only else (parquet, exporting) if options.export_only else every:
+        for part in options.parts or PARTS:
             try:
-                with tempfile.TemporaryDirectory(dir=folder) as own:
-                    part(Path(own), options)
+                with tempfile.TemporaryDirectory(dir=name) as own:
+                    PARTS[part](Path(own), options)
             except FailedError as error:
-                say(f"\n{part.__name__}: {error}")
+                say(f"\n{part}: {error}")
                 failed = True
-        if failed:
-            sys.exit(1)
+    if failed:
+        sys.exit(1)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tests.bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__, formatter_class=form)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all without one")
     parser.add_argument("--participants", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
     parser.add_argument("--repeat", type=int, default=5, help="runs that a median is of")
-    parser.add_argument("--large-repeat", type=int, default=1, help=f"the same from {LARGE:,} participants on")
-    parser.add_argument("--page", type=int, default=1000, help="the node's largest page")
-    parser.add_argument("--history", type=int, default=5000, metavar="MB", help="size of the long aggregate")
-    parser.add_argument("--known", type=int, default=2000, metavar="MB", help="the same where all of it is known")
-    parser.add_argument("--erase", type=int, default=2000, metavar="MB", help="size of the history to erase in")
-    parser.add_argument("--export", type=int, default=1_000_000, metavar="N", help="participants that are exported")
-    parser.add_argument("--export-only", action="store_true", help="the exports and no more")
-    parser.add_argument("--report", type=int, nargs="*", default=list(REPORT_SECONDS), metavar="N", help="its archives")
-    parser.add_argument("--report-repeat", type=int, default=3, metavar="N", help="runs of each report")
-    parser.add_argument("--report-only", action="store_true", help="the report and no more")
     parser.add_argument("--folder", type=Path, help="where the files go (a temporary folder)")
-    parser.add_argument(
-        "--collector",
-        type=Path,
-        default=stage.ROOT / "collector.py",
-        help="another one than this repository's, such as that of an earlier commit",
-    )
-    parser.add_argument("--compare-only", action="store_true", help="a, b and c and no more")
+    another = "another one than this repository's, such as that of an earlier commit"
+    parser.add_argument("--collector", type=Path, default=stage.ROOT / "collector.py", help=another)
     parser.add_argument("--quick", action="store_true", help="10,000 participants, three runs, histories of 200 MB")
     options = parser.parse_args(arguments)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no {', '.join(unknown)}")
+    # What is there already: of the long aggregate, of one that is all known, and of one to erase in.
+    options.history, options.known, options.erase = (5000 * MB, 2000 * MB, 2000 * MB)
+    options.report, options.export = list(REPORT_SECONDS), 1_000_000
     if options.quick:
         options.participants, options.repeat = [10_000], 3
-        options.history = options.known = options.erase = 200
-        options.report = [100_000]
-        options.export = 100_000
-    if options.report_only or options.export_only:
-        options.participants = []
+        options.history = options.known = options.erase = 200 * MB
+        options.report, options.export = [100_000], 100_000
     return options
 
 
-def compare(folder: Path, participants: int, repeat: int, options: argparse.Namespace) -> dict[str, Cost]:
-    """Run the clients in turn; print and return the median of each."""
+def collecting(folder: Path, options: argparse.Namespace) -> None:
+    """Each size that the disk has room for."""
+    for size in options.participants:
+        if enough(folder, size * BYTES_EACH, f"{size:,} participants"):
+            compare(folder, size, 1 if size >= LARGE else options.repeat, options.collector)
+
+
+def compare(folder: Path, participants: int, repeat: int, program: Path) -> None:
+    """Run the clients in turn; print the median of each."""
     costs: dict[str, list[Cost]] = {client: [] for client in CLIENTS}
-    with stage.node(folder / "node", participants, options.page) as node:
+    with stage.node(folder / "node", participants, PAGE) as node:
         for turn in range(repeat):
             costs["a"].append(stage.client(node, "floor", "content"))
             costs["raw"].append(stage.client(node, "floor", "raw"))
             costs["b"].append(stage.client(node, "plain", str(folder)))
-            collector = stage.Collector(node, folder / "data", options.collector)
+            collector = stage.Collector(node, folder / "data", program)
             costs["c"].append(collector.run("collect"))
             collector.expect_rows({name: count + 1 for name, count in node.day.counts.items()})  # and the header
             if turn == 0:
@@ -120,37 +111,22 @@ def compare(folder: Path, participants: int, repeat: int, options: argparse.Name
             collector.discard()
         records = sum(node.day.counts.values())
     medians = {client: Cost.median(each) for client, each in costs.items()}
-    say(f"\n{participants:,} participants, pages of {options.page}, median of {repeat}")
+    say(f"\n{participants:,} participants, pages of {PAGE}, median of {repeat}")
     for client, cost in medians.items():
         show(f"{client:4}{CLIENTS[client]}", cost, f"{records / cost.wall:,.0f} records/s")
     for other, wanted in (("b", f"at most {OF_PLAIN.get(participants, 0.5)}"), ("a", "at most 2.5"), ("raw", "")):
         wall, cpu = (getattr(medians["c"], figure) / getattr(medians[other], figure) for figure in ("wall", "cpu"))
         say(f"  c/{other:4} wall {wall:5.2f}  CPU {cpu:5.2f}  {wanted}")
-    return medians
-
-
-def growth(sizes: dict[int, dict[str, Cost]]) -> None:
-    """How the cost of one record changes with their number, and what one more record costs."""
-    if len(sizes) < 2:
-        return
-    smallest, *larger = sizes
-    say(f"\nGrowth, microseconds a participant, and for each beyond {smallest:,}")
-    for client, name in CLIENTS.items():
-        for figure in ("cpu", "wall"):
-            took = {n: getattr(costs[client], figure) * 1e6 for n, costs in sizes.items()}
-            each = " -> ".join(f"{took[n] / n:.1f}" for n in sizes)
-            more = ", ".join(f"{(took[n] - took[smallest]) / (n - smallest):.1f}" for n in larger)
-            say(f"  {name:12}{figure:5}{each}   {more}")
 
 
 def history(folder: Path, options: argparse.Namespace) -> None:
     """The same collection into an aggregate of 1 MB and into a long one, in turn."""
     participants = min(100_000, max(options.participants))
-    long = options.history * MB
-    if not enough(folder, long + participants * BYTES_EACH, f"a history of {options.history} MB"):
+    long = options.history
+    if not enough(folder, long + participants * BYTES_EACH, f"a history of {long // MB} MB"):
         return
     costs: dict[int, list[Cost]] = {MB: [], long: []}
-    with stage.node(folder / "node", participants, options.page) as node:
+    with stage.node(folder / "node", participants, PAGE) as node:
         grown = {size: stage.Collector(node, folder / f"data-{size}", options.collector) for size in costs}
         for size, collector in grown.items():
             collector.begin(size)
@@ -166,7 +142,7 @@ def reconcile(folder: Path, options: argparse.Namespace) -> None:
     """A run that reads the node's whole list of conferences and finds nothing new; the ledger's size."""
     participants = min(100_000, max(options.participants))
     costs, requests = [], []
-    with stage.node(folder / "node", participants, options.page) as node:
+    with stage.node(folder / "node", participants, PAGE) as node:
         collector = stage.Collector(node, folder / "data", options.collector)
         collector.run("collect")
         for _ in range(options.repeat):
@@ -183,11 +159,11 @@ def reconcile(folder: Path, options: argparse.Namespace) -> None:
 def by_hand(folder: Path, options: argparse.Namespace) -> None:
     """A window by hand over what is known, with an aggregate as it was collected and with a long one, in turn."""
     participants = min(100_000, max(options.participants))
-    long = options.known * MB
-    if not enough(folder, long + 2 * participants * BYTES_EACH, f"a window by hand over {options.known} MB"):
+    long = options.known
+    if not enough(folder, long + 2 * participants * BYTES_EACH, f"a window by hand over {long // MB} MB"):
         return
-    costs: dict[str, list[Cost]] = {"as collected": [], f"{options.known:,} MB": []}
-    with stage.node(folder / "node", participants, options.page) as node:
+    costs: dict[str, list[Cost]] = {"as collected": [], f"{long // MB:,} MB": []}
+    with stage.node(folder / "node", participants, PAGE) as node:
         collectors = [stage.Collector(node, folder / f"data-{n}", options.collector) for n in range(len(costs))]
         for collector in collectors:
             collector.run("collect")
@@ -206,7 +182,7 @@ def slow_node(folder: Path, options: argparse.Namespace) -> None:
     """A node that spends a millisecond an object: how much of the time is the node's."""
     participants = min(options.participants)
     costs, shares = [], []
-    with stage.node(folder / "node", participants, options.page, DELAY) as node:
+    with stage.node(folder / "node", participants, PAGE, DELAY) as node:
         for _ in range(min(options.repeat, 3)):
             collector = stage.Collector(node, folder / "data", options.collector)
             costs.append(collector.run("collect"))
@@ -228,14 +204,15 @@ def health(folder: Path, options: argparse.Namespace) -> None:
 
 def report(folder: Path, options: argparse.Namespace) -> None:
     """The page on archives of several sizes."""
-    say(f"\nThe report, median of {options.report_repeat} (peak at most 400)")
+    repeat = min(options.repeat, 3)
+    say(f"\nThe report, median of {repeat} (peak at most 400)")
     for participants in options.report:
         if not enough(folder, participants * ARCHIVE_BYTES_EACH, f"a report on {participants:,} participants"):
             continue
         with tempfile.TemporaryDirectory(dir=folder) as name:
             stage.write_archive(Path(name), participants)
             command = [sys.executable, str(options.collector), "report"]
-            each = [run(command, {"DATA_DIR": name, "TZ": "Europe/Oslo"}) for _ in range(options.report_repeat)]
+            each = [run(command, {"DATA_DIR": name, "TZ": "Europe/Oslo"}) for _ in range(repeat)]
             size = Path(name, "report.html").stat().st_size / 1000
         wanted = f"wall at most {REPORT_SECONDS[participants]}, " if participants in REPORT_SECONDS else ""
         show(f"{participants:,} participants", Cost.median(each), f"{wanted}page {size:.0f} kB (at most 500)")
@@ -252,7 +229,7 @@ def parquet(folder: Path, options: argparse.Namespace) -> None:
     say("\nA run without DATA_PARQUET, and with it (CPU at most 15 % more)")
     for participants in (10_000, 100_000):
         costs: dict[str, list[Cost]] = {"false": [], "true": []}
-        with stage.node(folder / "node", participants, options.page) as node:
+        with stage.node(folder / "node", participants, PAGE) as node:
             for _ in range(options.repeat):
                 for wanted, each in costs.items():
                     collector = stage.Collector(node, folder / "data", options.collector, {"DATA_PARQUET": wanted})
@@ -264,26 +241,51 @@ def parquet(folder: Path, options: argparse.Namespace) -> None:
 
 
 def exporting(folder: Path, options: argparse.Namespace) -> None:
-    """Parquet, a workbook and usage of a long history."""
-    if not enough(folder, options.export * exports.BYTES_EACH, f"exports of {options.export:,} participants"):
+    """Parquet, a workbook and usage of a long history, each as the command that makes it."""
+    participants, data = options.export, folder / "data"
+    millions = participants / 1e6
+    if not enough(folder, participants * 8_000, f"exports of {participants:,} participants"):
         return
-    say(f"\nExports of {options.export:,} participants")
-    for what, cost, wanted in exports.measure(folder, options.export, options.collector):
+    (data / ".collector").mkdir(parents=True)
+    (data / ".collector" / "lock").touch()
+    stage.write_archive(data, participants)
+    split(data, "pexHistoryPart.csv")
+    say(f"\nExports of {participants:,} participants")
+    people = ("export", "participants", "--columns", COLUMNS, "--output", str(folder / "people.xlsx"))
+    usage = ("export", "usage", "--partial", "--format", "csv", "--output", str(folder / "usage.csv"))
+    for what, wanted, words in (
+        ("Parquet of its dated files", f"{12 * millions:.1f} s, 400 MB", ("parquet",)),
+        ("workbook of 13 columns", f"{90 * millions:.1f} s, 300 MB", people),
+        ("usage of all of it", f"{10 * millions:.1f} s", usage),
+    ):
+        cost = run([sys.executable, str(options.collector), *words], {"DATA_DIR": str(data), "TZ": "Europe/Oslo"})
         show(what, cost, f"at most {wanted}")
+
+
+def split(data: Path, name: str) -> None:
+    """Make dated files of an aggregate, a busy platform's day each."""
+    csv.field_size_limit(1 << 24)
+    with (data / name).open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        header, day = next(rows), datetime(2026, 1, 1, 0, 5)
+        while some := list(itertools.islice(rows, A_DAY)):
+            with (data / f"{day:%Y-%m-%d_%H-%M-%S}_{name}").open("w", encoding="utf-8", newline="") as dated:
+                csv.writer(dated).writerows([header, *some])
+            day += timedelta(days=1)
 
 
 def erasing(folder: Path, options: argparse.Namespace) -> None:
     """A person erased from a long history, and half of it removed for its age, beside a copy through the csv module."""
-    if not enough(folder, 4 * options.erase * MB, f"erasing in {options.erase} MB"):
+    if not enough(folder, 4 * options.erase, f"erasing in {options.erase // MB} MB"):
         return
-    participants = options.erase * MB // ROW_BYTES
+    participants = options.erase // ROW_BYTES
     stage.write_archive(folder, participants)
     file, spare = folder / "pexHistoryPart.csv", folder / "copy.csv"
-    ours, program = [sys.executable, "-m"], [sys.executable, str(options.collector), "erase", "--yes", "--alias"]
+    program = [sys.executable, str(options.collector), "erase", "--yes", "--alias"]
     half = str(max(1, participants // A_DAY // 2))  # of its days
-    environment = {"DATA_DIR": str(folder), "PYTHONPATH": str(stage.ROOT)}
+    environment = {"DATA_DIR": str(folder), **stage.FROM_HERE}
     run([*program, "nobody"], environment)  # makes the ledger
-    copy = run([*ours, "tests.bench.client_copy", str(file), str(spare)], environment)
+    copy = run([*stage.CLIENT, "copy", str(file), str(spare)], environment)
     spare.unlink()
     say(f"\nErasing in {file.stat().st_size // MB:,} MB, beside a copy (at most 3 times, peak at most 80)")
     show("a copy", copy)
@@ -291,7 +293,7 @@ def erasing(folder: Path, options: argparse.Namespace) -> None:
         ("nobody found", [*program, "nobody"]),
         ("one in six rows", [*program, "ola@example.com"]),
         ("every row", [*program, "*"]),
-        ("half removed", [*ours, "tests.bench.client_keep", str(folder), half]),
+        ("half removed", [*stage.CLIENT, "keep", str(folder), half]),
     ):
         cost = run(command, environment)
         show(name, cost, f"{cost.wall / copy.wall:.2f} of it, CPU {cost.cpu / copy.cpu:.2f}")
@@ -311,6 +313,12 @@ def show(what: str, cost: Cost, more: str = "") -> None:
 
 def say(line: str) -> None:
     print(line, flush=True)
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    part.__name__: part
+    for part in (collecting, history, reconcile, by_hand, slow_node, health, erasing, parquet, exporting, report)
+}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from pathlib import Path
 from tests.bench.measure import Cost, FailedError, run
 
 ROOT = Path(__file__).parents[2]
-HERE = Path(__file__).parent
+CLIENT = (sys.executable, str(Path(__file__).parent / "client.py"))
+FROM_HERE = {"PYTHONPATH": str(ROOT)}
 PASSWORD = "correct horse battery staple"
 AGGREGATES = {"conference": "pexHistoryConf.csv", "participant": "pexHistoryPart.csv"}
 
@@ -92,8 +93,8 @@ def node(folder: Path, participants: int, page: int, delay: float = 0) -> Iterat
 
 
 def client(node: Node, name: str, last: str) -> Cost:
-    """One of the other clients: `client_NAME.py ADDRESS PASSWORD CA_FILE LAST`."""
-    return run([sys.executable, str(HERE / f"client_{name}.py"), *node.account, last], {})
+    """One of the other clients."""
+    return run([*CLIENT, name, *node.account, last], {})
 
 
 @dataclass
@@ -145,10 +146,9 @@ class Collector:
         return cost
 
     def verify(self) -> None:
-        """Every record of the node is in its aggregate, once; checked row by row."""
+        """Every record of the node is in its aggregate, once; checked row by row. Raises FailedError."""
         for resource, count in self.node.day.counts.items():
-            words = (str(self.aggregate(resource)), resource, str(count))
-            subprocess.run([sys.executable, "-m", "tests.bench.check", *words], cwd=ROOT, check=True)
+            run([*CLIENT, "check", str(self.aggregate(resource)), resource, str(count)], FROM_HERE)
 
     def expect_rows(self, rows: dict[str, int]) -> None:
         """So many rows came since the sizes were measured. Raises FailedError."""
@@ -207,4 +207,4 @@ def rows_after(path: Path, offset: int) -> int:
 
 def write_archive(folder: Path, participants: int) -> None:
     """What years of collecting leave in a data folder (archive.py)."""
-    subprocess.run([sys.executable, "-m", "tests.bench.archive", str(folder), str(participants)], cwd=ROOT, check=True)
+    run([sys.executable, "-m", "tests.bench.archive", str(folder), str(participants)], FROM_HERE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 
 from pexip_history.report import write_report
 from tests.management_node.calls import calls
-from tests.report_reader import FACTS, NOW, OSLO, Reader, write_archive
-from tests.test_report import FIRST, HOSTILE, one
+from tests.report_reader import FACTS, NOW, OSLO, Reader, one, write_archive
+from tests.test_report import HOSTILE
 
 from .conftest import Opened, Opener
 
@@ -27,7 +28,7 @@ def hostile(folder: Path) -> Path:
         ))
         for text in HOSTILE
     ]  # fmt: skip
-    write_archive(folder / "hostile", [*named, *calls(seed=3, day=FIRST, conferences=200)])
+    write_archive(folder / "hostile", [*named, *calls(seed=3, day=date(2026, 10, 20), conferences=200)])
     write_report(folder / "hostile", folder / "hostile.html", zone=OSLO, facts=FACTS, now=NOW)
     return folder / "hostile.html"
 
@@ -127,7 +128,7 @@ def test_print_shows_the_folded_numbers_in_black_on_white(open_page: Opener, usu
 
 
 def test_the_tables_are_shown_as_they_were_written(open_page: Opener, usual: Path) -> None:
-    """What test_report.py holds against pandas is what a reader sees and copies."""
+    """What test_report_oracle.py holds against a computation of its own is what a reader sees and copies."""
     opened = open_page(usual)
     unfold(opened)
     cells = "all => all.map(table => [...table.rows].map(row => [...row.cells].map(cell => cell.innerText)))"
