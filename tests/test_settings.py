@@ -405,7 +405,7 @@ ADDRESSES = {
 }
 URLS = ("mailtos://smtp.example.com?to=a@example.com,b@example.com", "discord://1/x")
 NIGHTLY = Schedule("5 0 * * *", ZoneInfo("Europe/Oslo"))
-FINGERPRINT = certificates.issued().fingerprint
+FINGERPRINT = ":".join(["A5"] * 16 + ["0F"] * 16)
 DIGITS = FINGERPRINT.replace(":", "").lower()
 
 
