@@ -117,7 +117,7 @@ class Clocks:
 
 @pytest.mark.parametrize(
     ("first", "after"),
-    [(True, (7, 8, 9)), (False, (7, 8, 9)), (False, (12, 15))],
+    [(True, (7, 8, 9)), pytest.param(False, (7, 8, 9), marks=pytest.mark.slow), (False, (12, 15))],
     ids=["the first run", "a later run", "when the moment that it claimed has passed"],
 )
 @pytest.mark.parametrize("told", [True, False], ids=["with a Date", "without a Date"])
@@ -271,9 +271,9 @@ def newer_ledgers(site: Site) -> None:
 @pytest.mark.parametrize(
     ("lost", "ahead"),
     [
-        (lambda site: None, NOW),
+        pytest.param(lambda site: None, NOW, marks=pytest.mark.slow),
         (the_ledger, NOW),
-        (the_ledger, datetime(2020, 1, 1) - MIDNIGHT),
+        pytest.param(the_ledger, datetime(2020, 1, 1) - MIDNIGHT, marks=pytest.mark.slow),
         (newer_ledgers, NOW),
     ],
 )

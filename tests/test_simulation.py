@@ -407,7 +407,7 @@ def live(examples: int, steps: int) -> None:
 
 
 def test_each_record_is_there_once_and_status_is_true_whatever_happened() -> None:
-    live(30, 10)
+    live(20, 10)
 
 
 @pytest.mark.slow
