@@ -33,8 +33,7 @@ REASONS = {
     "of a file that was opened through the door, or into one": "archive/parquet_rows.py: SQL read_parquet, SQL COPY;"
     " export/parquet.py: SQL read_csv; history/files.py: SQL read_csv; history/tables.py: SQL read_csv;"
     " export/formats.py: SQL COPY",
-    "with O_EXCL: nothing had that name": "report/output.py: os.open, open; export/output.py: os.open, open;"
-    " export/pseudonyms.py: os.open, open",
+    "with O_EXCL: nothing had that name": "report/output.py: os.open, open; export/output.py: os.open, open",
     "in memory": "archive/parquet_rows.py: duckdb.connect; history/database.py: duckdb.connect;"
     " operate/verify.py: duckdb.connect; settings/files.py: load_verify_locations; archive/journal.py: sqlite3.connect",
     "the door itself": "folder/opening.py: os.open",
