@@ -10,7 +10,7 @@ import pytest
 
 from pexip_history.node import api
 
-from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, STREAM, Site
+from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, NOW, PART, STREAM, Site
 from .management_node import faults
 from .management_node.calls import ROOT, Record, stamp
 from .management_node.server import Request
@@ -121,6 +121,31 @@ def test_an_outage_takes_no_day_from_the_week_in_which_a_participant_that_is_gon
     assert site.lost() == (1, 0)
     site.run(MIDNIGHT + 10 * DAY)
     site.once(["c1-0", "late"], PART)
+
+
+def test_one_run_by_a_clock_that_is_ahead_ends_no_week_in_which_a_participant_is_asked_for(site: Site) -> None:
+    held = site.hold("c1", MIDNIGHT - HOUR, MINUTE)
+    site.node.participant(held, "late", MIDNIGHT - 2 * HOUR, MIDNIGHT + 3 * DAY)
+    site.run()
+    site.node.ahead = 30 * DAY
+    site.run(MIDNIGHT + DAY, ahead=30 * DAY)
+    site.node.ahead = NOW
+    site.daily(4)
+    site.once(["c1-0", "late"], PART)
+
+
+def test_whom_a_later_conference_lists_too_is_known_after_the_first_is_forgotten_and_the_ledger_lost(
+    site: Site,
+) -> None:
+    site.hold("c1", MIDNIGHT - HOUR, MINUTE)
+    site.hold("c2", MIDNIGHT - 30 * MINUTE, MINUTE)
+    site.run()
+    site.lose_ledger()
+    site.node.delete("c1")
+    site.run(MIDNIGHT + HOUR)
+    site.node.list_too(site.hold("c3", MIDNIGHT + 90 * MINUTE), site.node.known["participant"]["c1-0"])
+    site.daily(2)
+    site.once(["c1-0", "c2-0"], PART)
 
 
 @pytest.mark.slow

@@ -302,8 +302,8 @@ class Weeks(RuleBasedStateMachine):
         elif how == "row":
             row = ",".join(f"user-{next(self.numbers)}" if column == "id" else "" for column in header)
             path.write_bytes(text.removesuffix(b"\r\n") + b"\r\n" + row.encode() + b"\r\n")
-        elif how == "end":
-            path.write_bytes(text.removesuffix(b"\r\n"))
+        elif how == "end":  # a user's own last row would count as unfinished then
+            path.write_bytes(text if b"user-" in text.split(b"\r\n")[-2] else text.removesuffix(b"\r\n"))
         else:
             self.rewrite(path, ";" if how == "semicolons" else ",", -1 if how == "order" else 1)
         self.world.tell(f"{name}: {how}")

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from pexip_history.ledger.ledger import BEFORE, COVERED, Ledger
+from pexip_history.ledger.ledger import BEFORE, COVERED, KEPT, Ledger
 from pexip_history.ledger.schema import SCHEMA, SCHEMA_VERSION
 from pexip_history.ledger.spans import Span
 from pexip_history.node.records import uri_id
@@ -58,14 +58,15 @@ def know_rows(ledger: Ledger, resource: str, rows: Iterable[Mapping[str, str]], 
     """Take the records of these rows for exported; how many were not known."""
     time, oldest, count = BY_NAME[resource].time, "", 0
     with ledger.transaction() as db:
-        until = f"{now - timedelta(days=1):%Y-%m-%d}"  # to be kept, the node must list it now
+        until = f"{now - timedelta(days=1):%Y-%m-%d}"  # an old one is kept only where the node lists it now
         for row in rows:
             if not (record := row.get("id", "")):
                 continue
             own = belongs_to(resource, record, row.get("conference"))
             count += db.execute(f"INSERT OR IGNORE INTO {resource} VALUES (?, ?)", (record, own)).rowcount
             if resource == "conference":  # that of a participant may be yet to end: `forget` gives it longer
-                db.execute("INSERT OR IGNORE INTO kept VALUES (?, ?)", (own, until))
+                sql = f"INSERT OR IGNORE INTO kept VALUES (?1, max(coalesce(date(?2, '+{KEPT.days} days'), ?3), ?3))"
+                db.execute(sql, (own, row.get(time, "")[:19], until))
             ended = row.get(time, "")[:26]
             if is_time(ended):
                 oldest = min(oldest or ended, ended)

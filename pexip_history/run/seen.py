@@ -149,9 +149,9 @@ class Seen:
             "SELECT conference, min(coalesce(started, ended, '')), max(coalesce(ended, '')) AS last,"
             " json_group_array(participant) FROM missing"
             " WHERE NOT coalesce(asked > ? AND asked <= ?, 0)"
-            " AND NOT coalesce(julianday(asked) - julianday(lost) >= ?, 0)"
+            " AND NOT coalesce(asked <= ? AND julianday(asked) - julianday(lost) >= ?, 0)"
             " GROUP BY conference ORDER BY last, conference",
-            (format_time(now - ASK_AGAIN), format_time(now), GIVE_UP),
+            (format_time(now - ASK_AGAIN), format_time(now), format_time(now), GIVE_UP),
         )
         return [
             Listing(conference, started, ended, json.loads(participants))
