@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -157,9 +158,8 @@ class Memory:
         if moment not in self._has_before:
             before = in_time(CONFERENCE.name, Span(BEGINNING, moment))
             page = self.node.first_page(CONFERENCE.name, before, 1, newest_first=True)
-            if page.total > 1 and not self._tells(page, moment):
-                page = self.node.first_page(CONFERENCE.name, before, self.node.page_size, newest_first=True)
-            self._has_before[moment] = self._tells(page, moment)
+            pages = self.node.pages(CONFERENCE.name, before, newest_first=True) if page.total > 1 else ()
+            self._has_before[moment] = any(self._tells(each, moment) for each in itertools.chain([page], pages))
         return self._has_before[moment]
 
     def _tells(self, page: Page, moment: datetime) -> bool:
