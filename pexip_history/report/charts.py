@@ -15,7 +15,7 @@ from markupsafe import Markup
 HEIGHT = 150
 """Of the plot, pixels."""
 ABOVE = 22
-BELOW = 24
+BELOW = 28
 ROW = 34
 LONGEST = 34
 """Characters of a label; the table beside has the whole."""
@@ -75,7 +75,7 @@ def columns(
 def _below(labels: Sequence[str], width: float) -> Iterator[Markup]:
     """A few of the labels, below their columns."""
     for place in range(0, len(labels), max(1, math.ceil(len(labels) / 5))):
-        yield _text(place * width + width / 2, ABOVE + HEIGHT + 17, labels[place], "middle")
+        yield _text(place * width + width / 2, ABOVE + HEIGHT + 21, labels[place], "middle")
 
 
 def bars(words: Words, rows: Sequence[tuple[str, float, str]], kind: str = "s1") -> Markup:
