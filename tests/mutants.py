@@ -49,7 +49,7 @@ ROOMS = {
     "ledger/rewritten.py": "test_editing test_keeping test_erasing",
     "archive/": "test_coverage_cases test_simulation test_crash test_csv",
     "archive/comparing.py": "test_verify",
-    "archive/editing.py": "test_editing test_keeping test_erasing",
+    "archive/editing.py": "test_reading test_editing test_keeping test_erasing",
     "archive/erasing.py": "test_erasing test_editing",
     "archive/keeping.py": "test_keeping test_editing",
     "archive/holdings.py": "test_editing test_erasing test_manifest",

@@ -103,6 +103,13 @@ def test_participants_are_covered_from_the_end_of_the_oldest_conference_that_the
     assert covers(site, MIDNIGHT - 30 * HOUR)
 
 
+def test_a_history_of_late_records_alone_begins_with_them(site: Site) -> None:
+    site.run()
+    site.hold("late", MIDNIGHT - 2 * HOUR, shown=MIDNIGHT + HOUR)
+    site.run(MIDNIGHT + 3 * HOUR)
+    assert covers(site, MIDNIGHT + 2 * HOUR)
+
+
 def test_more_late_records_than_a_page_holds_make_no_gap(site: Site) -> None:
     site.node.page = 2
     site.hourly(5, MIDNIGHT - 8 * HOUR)

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexip_history.archive.aggregates import whole_until
+from pexip_history.archive.editing import open_table
 from pexip_history.folder import reading
-from pexip_history.folder.reading import MOST, MOST_CELLS, NotOurs, header, open_rows
+from pexip_history.folder.reading import MOST, MOST_CELLS, NotOurs, cell_of, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite
 from tests.conftest import ROOT
 
@@ -191,3 +192,14 @@ def test_columns_of_the_same_name_keep_their_own_cells(tmp_path: Path) -> None:
     with new_file(path) as target:
         rewrite(path, target, columns, [*columns, "new"], False)
     assert path.read_bytes() == b"=id,,,new\r\n1,a,b,\r\n", "names are as they were, too"
+
+
+def test_a_cell_is_found_from_the_first_place_on_and_empty_where_there_is_none() -> None:
+    assert [cell_of(["a", "b"], place) for place in (-1, 0, 1, 2)] == ["", "a", "b", ""]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_table_of_either_utf_16_is_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "x.csv").write_bytes("\ufeffid,name\r\n1,Åse\r\n".encode(encoding))
+    with open_table(tmp_path / "x.csv") as rows:
+        assert list(rows) == [["1", "Åse"]]
