@@ -92,7 +92,7 @@ def edit(path: Path, changing: Changing, ready: Callable[[Edited], None] = lambd
 
 def _copy(source: IO[bytes], target: IO[bytes], start: int, end: int) -> None:
     source.seek(start)
-    while piece := source.read(min(PIECE, end - start)):
+    while start < end and (piece := source.read(min(PIECE, end - start))):
         target.write(piece)
         start += len(piece)
 

@@ -102,7 +102,7 @@ def _make(folder: Path, owner: Owner) -> None:
             if not _may_enter(above.stat(), owner):
                 raise _closed(above, folder, owner)
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         raise CollectorError(sentence("folder-cannot-be-created", folder=folder)) from None
 

@@ -23,12 +23,12 @@ def read_file(path: Path) -> bytes:
     """What a file that a setting names holds; links are followed, as Kubernetes makes them. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is not a file", str(path))
-        if found.st_size > LARGEST_SECRET:
-            raise OSError(errno.EFBIG, f"it is larger than {LARGEST_SECRET} bytes", str(path))
-        return file.read(LARGEST_SECRET)
+        held = file.read(LARGEST_SECRET + 1)
+    if len(held) > LARGEST_SECRET:
+        raise OSError(errno.EFBIG, f"it is larger than {LARGEST_SECRET} bytes", str(path))
+    return held
 
 
 # What is wrong with a file's bytes is said by ValueError, in words that stand behind the file's name.
