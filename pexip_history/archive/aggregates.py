@@ -129,20 +129,26 @@ def _cells(row: bytes) -> list[str]:
     return next(csv.reader([row.decode("utf-8-sig", "replace").rstrip("\r\n")]), [])
 
 
-def written_until(path: Path, known: Known | None) -> int:
-    """The byte up to which the file is what the ledger knows; 0 where it does not begin so any more. Raises OSError."""
+def unknown_part(path: Path, resource: Resource, known: Known | None) -> tuple[list[str], int] | None:
+    """The aggregate's columns, and from which byte on it is not what is known of it: 0 where it does not begin so.
+
+    None where all of it is known, and where it is not ours. Raises NotAFile, OSError.
+    """
+    if (columns := columns_of(path, resource.name)) is None:
+        return None
     size = behind_link(path).stat().st_size
-    return known.size if known and known.size <= size and as_it_is(path, known.size) == known else 0
+    start = known.size if known and known.size <= size and as_it_is(path, known.size) == known else 0
+    return (columns, start) if start < size else None
 
 
 def end_whole(path: Path, resource: Resource, ledger: Ledger, zone: ZoneInfo) -> None:
     """Have the aggregate end in a whole row: a torn one is written to its end where a dated file has it, or goes to a
     file of its own. What is not ours is set aside. Raises NotAFile, OSError.
     """
-    columns, size = columns_of(path, resource.name), behind_link(path).stat().st_size
-    start = written_until(path, ledger.aggregate(resource.name))
-    if columns is None or start == size:
+    part = unknown_part(path, resource, ledger.aggregate(resource.name))
+    if part is None:
         return
+    columns, start = part
 
     def is_whole(cells: Sequence[str]) -> bool:
         return resource not in RESOURCES or ledger.has(resource.name, cells[columns.index("id")])
@@ -152,7 +158,7 @@ def end_whole(path: Path, resource: Resource, ledger: Ledger, zone: ZoneInfo) ->
     except NotOurs as error:
         set_aside(path, f"is damaged ({error})", zone)
         return
-    if not _complete(path, columns, start, until) and until < size:
+    if not _complete(path, columns, start, until) and until < behind_link(path).stat().st_size:
         move_torn_row(path, until, columns, zone)
 
 

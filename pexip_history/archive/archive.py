@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -179,7 +179,8 @@ class Archive:
                     self._prepare(file, ledger)
                 for file in set(files) - set(there):
                     log.warning(sentence("staged-rows-gone", file=self.waiting(file), rows=file.rows))
-                sizes = self._note_sizes(ledger, there)
+                sizes = {file: self.aggregate(file.resource).stat().st_size for file in there}
+                ledger.begin_publishing(sizes)
             for file in there:
                 if not self._append(file, sizes[file]):
                     self._prepare(file, ledger)
@@ -193,11 +194,6 @@ class Archive:
             written = {file.resource: self.aggregate(file.resource) for file in files}
             known = {resource: as_it_is(path) for resource, path in written.items() if path.exists()}
             ledger.published(files, [self.dated(file).name for file in files], known)
-
-    def _note_sizes(self, ledger: Ledger, files: Sequence[Staged]) -> dict[Staged, int]:
-        sizes = {file: self.aggregate(file.resource).stat().st_size for file in files}
-        ledger.begin_publishing(sizes)
-        return sizes
 
     def _prepare(self, file: Staged, ledger: Ledger) -> None:
         path, columns = self.aggregate(file.resource), header(self.waiting(file)) or []

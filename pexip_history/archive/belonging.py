@@ -11,7 +11,7 @@ from pathlib import Path
 from pexip_history.archive import aggregates
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError
-from pexip_history.folder.opening import NotAFile, behind_link
+from pexip_history.folder.opening import NotAFile
 from pexip_history.folder.reading import NotOurs
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.making import know_rows, make, take_over
@@ -46,6 +46,8 @@ def open_ledger(archive: Archive, now: datetime) -> Ledger:
         settle_rewriting(ledger, archive.aggregate)
         dated = _know_dated(archive, ledger, now, waiting=version < SCHEMA_VERSION)
         found = sum(_settle(archive, ledger, resource, now) for resource in archive.resources)
+        if 0 < version < SCHEMA_VERSION:
+            take_over(ledger, version)
         _note_found(archive, ledger, version, dated, found)
         ledger.db.execute("PRAGMA cache_size = -2000")
     return ledger
@@ -54,7 +56,6 @@ def open_ledger(archive: Archive, now: datetime) -> Ledger:
 def _note_found(archive: Archive, ledger: Ledger, version: int, dated: int, found: int) -> None:
     """Note and say how many records a ledger of this version did not know: in dated files, and then in aggregates."""
     if 0 < version < SCHEMA_VERSION:
-        take_over(ledger, version)
         since, stays = ledger.time_of("since"), ""
         if since:
             stays = f"; what ended before {since:%Y-%m-%d %H:%M} UTC stays uncollected unless DATA_SINCE asks for it"
@@ -112,9 +113,8 @@ def _settle(archive: Archive, ledger: Ledger, resource: Resource, now: datetime)
     if name in ledger.half_published():
         return 0  # what is behind the end is that
     try:
-        columns = aggregates.columns_of(path, name)
-        start = aggregates.written_until(path, ledger.aggregate(name)) if columns else 0
-        if columns and start < behind_link(path).stat().st_size:
+        if part := aggregates.unknown_part(path, resource, ledger.aggregate(name)):
+            columns, start = part
             until = aggregates.whole_until(path, columns, start, lambda cells: False)
             if resource in RESOURCES:
                 found = know_rows(ledger, name, aggregates.rows_behind(path, start, until), now)

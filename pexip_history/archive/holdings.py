@@ -49,8 +49,8 @@ def _waiting(data: Path) -> Iterator[Holding]:
     folder = data / ".collector"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = STAGED.fullmatch(path.name)
-        if match and match[2] in BY_NAME:
-            yield Holding(path, f".collector/{path.name}", BY_NAME[match[2]], WAITING)
+        if match and match[1] in BY_NAME:
+            yield Holding(path, f".collector/{path.name}", BY_NAME[match[1]], WAITING)
 
 
 def _visible(data: Path) -> Iterator[Holding]:

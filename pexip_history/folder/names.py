@@ -16,8 +16,8 @@ DATED = re.compile(
 )
 """Groups: the stem, and the resource's (`pexHistoryConf`)."""
 
-STAGED = re.compile(r"(\d+)-(\w+)\.csv")
-"""A file that waits in `.collector`; groups: the reading's number, the resource's name."""
+STAGED = re.compile(r"\d+-(\w+)\.csv")
+"""A file that waits in `.collector`; group: the resource's name."""
 
 
 def staged_name(reading: int, resource: str) -> str:

@@ -39,6 +39,8 @@ COPIED_ALWAYS = (
     "INSERT INTO run SELECT *, 0 FROM old_run",
     "INSERT INTO staged SELECT * FROM old_staged",
 )
+KEEP = f"INSERT OR IGNORE INTO kept VALUES (?1, max(coalesce(date(?2, '+{KEPT.days} days'), ?3), ?3))"
+"""Keep a conference for so long after its end, and at least to a day."""
 
 
 def make(ledger: Ledger, now: datetime) -> None:
@@ -62,12 +64,10 @@ def know_rows(ledger: Ledger, resource: str, rows: Iterable[Mapping[str, str]], 
         for row in rows:
             if not (record := row.get("id", "")):
                 continue
-            own = belongs_to(resource, record, row.get("conference"))
+            own, ended = belongs_to(resource, record, row.get("conference")), row.get(time, "")[:26]
             count += db.execute(f"INSERT OR IGNORE INTO {resource} VALUES (?, ?)", (record, own)).rowcount
             if resource == "conference":  # that of a participant may be yet to end: `forget` gives it longer
-                sql = f"INSERT OR IGNORE INTO kept VALUES (?1, max(coalesce(date(?2, '+{KEPT.days} days'), ?3), ?3))"
-                db.execute(sql, (own, row.get(time, "")[:19], until))
-            ended = row.get(time, "")[:26]
+                db.execute(KEEP, (own, ended[:19], until))
             if is_time(ended):
                 oldest = min(oldest or ended, ended)
         if oldest:

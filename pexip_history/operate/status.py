@@ -136,14 +136,8 @@ def peek(settings: Settings) -> dict[str, Any]:
     path, under_way = archive.folder / LEDGER, archive.locked()
     found: dict[str, Any] = {"runs": [], "resources": [], "staged": 0, "expected": 0, "complete_since": None}
     found |= {"reconciled": None, "lost": 0, "lost_from": None, "lost_to": None, "without_end": 0}
-    found |= {
-        "coverage": [],
-        "gaps": [],
-        "forgotten": [],
-        "gaps_unknown_before": None,
-        "oldest_row": None,
-        "kept_from": None,
-    }
+    found |= {"coverage": [], "gaps": [], "forgotten": []}
+    found |= {"gaps_unknown_before": None, "oldest_row": None, "kept_from": None}
     if not path.exists():
         return found
     try:

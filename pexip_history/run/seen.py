@@ -15,8 +15,8 @@ from pexip_history.resources import RESOURCES
 from pexip_history.values import as_text, format_time
 
 MOST_PARAMETERS = 30_000  # of one statement; SQLite takes 32,766
-ASK_AGAIN, GIVE_UP = timedelta(days=1), 7
-"""How long until a participant that did not come is asked for again; and for how many days one that is gone was."""
+ASK_AGAIN, GIVE_UP = timedelta(days=1), timedelta(days=7)
+"""How long until a participant that did not come is asked for again; and for how long one that is gone was."""
 # seen: in which pass over a query a record was seen last, whether the reading took it, and whether that pass did.
 # listed: whom conferences list. missing: as the ledger's `expected`.
 SCRATCH = "PRAGMA temp.journal_mode = OFF; PRAGMA temp.cache_size = -9000;" + "".join(
@@ -106,10 +106,8 @@ class Seen:
 
     def is_new(self, resource: str, record_id: str) -> bool:
         """Whether neither a run exported the record nor this reading took it."""
-        taken = f"SELECT 1 FROM seen_{resource} WHERE id = ?1 AND taken"
-        return not self.ledger.one(
-            f"SELECT EXISTS ({taken}) OR EXISTS (SELECT 1 FROM main.{resource} WHERE id = ?1)", record_id
-        )
+        taken = f"SELECT EXISTS (SELECT 1 FROM seen_{resource} WHERE id = ? AND taken)"
+        return not (self.ledger.one(taken, record_id) or self.ledger.has(resource, record_id))
 
     # Who is missing
 
@@ -148,10 +146,9 @@ class Seen:
         rows = self.db.execute(
             "SELECT conference, min(coalesce(started, ended, '')), max(coalesce(ended, '')) AS last,"
             " json_group_array(participant) FROM missing"
-            " WHERE NOT coalesce(asked > ? AND asked <= ?, 0)"
-            " AND NOT coalesce(asked <= ? AND julianday(asked) - julianday(lost) >= ?, 0)"
+            " WHERE NOT coalesce(asked <= ? AND (asked > ? OR julianday(asked) - julianday(lost) >= ?), 0)"
             " GROUP BY conference ORDER BY last, conference",
-            (format_time(now - ASK_AGAIN), format_time(now), format_time(now), GIVE_UP),
+            (format_time(now), format_time(now - ASK_AGAIN), GIVE_UP.days),
         )
         return [
             Listing(conference, started, ended, json.loads(participants))
