@@ -256,8 +256,8 @@ class Weeks(RuleBasedStateMachine):
 
         def move(request: Request) -> None:
             self.node.forget(forgotten)
-            for _ in range(new):
-                self.hold(self.node.now - 2 * HOUR, 0, [(5, 0, "")])
+            for _ in range(new):  # none older than what is forgotten: that the node would not keep
+                self.hold(max(self.node.now - 2 * HOUR, self.node.horizon), 0, [(5, 0, "")])
             self.world.amid |= {id(one) for one in self.world.records if one.shown == self.node.now}
 
         self.spoil(faults.before(move), nth)
