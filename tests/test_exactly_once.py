@@ -151,7 +151,7 @@ def test_what_the_node_forgets_while_an_aggregate_is_locked_is_not_lost(site: Si
 # The ledger
 
 
-@pytest.mark.parametrize("cut", [1, 9, 60])
+@pytest.mark.parametrize("cut", [1, 9, 23])
 @pytest.mark.parametrize("lost", [True, False], ids=["and no ledger", "beside the ledger"])
 def test_a_copy_that_ends_within_a_row_gets_the_rest_of_it_from_the_dated_file(
     site: Site, cut: int, lost: bool
@@ -166,6 +166,30 @@ def test_a_copy_that_ends_within_a_row_gets_the_rest_of_it_from_the_dated_file(
     assert site.files()[PART] == before
     site.run(MIDNIGHT + 10 * HOUR)
     site.check()
+
+
+def test_a_copy_that_ends_before_a_rows_id_gets_no_other_row_for_it(site: Site) -> None:
+    """Rows of one conference begin alike."""
+    site.hold("c", MIDNIGHT - HOUR, *[MINUTE] * 3)
+    site.run(MIDNIGHT)
+    *rows, last, _ = site.files()[PART].split(b"\r\n")
+    (site.data / PART).write_bytes(b"\r\n".join([*rows, last[: last.index(b",20")]]))
+    site.run(MIDNIGHT + HOUR)
+    assert site.files()[PART] == b"\r\n".join([*rows, b""])
+
+
+@pytest.mark.parametrize("cut", [1, 2, 100])
+def test_a_copy_that_is_put_there_once_files_are_in_place_and_not_yet_noted_is_taken_as_it_is(
+    site: Site, cut: int
+) -> None:
+    """The ledger forgets staged files last; a run that is killed before leaves that to the next."""
+    site.hourly(20, MIDNIGHT)
+    site.run(MIDNIGHT + 3 * HOUR)
+    site.run(MIDNIGHT + 5 * HOUR, fault="kill", at="sql DELETE FROM staged WHERE pair = ? AND re", code=-9)
+    *rows, last, _ = site.files()[PART].split(b"\r\n")
+    (site.data / PART).write_bytes(b"\r\n".join([*rows, last[:cut]]))
+    site.run(MIDNIGHT + 6 * HOUR)
+    assert {len(row) for row in site.table(PART)} == {7}, "no row is cut"
 
 
 def test_an_older_ledger_in_which_rows_waited_publishes_none_of_them_again(site: Site, tmp_path: Path) -> None:

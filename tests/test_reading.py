@@ -73,7 +73,7 @@ def test_rows_are_those_of_csv_and_their_places_are_right(
 
 
 WHOLE = [b"", b"3,c,z\r\n", b"3,c,z\n", b"3,c,z\r", b"3,c,z\r\n\r\n", b"3,c,z", b"3,c\r\n", b"3,c,z\0\0\0", b"\0" * 100]
-TORN = [b'3,c,"z\r\n', b'3,"c\r\n\r\n', b"3", b"3\0\0\0"]
+TORN = [b'3,c,"z\r\n', b'3,c"d\n"e', b'3,"c\r\n\r\n', b"3", b"3\0\0\0"]
 
 
 @pytest.mark.parametrize("last", [*WHOLE, *TORN])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import logging
 import os
@@ -126,7 +127,7 @@ def _row_begins(tail: bytes, end: int, is_open: int, whole: bool) -> int | None:
 
 
 def _cells(row: bytes) -> list[str]:
-    return next(csv.reader([row.decode("utf-8-sig", "replace").rstrip("\r\n")]), [])
+    return next(csv.reader(io.StringIO(row.decode("utf-8-sig", "replace").rstrip("\r\n"), newline="")), [])
 
 
 def unknown_part(path: Path, resource: Resource, known: Known | None) -> tuple[list[str], int] | None:
@@ -158,12 +159,15 @@ def end_whole(path: Path, resource: Resource, ledger: Ledger, zone: ZoneInfo) ->
     except NotOurs as error:
         set_aside(path, f"is damaged ({error})", zone)
         return
-    if not _complete(path, columns, start, until) and until < behind_link(path).stat().st_size:
+    if not _complete(path, resource, columns, start, until) and until < behind_link(path).stat().st_size:
         move_torn_row(path, until, columns, zone)
 
 
-def _complete(path: Path, columns: Sequence[str], start: int, until: int) -> bool:
-    """Write a last row that has no line end, or that is torn at `until`, as one of the newest dated files has it."""
+def _complete(path: Path, resource: Resource, columns: Sequence[str], start: int, until: int) -> bool:
+    """Write a last row that has no line end, or that is torn at `until`, as one of the newest dated files has it.
+
+    Its key must be whole: rows of one call begin alike.
+    """
     with open(behind_link(path), "r+b", opener=own) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))
@@ -171,8 +175,9 @@ def _complete(path: Path, columns: Sequence[str], start: int, until: int) -> boo
             return False
         first = file.seek(until if until < size else max(start, size - MOST))
         tail = file.read().rstrip(b"\0")
-        torn = tail[0 if until < size else tail.rfind(b"\n") + 1 :]
-        if b"," not in torn or torn.endswith(b"\r"):
+        begins = 0 if until < size else _row_begins(tail, len(tail), 0, first == start) or 0
+        torn = tail[begins:]
+        if len(_cells(torn)) <= 1 + max(map(columns.index, resource.key)) or torn.endswith(b"\r"):
             return False
         dated = sorted(path.parent.glob(f"????-??-??_??-??-??_{path.name}"), reverse=True)[:LOOKED_INTO]
         if not (rest := next(filter(None, (_rest(one, columns, torn) for one in dated)), b"")):

@@ -191,8 +191,8 @@ class Archive:
                 self.waiting(file).replace(self.dated(file))
             sync_folder(self.data)
             sync_folder(self.folder)
-            written = {file.resource: self.aggregate(file.resource) for file in files}
-            known = {resource: as_it_is(path) for resource, path in written.items() if path.exists()}
+            # Of one whose rows an earlier run appended, somebody may have made another since.
+            known = {file.resource: as_it_is(self.aggregate(file.resource)) for file in there}
             ledger.published(files, [self.dated(file).name for file in files], known)
 
     def _prepare(self, file: Staged, ledger: Ledger) -> None:
