@@ -115,7 +115,8 @@ class World(Site):
         self.clocks_were_right = True
         self.unknown = False  # the ledger was changed, and no run has settled yet what it lacks
         self.memory_was_lost = False  # a ledger was, or another was put there
-        self.torn: set[str] = set()  # aggregates whose last row is unfinished
+        self.torn: dict[str, Row] = {}  # aggregates whose last row is unfinished, and what it was
+        self.ended: dict[str, Row] = {}  # the same, once a run has written to them
         self.settled = True  # all is published
         self.turns, self.broken = 0, False
         self.story: list[str] = []
@@ -177,7 +178,9 @@ class World(Site):
         if outcome.code == 1 and self.settled and not fault:
             after = {path.name: path.read_bytes() for path in self.data.glob("*.csv")}
             assert before == after, f"a run that failed changed {before.keys() ^ after.keys() or 'a file'}"
-        self.torn = {file for file in self.torn if (self.data / file).read_bytes() == before[file]}
+        for file in [*self.torn]:
+            if (self.data / file).read_bytes() != before[file]:
+                self.ended[file] = self.torn.pop(file)
         self._read_dated()
         removed = before.keys() - {path.name for path in self.data.glob("*.csv")} - set(FILES.values())
         agree = not self.node.tells_time or abs(ahead - self.node.ahead) <= 15 * MINUTE
@@ -326,6 +329,9 @@ class World(Site):
             assert not twice, f"{file}: twice in dated files: {twice}"
             twice = sorted(key for key, count in Counter(map(key_of, found)).items() if count > 1)
             assert not twice, f"{file}: twice: {twice}"
+            place, row = len(self.kept[name]), self.ended.pop(file, None)
+            if row and found[place : place + 1] == [row] and len(found) > place + len(self.written[name]):
+                self.kept[name].append(row)  # it was completed; else it went to a file of its own
             assert found == self.kept[name] + self.written[name], f"{file} is not the dated files in order"
             known = self.node.known.get(name, {})
             told = {key for key, one in known.items() if id(one) not in self.corrected}
@@ -442,7 +448,7 @@ class World(Site):
                     self.corrected.add(id(one))  # it was collected, and removed since: it cannot come again
         self.owed = {id(one) for one in self.records if self.count[one.resource][one.id]}
 
-    HELD = "kept", "written", "files", "count", "covered", "claimed", "gaps"
+    HELD = "torn", "kept", "written", "files", "count", "covered", "claimed", "gaps"
 
     def back_up(self, folder: Path) -> None:
         """The whole data folder."""

@@ -26,7 +26,7 @@ from .management_node import faults
 from .management_node.calls import stamp
 from .management_node.server import Request
 from .scripted_node import DAY, HOUR, MINUTE, NEVER, ScriptedNode
-from .simulation import World, is_ours
+from .simulation import World, is_ours, rows_of
 
 EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "0"))
 SHRINK = "SIMULATION_SHRINK" in os.environ
@@ -291,7 +291,7 @@ class Weeks(RuleBasedStateMachine):
     )
     def an_aggregate_is_changed(self, name: str, how: str) -> None:
         path = self.data / name
-        if not is_ours(path):
+        if not is_ours(path) or name in self.world.torn:
             return
         text = path.read_bytes()
         header = next(csv.reader([text.partition(b"\r\n")[0].decode("utf-8-sig")]))
@@ -310,17 +310,21 @@ class Weeks(RuleBasedStateMachine):
         self.world.files_changed()
 
     @precondition(lambda self: self.world.settled)
-    @rule(name=st.sampled_from([CONF, PART]), back=st.integers(0, 3), minutes=MOMENTS, lost=st.booleans())
-    def a_copy_made_in_mid_write_is_put_there(self, name: str, back: int, minutes: int, lost: bool) -> None:
-        """It ends in the first cell of a row."""
+    @rule(
+        name=st.sampled_from([CONF, PART]),
+        back=st.integers(0, 3),
+        cut=st.integers(1, 200),
+        minutes=MOMENTS,
+        lost=st.booleans(),
+    )
+    def a_copy_made_in_mid_write_is_put_there(self, name: str, back: int, cut: int, minutes: int, lost: bool) -> None:
         path = self.data / name
-        lines = path.read_bytes().split(b"\r\n") if is_ours(path) else []
+        lines = path.read_bytes().split(b"\r\n") if is_ours(path) and name not in self.world.torn else []
         whole = lines[: max(2, len(lines) - 1 - back)]
         if len(whole) < 3 or b'"' in b"".join(whole).replace(b'""', b"").replace(b'"[', b"").replace(b']"', b""):
             return
-        torn = b"\r\n".join([*whole[:-1], whole[-1][:5].partition(b",")[0]])
-        path.write_bytes(torn)
-        self.world.torn.add(name)
+        self.world.torn[name] = rows_of(path)[len(whole) - 2]
+        path.write_bytes(b"\r\n".join([*whole[:-1], whole[-1][:cut]]))
         self.world.files_changed()
         if lost:
             self.lose_ledger()
