@@ -15,13 +15,13 @@ from pathlib import Path
 
 from pexip_history.archive import aggregates
 from pexip_history.archive.staging import Stage, follow_omitted
-from pexip_history.errors import Busy, printable
+from pexip_history.errors import Busy, CollectorError, printable
 from pexip_history.folder.cells import header_line
 from pexip_history.folder.names import AGGREGATES, DATED, STAGED, dated_name, format_stem, staged_name
 from pexip_history.folder.opening import own
 from pexip_history.folder.reading import header
 from pexip_history.folder.rewriting import draft_of, rewrite, sync_folder
-from pexip_history.ledger.ledger import Ledger, Staged
+from pexip_history.ledger.ledger import Known, Ledger, Staged
 from pexip_history.ledger.rewritten import as_it_is
 from pexip_history.messages import sentence
 from pexip_history.resources import BY_NAME, FILES, OF_PARTICIPANTS, PARTICIPANT, QUALITY, STREAM
@@ -165,7 +165,7 @@ class Archive:
         2. the ledger notes their sizes;
         3. the rows are appended and synced. A repetition finds, after the noted
            size, the beginning of the same rows, and writes the rest;
-        4. the waiting files are renamed to dated files: one that is gone was appended before;
+        4. the waiting files are renamed to dated files: of one that is gone, the dated file tells the rows;
         5. the ledger forgets them, and knows the dated files and the aggregates' sizes.
         """
         for _, reading in itertools.groupby(ledger.staged(), lambda file: file.pair):
@@ -181,19 +181,29 @@ class Archive:
                     log.warning(sentence("staged-rows-gone", file=self.waiting(file), rows=file.rows))
                 sizes = {file: self.aggregate(file.resource).stat().st_size for file in there}
                 ledger.begin_publishing(sizes)
-            for file in there:
-                if not self._append(file, sizes[file]):
-                    self._prepare(file, ledger)
-                    ledger.begin_publishing({file: 0})  # a repetition comes here again: what is there tells the keys
-                    end = self.aggregate(file.resource).stat().st_size
-                    self._append(file, end, self._keys_in_aggregate(file))
+            known = dict(filter(None, (self._append_once(file, size, ledger) for file, size in sizes.items())))
             for file in there:
                 self.waiting(file).replace(self.dated(file))
             sync_folder(self.data)
             sync_folder(self.folder)
-            # Of one whose rows an earlier run appended, somebody may have made another since.
-            known = {file.resource: as_it_is(self.aggregate(file.resource)) for file in there}
             ledger.published(files, [self.dated(file).name for file in files], known)
+
+    def _append_once(self, file: Staged, size: int, ledger: Ledger) -> tuple[str, Known] | None:
+        """Have the aggregate hold the file's rows behind `size`; what it is then, by resource.
+
+        None where the rows were there once, and somebody has made another of it, or of the dated file, since.
+        """
+        path = self.aggregate(file.resource)
+        if not self.waits(file):  # it was renamed after they were appended
+            with suppress(CollectorError, OSError):
+                if self._append(file, self.dated(file), size):
+                    return file.resource, as_it_is(path)
+            return None
+        if not self._append(file, self.waiting(file), size):
+            self._prepare(file, ledger)
+            ledger.begin_publishing({file: 0})  # a repetition comes here again: what is there tells the keys
+            self._append(file, self.waiting(file), path.stat().st_size, self._keys_in_aggregate(file))
+        return file.resource, as_it_is(path)
 
     def _prepare(self, file: Staged, ledger: Ledger) -> None:
         path, columns = self.aggregate(file.resource), header(self.waiting(file)) or []
@@ -203,10 +213,10 @@ class Archive:
             aggregates.end_whole(path, BY_NAME[file.resource], ledger, self.zone)
         aggregates.prepare(path, file, columns, self.settings.csv_bom, self.zone)
 
-    def _append(self, file: Staged, size: int, there: set[tuple[str, ...]] | None = None) -> bool:
-        """Append the file's rows; `there` are keys of rows to leave out. False where the aggregate was changed."""
-        path, source, start = self.aggregate(file.resource), self.waiting(file), file.head
-        columns, own_columns = aggregates.columns_of(path, file.resource), header(source) or []
+    def _append(self, file: Staged, source: Path, size: int, there: set[tuple[str, ...]] | None = None) -> bool:
+        """Append the rows; `there` are keys of rows to leave out. False where the aggregate was changed."""
+        path, start, own_columns = self.aggregate(file.resource), file.head, header(source) or []
+        columns = aggregates.columns_of(path, file.resource)
         if columns is None or not set(own_columns) <= set(columns):
             return False
         if columns != own_columns or there:  # the user's file has another order
