@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ from .forked import Fault
 from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, NOW, PART, ROOT, Site
 from .management_node import faults
 from .management_node.calls import stamp
-from .management_node.server import Request
+from .management_node.server import Reply, Request
 from .scripted_node import LISTED
 from .simulation import spans_of, within
 
@@ -397,6 +397,47 @@ def test_a_window_by_hand_does_not_pass_for_the_scheduled_run(site: Site) -> Non
     site.node.wait(10 * MINUTE)
     site.run(None, "collect", "--if-due")
     assert not site.asked, "it was served"
+
+
+def test_a_window_by_hand_over_covered_time_that_the_node_has_forgotten_makes_no_gap(site: Site) -> None:
+    site.hourly(20)
+    site.run()
+    site.node.forget(15)
+    site.hourly(20, site.node.now)
+    site.daily(1)
+    before = site.status()
+    site.by_hand(MIDNIGHT - 9 * HOUR, MIDNIGHT - 6 * HOUR)
+    assert [site.status()[name] for name in ("coverage", "gaps")] == [before[name] for name in ("coverage", "gaps")]
+
+
+def test_a_node_that_takes_no_filter_of_time_is_not_asked_without_an_end(site: Site) -> None:
+    def unfiltered(request: Request, answer: Any) -> Reply:
+        path, _, query = request.target.partition("?")
+        kept = [each for each in query.split("&") if not each.startswith("end_time")]
+        return site.node.own_answer(replace(request, target=f"{path}?{'&'.join(kept)}"))
+
+    site.hourly(40)
+    site.node.faults.add(unfiltered, times=None)
+    site.run(DEFAULT_CONF_LIMIT="5", DEFAULT_PART_LIMIT="5")
+    assert len(site.asked) < 400
+
+
+def test_a_late_record_just_before_a_window_hides_no_gap(site: Site) -> None:
+    site.hourly(20)
+    site.run()
+    site.node.wait(2 * DAY)
+    site.node.forget(20)
+    site.hold("late", MIDNIGHT - MINUTE)
+    site.hourly(20, site.node.now - 20 * HOUR)
+    site.run()
+    assert site.status()["forgotten"]
+
+
+def test_a_window_by_hand_asks_for_nothing_that_is_too_old_to_be_kept(site: Site) -> None:
+    ids = site.hourly(72)
+    site.env["DATA_KEEP_HISTORY_DAYS"] = "1"
+    site.by_hand(MIDNIGHT - 3 * DAY)
+    assert site.ids() == ids[-24:]
 
 
 def test_a_run_that_began_ahead_of_now_does_not_pass_for_the_scheduled_one(site: Site) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from .forked import Fault
 from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Site
 from .management_node import faults
 
@@ -203,6 +204,28 @@ def test_an_older_ledger_in_which_rows_waited_publishes_none_of_them_again(site:
     site.run(MIDNIGHT + 12 * HOUR)
     site.run(MIDNIGHT + 21 * HOUR)
     site.check()
+
+
+@pytest.mark.parametrize("fault", ["EACCES", "kill"])
+def test_an_older_ledger_in_which_rows_waited_publishes_none_again_whose_dated_files_are_gone(
+    site: Site, tmp_path: Path, fault: Fault
+) -> None:
+    site.hourly(20, MIDNIGHT)
+    site.run(MIDNIGHT + 5 * HOUR)
+    if fault == "kill":  # in mid-publishing
+        site.run(MIDNIGHT + 6 * HOUR, fault=fault, at=f"half {PART}", code=-9)
+    else:
+        site.run(MIDNIGHT + 6 * HOUR, fault=fault, at=PART, code=1)
+    shutil.copytree(site.ledger.parent, tmp_path / "older")
+    site.runs(MIDNIGHT + 8 * HOUR, MIDNIGHT + 10 * HOUR, 2 * HOUR)
+    for path in site.data.glob("2026-*"):
+        path.unlink()
+    shutil.rmtree(site.ledger.parent)
+    shutil.copytree(tmp_path / "older", site.ledger.parent)
+    site.run(MIDNIGHT + 12 * HOUR)
+    site.run(MIDNIGHT + 21 * HOUR)
+    for name, owed in site.owed().items():
+        assert sorted(site.ids(name)) == sorted(owed)
 
 
 @pytest.mark.slow

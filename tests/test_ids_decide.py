@@ -103,6 +103,20 @@ def test_a_participant_that_is_gone_counts_as_lost_is_said_once_and_is_lost_no_m
     site.once(["c1-0", "late"], PART)
 
 
+@pytest.mark.parametrize("fault", [faults.status(500), faults.not_the_envelope()])
+def test_one_participant_on_whom_the_node_fails_keeps_nobody_else_out(site: Site, fault: faults.Fault) -> None:
+    site.node.by_conference = 400
+    for number in range(3):
+        held = site.hold(f"c{number}", MIDNIGHT - HOUR + number * MINUTE)
+        for who in "ab":
+            site.node.participant(held, f"c{number}-{who}", MIDNIGHT - 3 * DAY, MIDNIGHT - MINUTE)
+    site.want_since(MIDNIGHT - DAY)
+    site.node.faults.add(fault, times=None, when=lambda request: "c0-a" in request.path)
+    site.runs(MIDNIGHT, MIDNIGHT + DAY, 12 * HOUR, hurry=True)
+    site.once(["c0-b", "c1-a", "c1-b", "c2-a", "c2-b"], PART)
+    assert site.lost() == (0, 1)
+
+
 def test_a_participant_that_never_comes_costs_a_request_a_day_for_a_week(site: Site) -> None:
     held = site.hold("c1", MIDNIGHT - HOUR, MINUTE)
     site.node.participant(held, "ghost", MIDNIGHT - 2 * HOUR, datetime.max)

@@ -179,7 +179,8 @@ class Archive:
                     self._prepare(file, ledger)
                 for file in set(files) - set(there):
                     log.warning(sentence("staged-rows-gone", file=self.waiting(file), rows=file.rows))
-                sizes = {file: self.aggregate(file.resource).stat().st_size for file in there}
+                by_key = ledger.fact("by_key")  # then none begins behind a known end
+                sizes = {file: 0 if by_key else self.aggregate(file.resource).stat().st_size for file in there}
                 ledger.begin_publishing(sizes)
             known = dict(filter(None, (self._append_once(file, size, ledger) for file, size in sizes.items())))
             for file in there:
@@ -187,6 +188,8 @@ class Archive:
             sync_folder(self.data)
             sync_folder(self.folder)
             ledger.published(files, [self.dated(file).name for file in files], known)
+        if ledger.fact("by_key"):
+            ledger.note(by_key=None)
 
     def _append_once(self, file: Staged, size: int, ledger: Ledger) -> tuple[str, Known] | None:
         """Have the aggregate hold the file's rows behind `size`; what it is then, by resource.

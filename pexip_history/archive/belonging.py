@@ -110,18 +110,21 @@ def _settle(archive: Archive, ledger: Ledger, resource: Resource, now: datetime)
     row without its line end is for publishing to say: a run that fails changes no file.
     """
     name, path, found = resource.name, archive.aggregate(resource.name), 0
-    if name in ledger.half_published():
-        return 0  # what is behind the end is that
+    half = name in ledger.half_published()  # a part of those rows is behind the end, and perhaps more
     try:
         if part := aggregates.unknown_part(path, resource, ledger.aggregate(name)):
             columns, start = part
             until = aggregates.whole_until(path, columns, start, lambda cells: False)
             if resource in RESOURCES:
                 found = know_rows(ledger, name, aggregates.rows_behind(path, start, until), now)
-            ledger.know_aggregate(name, as_it_is(path, until))
+            if not half:
+                ledger.know_aggregate(name, as_it_is(path, until))
+                if ledger.staged():
+                    ledger.note(by_key="yes")
     except NotOurs as error:
         with suppress(OSError):
-            aggregates.set_aside(path, f"is damaged ({error})", archive.zone)
+            if not half:
+                aggregates.set_aside(path, f"is damaged ({error})", archive.zone)
     except (NotAFile, FileNotFoundError, PermissionError):
         pass  # publishing says so
     return found

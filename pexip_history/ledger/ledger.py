@@ -127,10 +127,12 @@ class Ledger:
         )
 
     def cover(self, resource: str, spans: Mapping[str, Sequence[Span]]) -> None:
-        """Add spans, by kind; where they overlap others, what is said now counts."""
-        new = [span for some in spans.values() for span in some]
-        kept = {kind: without(self.spans(resource, kind), new) for kind in KINDS}
-        self._replace_spans(resource, {kind: [*kept[kind], *spans.get(kind, ())] for kind in KINDS})
+        """Add spans, by kind; where they overlap others, what is said now counts. What is covered stays so."""
+        covered = [*self.spans(resource, COVERED), *spans.get(COVERED, ())]
+        told = {kind: without(spans.get(kind, ()), covered) for kind in (GAP, BEFORE)}
+        new = [*covered, *told[GAP], *told[BEFORE]]
+        kept = {kind: without(self.spans(resource, kind), new) for kind in told}
+        self._replace_spans(resource, {COVERED: covered} | {kind: [*kept[kind], *told[kind]] for kind in told})
 
     def believe(self, resource: str, spans: Sequence[Span]) -> None:
         """Forget of the resource's spans all but these."""

@@ -30,7 +30,8 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 -- reconciled: when the node's whole list was last compared; doubt: why it is to be compared again; since: what ended
 -- before is not wanted (as version 1.1 left it); unknown_before: gaps before that day are not known, the ledger was
--- lost; kept_from: what is older was removed (DATA_KEEP_HISTORY_DAYS).
+-- lost; kept_from: what is older was removed (DATA_KEEP_HISTORY_DAYS); by_key: what waits may be in the aggregates, its
+-- keys tell.
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) STRICT, WITHOUT ROWID;
 -- rows: published; bytes, tail: the aggregate's size after that, and what it ended with (a hash); oldest: the earliest
 -- time of a record that was exported.

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from pexip_history.errors import QUOTED, NodeError, NotFound, Refused, TooLarge, printable
+from pexip_history.errors import QUOTED, NodeError, NotFound, Passing, Refused, TooLarge, printable
 from pexip_history.ledger.spans import Span, Times
 from pexip_history.messages import sentence
 from pexip_history.node.records import Page
@@ -19,6 +19,8 @@ from pexip_history.values import read_time
 
 FEW_CONFERENCES = 2
 """They are asked for without looking at the time in which they took place."""
+MOST_FAILED = 2
+"""Of those who are asked for one by one, how many the node may fail on before the rest waits for the next run."""
 
 log = logging.getLogger("collector")
 
@@ -32,7 +34,7 @@ class Missing:
     def __init__(self, draft: Draft, now: datetime) -> None:
         self.draft, self.now = draft, now
         self._missing: set[str] = set()
-        self._filter_helps = True
+        self._filter_helps, self._failed = True, 0
 
     def ask(self, asked_now: Sequence[Span]) -> None:
         """Ask where the conference's time was asked for, by earlier runs or now: elsewhere they may come by themselves.
@@ -95,6 +97,13 @@ class Missing:
             page = self.draft.node.record(PARTICIPANT.name, participant)
         except NotFound:
             self.draft.lost += self.draft.seen.note_gone(participant, self.now)
+            return
+        except NodeError as error:
+            self.draft.seen.note_asked(participant, self.now)  # for a day, the others go first
+            self._failed += 1
+            if self._failed > MOST_FAILED or not isinstance(error, Passing):
+                raise
+            log.warning(sentence("missing-wait", why=error))
             return
         if page.ids == [participant]:
             self.draft.take(PARTICIPANT.name, page, [0])

@@ -109,11 +109,14 @@ class Query:
 
 @dataclass
 class Result:
-    """What a query came to: `still` is False where it never held still, `oldest` the earliest time in it."""
+    """What a query came to: `still` is False where it never held still, `oldest` the earliest time in it,
+    `first` the id of that record.
+    """
 
     total: int = 0
     still: bool = True
     oldest: str = ""
+    first: str = ""
 
 
 def read(draft: Draft, query: Query) -> Result:
@@ -139,7 +142,8 @@ def _read_once(draft: Draft, query: Query) -> Result:
             if query.room is not None and page.total > query.room:
                 return result
         result.still = result.still and page.total == result.total
-        result.oldest = earliest(result.oldest, *page.times)
+        times = [(result.oldest, result.first), *zip(page.times, page.ids, strict=True)]
+        result.oldest, result.first = min((each for each in times if each[0]), default=("", ""))
         places = query.wanted(page)
         if query.asked_for and len(places) < len(page.ids):
             unwanted = set(range(len(page.ids))).difference(places)

@@ -71,7 +71,8 @@ class Run:
         """
         self._greet()
         if window := self.window:
-            window = Span(window.start, max(window.start, min(window.end, self.now)))
+            start = max(window.start, oldest_kept(self.settings, self.now) or BEGINNING)
+            window = Span(start, max(start, min(window.end, self.now)))
             readings = plan_by_hand(window, {name: self.ledger.spans(name, COVERED) for name in self.names})
         else:
             readings = plan(self._asked(), self.since, self.now)[:1]  # what is older is planned once this is read
@@ -165,7 +166,7 @@ class Run:
         waiting = {name: outcome.waiting for name, outcome in outcomes.items() if outcome.waiting}
         self.waiting += sum(waiting.values()) if own else 0
         saying.what_waits(waiting, self.limits if own else None, by_hand=self.window is not None)
-        memory = Memory(self.node, self.seen, outcomes.get(CONFERENCE.name))
+        memory = Memory(self.node, self.ledger, outcomes.get(CONFERENCE.name))
         covered = {
             name: memory.coverage(name, outcome)
             for name, outcome in outcomes.items()
@@ -181,7 +182,8 @@ class Run:
             if not all(outcome.still for outcome in outcomes.values()):
                 self.ledger.doubt("a query did not hold still")
         # A node that counts the same whatever is asked would be asked without an end, an instant at a time.
-        return any(covered.values()) and bool(draft.taken or not waiting)
+        shorter = any(outcome.read != reading[name] for name, outcome in outcomes.items())
+        return any(covered.values()) and bool(draft.taken or not shorter)
 
     def _reconcile(self) -> None:
         """Compare with the node's whole list where that is due."""

@@ -138,7 +138,8 @@ class Seen:
             db.execute(f"DELETE FROM missing WHERE {CAME}")
 
     def to_ask(self, asked: Times, now: datetime) -> list[Listing]:
-        """Whom to ask for, by the conference that lists them, in the order in which those ended.
+        """Whom to ask for, by the conference that lists them, in the order in which those ended; whom no run asked
+        for comes first.
 
         Only where the conference's time was `asked` for: else they may come by themselves. Not those that were asked
         for within a day; nor those of whom the node said, a week after the first time, that they are gone.
@@ -147,7 +148,7 @@ class Seen:
             "SELECT conference, min(coalesce(started, ended, '')), max(coalesce(ended, '')) AS last,"
             " json_group_array(participant) FROM missing"
             " WHERE NOT coalesce(asked <= ? AND (asked > ? OR julianday(asked) - julianday(lost) >= ?), 0)"
-            " GROUP BY conference ORDER BY last, conference",
+            " GROUP BY conference ORDER BY max(asked IS NOT NULL), last, conference",
             (format_time(now), format_time(now - ASK_AGAIN), GIVE_UP.days),
         )
         return [

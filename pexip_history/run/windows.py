@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pexip_history.ledger.ledger import BEFORE, COVERED, GAP
+from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, Ledger
 from pexip_history.ledger.spans import BEGINNING, Span, Times, without
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import BY_NAME, CONFERENCE, PARTICIPANT
 from pexip_history.run.reading import Draft, Query, read
-from pexip_history.run.seen import Seen
 from pexip_history.values import format_time, read_time
 
 OVERLAP = timedelta(hours=1)
@@ -35,6 +34,7 @@ class Outcome:
     waiting: int = 0
     still: bool = True
     oldest: str = ""
+    first: str = ""
 
 
 def in_time(resource: str, span: Span) -> dict[str, str]:
@@ -60,7 +60,7 @@ def read_window(draft: Draft, resource: str, window: Span, since: datetime) -> O
             window, fits = _shorten(draft.node, resource, window, room, total)
             waiting = total - fits
         result = read(draft, _query(draft, resource, window, since))
-    return Outcome(window, waiting, result.still, result.oldest)
+    return Outcome(window, waiting, result.still, result.oldest, result.first)
 
 
 def _query(draft: Draft, resource: str, window: Span, since: datetime, room: int | None = None) -> Query:
@@ -115,12 +115,17 @@ class Memory:
     For one reading, once all of its windows are read: what the node forgot before, it had not before.
     """
 
-    def __init__(self, node: Node, seen: Seen, conferences: Outcome | None) -> None:
-        self.node, self.seen, self.ledger = node, seen, seen.ledger
+    def __init__(self, node: Node, ledger: Ledger, conferences: Outcome | None) -> None:
+        self.node, self.ledger = node, ledger
         self._has_before: dict[datetime, bool] = {}
         self._first = read_time(conferences.oldest) if conferences and conferences.read.start == BEGINNING else None
-        # A query begins before its window: what it brought from there the node lists.
-        if conferences and conferences.still and "" < conferences.oldest < format_time(conferences.read.start):
+        # A query begins before its window: what it brought from there, and is no news, the node lists.
+        if (
+            conferences
+            and conferences.still
+            and conferences.oldest < format_time(conferences.read.start)
+            and ledger.has(CONFERENCE.name, conferences.first)
+        ):
             self._has_before[conferences.read.start] = True
 
     def coverage(self, resource: str, outcome: Outcome) -> SpansByKind:
@@ -167,7 +172,7 @@ class Memory:
             return bool(page.total)
         asked = Times(self.ledger.spans(CONFERENCE.name))
         return any(
-            not (asked.has(time) and self.seen.is_new(CONFERENCE.name, i))
+            not asked.has(time) or self.ledger.has(CONFERENCE.name, i)
             for i, time in zip(page.ids, page.times, strict=True)
         )
 
