@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from .harness import HOUR, MIDNIGHT, MINUTE, PART, QUALITY, Site
+from .management_node import faults
 
 
 def call(site: Site, **qualities: str) -> None:
@@ -32,6 +33,13 @@ def test_without_media_streams_no_bad_call_costs_a_request(site: Site) -> None:
     site.run(MIDNIGHT)
     assert not (site.data / QUALITY).exists()
     assert not [request for request in site.asked if request.path.endswith("/bad/")]
+
+
+def test_a_bad_call_that_is_gone_by_then_keeps_no_other_from_being_asked_for(site: Site) -> None:
+    call(site, gone="3_bad", worse="4_terrible")
+    site.node.faults.add(faults.status(404), when=lambda request: request.path.endswith("/gone/"))
+    assert "WARNING" not in site.run(MIDNIGHT, DATA_MEDIA_STREAMS="true").output
+    assert [row["participant_id"] for row in site.rows(QUALITY)] == ["worse"]
 
 
 def test_a_node_that_fails_there_costs_no_row_of_the_call(site: Site) -> None:

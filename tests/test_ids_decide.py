@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import datetime
 from typing import Any
@@ -101,6 +102,28 @@ def test_a_participant_that_is_gone_counts_as_lost_is_said_once_and_is_lost_no_m
     site.daily(1)
     assert site.lost() == (0, 0)
     site.once(["c1-0", "late"], PART)
+
+
+def test_who_left_before_a_window_by_hand_is_not_late(site: Site) -> None:
+    site.hold("c1", MIDNIGHT - HOUR, 30 * HOUR)
+    assert "1 participants, 0 waiting" in site.run(MIDNIGHT, "--from", "2026-11-23").output
+
+
+def test_what_a_participants_own_address_says_of_another_is_not_taken(site: Site) -> None:
+    site.hold("c1", MIDNIGHT - HOUR, 30 * HOUR)
+    site.node.faults.add(faults.edited(lambda one: one.update(id="x")), when=lambda asked: "/c1-0/" in asked.target)
+    site.run(MIDNIGHT, "--from", "2026-11-23")
+    assert site.ids(PART) == []
+
+
+def test_who_is_missing_of_several_conferences_comes_by_the_time_of_these_at_once(site: Site) -> None:
+    for number in range(3):
+        end = MIDNIGHT - 3 * HOUR - number * MINUTE
+        site.node.participant(site.hold(f"c{number}", end), f"late{number}", end, MIDNIGHT + 25 * HOUR)
+    site.run()
+    site.run(MIDNIGHT + 25 * HOUR)
+    assert [request.target for request in site.asked if re.search("conference=|/late", request.target)] == []
+    site.check()
 
 
 def test_a_participant_that_never_comes_costs_a_request_a_day_for_a_week(site: Site) -> None:
@@ -220,6 +243,7 @@ def test_rows_that_move_while_they_are_read_are_not_lost(site: Site, nth: int, o
     site.node.faults.add(faults.before(lambda request: gone.extend(site.node.forget(2))), nth=nth)
     site.run(MIDNIGHT + 24 * HOUR)
     assert gone == ids[:2]
+    assert "during each" not in site.log(), "it held still when it was read again"
     site.check(never={one for id in gone for one in (id, f"{id}-0")})
 
 

@@ -19,6 +19,7 @@ from pexip_history.archive.aggregates import end_whole
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
 from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, Ledger, Staged
+from pexip_history.ledger.rewritten import as_it_is
 from pexip_history.ledger.schema import SCHEMA, closed_on_failure, connect, open_to_write
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.status import peek
@@ -278,6 +279,15 @@ def test_status_tells_what_both_resources_have_and_a_gap_of_either(ledger: Ledge
     assert told["complete_since"] is None, "a gap follows"
     ledger.cover("participant", {COVERED: [Span(middle, end)]})
     assert peek(archive.settings)["complete_since"] == first
+
+
+@pytest.mark.parametrize("size", [5000, 50])
+def test_an_aggregate_is_known_again_by_its_end_also_with_something_behind_it(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"x" * size)
+    known = as_it_is(path)
+    path.write_bytes(b"x" * size + b"y" * size)
+    assert as_it_is(path, size) == known != as_it_is(path)
 
 
 def test_a_file_that_is_not_ours_is_left_as_it_is_until_rows_come(ledger: Ledger, archive: Archive) -> None:
