@@ -24,6 +24,7 @@ from pexip_history.ledger.schema import SCHEMA, closed_on_failure, connect, open
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.status import peek
 from pexip_history.resources import CONFERENCE
+from pexip_history.run.reconcile import is_due
 from pexip_history.run.seen import Seen
 from pexip_history.settings.environment import read_settings
 from pexip_history.values import format_time
@@ -148,12 +149,14 @@ def test_spans_that_are_no_longer_believed_go_of_each_kind(ledger: Ledger) -> No
 
 
 def test_the_first_reason_for_doubt_stays_until_it_is_dispelled(ledger: Ledger) -> None:
-    ledger.doubt("one")
-    ledger.doubt("two")
-    assert ledger.fact("doubt") == "one"
-    ledger.note(doubt=None)
-    ledger.doubt("two")
-    assert ledger.fact("doubt") == "two"
+    ledger.note(reconciled=NOW)
+    for reason in ("one", "two"):
+        assert [is_due(ledger, NOW + away) for away in (-HOUR, HOUR, DAY)] == [True, False, True]
+        ledger.doubt(reason)
+        ledger.doubt("another")
+        assert ledger.fact("doubt") == reason
+        assert is_due(ledger, NOW + HOUR)
+        ledger.note(doubt=None)
 
 
 # What is not taken for the ledger
