@@ -14,7 +14,6 @@ import pytest
 
 from pexip_history.errors import NodeError, Passing, TooMany
 from pexip_history.node.answers import Columns, PageReader, names_of, too_many_values
-from pexip_history.node.certificates import describe
 
 # private: no server sends its pieces to the byte
 from pexip_history.node.connection import Connection, _read, peer_certificate
@@ -116,13 +115,6 @@ def test_a_handshake_that_cannot_succeed_is_named_for_what_it_is(
             with pytest.raises(NodeError, match=says) as caught:
                 Connection(Known(node.address, CA, tls_verify=verify)).ask(f"https://{node.address}/", {})
             assert not isinstance(caught.value, Passing), "repeating it would not help"
-
-
-def test_a_certificate_is_described_by_what_an_administrator_compares() -> None:
-    with RawNode(talk, certificate=SELF_SIGNED) as node:
-        shown = describe(peer_certificate(Known(node.address, tls_verify=False)))
-    assert SELF_SIGNED.fingerprint in shown
-    assert "valid until 20" in shown
 
 
 def test_an_answer_has_its_bounds_to_one_more() -> None:

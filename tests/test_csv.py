@@ -340,8 +340,8 @@ def test_dated_files_go_after_the_days_that_were_asked_for_and_nothing_else_does
     for name in others:
         (history.data / name).write_text("mine")
     for _ in range(5):
-        history.sent([record(history.days)], DATA_KEEP_DAYS="2")
-    kept = [f"2026-11-{day}_00-00-20_{PART}" for day in (26, 27, 28)]  # two days old is not older than two days
+        history.sent([record(history.days)], DATA_KEEP_DAYS="2", TZ="Pacific/Honolulu")
+    kept = [f"2026-11-{day}_14-00-20_{PART}" for day in (25, 26, 27)]  # two days old is not older than two days
     assert [file.name for file in history.dated(PART)] == [stays, *kept]
     assert f"{stays} cannot be removed" in history.log()
     assert {file.name for file in history.data.iterdir()} > set(others)

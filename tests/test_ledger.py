@@ -219,6 +219,7 @@ FORGERIES = {
     "a blob": BLOB,
     "a file outside of the folder": f"{STAGED} (1, 'conference', '../x', 0, 1);",
     "a file by its whole path": f"{STAGED} (1, 'conference', '/tmp/x', 0, 1);",
+    "a file behind a name": f"{STAGED} (1, 'conference', '2026-11-24_00-00-00/../x', 0, 1);",
     "a file of no resource": f"{STAGED} (1, '../../x', '2026-11-24_00-00-00', 0, 1);",
 }
 

@@ -213,18 +213,6 @@ def test_key_and_token_are_in_no_file_no_log_and_no_process_list(client: Site, l
     assert key_file.name.encode() in shown[1], "and the environment was"
 
 
-def test_with_a_password_no_token_is_asked_for_and_no_request_is_added(client: Site, loaded: ManagementNode) -> None:
-    loaded.basic = True
-    collects_all(client, loaded)
-    with_token = [r.target for r in loaded.requests]
-    loaded.server.forget_requests()
-    for file in client.data.rglob("*"):
-        file.is_file() and file.unlink()
-    client.env = environment_for(loaded, client.data)
-    collects_all(client, loaded)
-    assert ["/oauth/token/", *(r.target for r in loaded.requests)] == with_token
-
-
 # Refusals
 
 
