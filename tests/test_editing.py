@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import tempfile
 from pathlib import Path
 
@@ -86,16 +87,18 @@ def test_what_is_not_changed_stays_to_the_byte(
         assert path.read_bytes() == head + b"".join(kept)
 
 
-def test_nothing_is_left_of_a_rewriting_that_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [b"4,x,\r\n", b""])
+def test_nothing_is_left_of_a_rewriting_that_fails(tmp_path: Path, more: bytes) -> None:
     path = tmp_path / "a.csv"
     before = as_text([HEADER, *THREE]).encode()
     path.write_bytes(before)
+    os.utime(path, (0, 0))
 
     def full(edited: Edited) -> None:
         raise OSError(28, "No space left on device")
 
     def written_to(columns: list[str]) -> Change:
-        path.write_bytes(before + b"4,x,\r\n")
+        path.write_bytes(before + more)
         return leaving_out("1")(columns)
 
     with pytest.raises(OSError, match="No space"):
@@ -103,7 +106,7 @@ def test_nothing_is_left_of_a_rewriting_that_fails(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     with pytest.raises(Moved, match="written to meanwhile"):
         edit(path, written_to)
-    assert path.read_bytes() == before + b"4,x,\r\n"
+    assert path.read_bytes() == before + more
     assert [*tmp_path.iterdir()] == [path]
 
 

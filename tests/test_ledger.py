@@ -294,6 +294,13 @@ def test_an_aggregate_is_known_again_by_its_end_also_with_something_behind_it(tm
     assert as_it_is(path, size) == known != as_it_is(path)
 
 
+def test_an_aggregate_that_may_not_be_read_is_for_publishing_to_name(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pexip_history.archive.aggregates.unknown_part", Mock(side_effect=PermissionError))
+    open_ledger(archive, NOW).db.close()
+
+
 def test_a_file_that_is_not_ours_is_left_as_it_is_until_rows_come(ledger: Ledger, archive: Archive) -> None:
     path = archive.aggregate("conference")
     for held in (b"id;name\r\n1;x", b"", b"name\r\nx\r\n"):
