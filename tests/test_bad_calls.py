@@ -28,6 +28,12 @@ def test_only_bad_calls_are_asked_for_and_each_gets_a_row_with_every_20_seconds(
     assert len(asked) == 2
 
 
+def test_an_id_leads_to_no_other_address(site: Site) -> None:
+    call(site, **{"../conference/c": "3_bad"})
+    site.run(MIDNIGHT, DATA_MEDIA_STREAMS="true")
+    assert any("/participant/..%2Fconference%2Fc/" in request.target for request in site.asked)
+
+
 def test_without_media_streams_no_bad_call_costs_a_request(site: Site) -> None:
     call(site, bad="3_bad")
     site.run(MIDNIGHT)

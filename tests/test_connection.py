@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pytest
 
 from pexip_history.errors import NodeError, Passing, TooMany
 from pexip_history.node.answers import Columns, PageReader, names_of, too_many_values
+from pexip_history.node.certificates import tls_context
 
 # private: no server sends its pieces to the byte
 from pexip_history.node.connection import Connection, _read, peer_certificate
@@ -115,6 +117,28 @@ def test_a_handshake_that_cannot_succeed_is_named_for_what_it_is(
             with pytest.raises(NodeError, match=says) as caught:
                 Connection(Known(node.address, CA, tls_verify=verify)).ask(f"https://{node.address}/", {})
             assert not isinstance(caught.value, Passing), "repeating it would not help"
+
+
+@pytest.mark.parametrize(("address", "kind"), [("127.0.0.1:9", Passing), ("no-such-host.invalid", NodeError)])
+def test_a_node_that_refuses_may_be_starting_and_a_name_that_is_unknown_stays_so(
+    address: str, kind: type[NodeError]
+) -> None:
+    with pytest.raises(NodeError) as caught:
+        Connection(Known(address)).ask(f"https://{address}/", {})
+    assert type(caught.value) is kind
+
+
+def test_no_variable_names_authorities_and_no_file_gets_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+    for name in names:
+        monkeypatch.setenv(name, "/nowhere")
+    assert tls_context(Known("mgr")).keylog_filename is None
+    assert not {*names} & os.environ.keys()
+
+
+def test_a_page_is_read_the_same_way_twice_where_it_nests_conferences() -> None:
+    read, body = PageReader(), b'{"meta": {}, "objects": [{"id": 1, "conference": {"id": 7}}]}'
+    assert [[*read(body)[1]["conference"]] for _ in range(2)] == [[{"id": 7}], [{"id": 7}]]
 
 
 def test_an_answer_has_its_bounds_to_one_more() -> None:

@@ -125,8 +125,10 @@ def test_a_history_of_late_records_alone_begins_with_them(site: Site) -> None:
 def test_a_history_of_several_pages_begins_with_the_first_of_them(site: Site) -> None:
     site.node.page = 2
     site.hourly(5, MIDNIGHT - 40 * HOUR, timedelta(0))
+    site.hold("new", MIDNIGHT - HOUR)
     site.run()
     assert site.status()["complete_since"] == stamp(MIDNIGHT - 40 * HOUR + 30 * MINUTE)
+    assert site.status()["runs"][0]["conferences"] == 6, "of all that the run read"
 
 
 def test_more_late_records_than_a_page_holds_make_no_gap(site: Site) -> None:

@@ -8,6 +8,7 @@ import io
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -180,11 +181,27 @@ def test_parquet_cells_are_emptied_and_the_types_stay(parquet: Path) -> None:
     assert list(rows)[:2] == [["0", "Kari 0", "2026-11-23T08:00:00"], ["1", "", "2026-11-23T09:00:00"]]
 
 
-def test_parquet_rows_that_are_too_old_go(parquet: Path) -> None:
+def test_parquet_rows_that_are_too_old_go(parquet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = duckdb.connect
+
+    def in_tokyo(**how: Any) -> duckdb.DuckDBPyConnection:
+        return connect(**how).execute("SET TimeZone = 'Asia/Tokyo'")
+
+    monkeypatch.setattr(duckdb, "connect", in_tokyo)
+    query = f"SELECT * REPLACE (CASE WHEN id <> '4' THEN end_time END AS end_time) FROM '{parquet}'"
+    duckdb.sql(query).write_parquet(f"{parquet}.new")
+    Path(f"{parquet}.new").replace(parquet)
     before = rows_of(parquet)
     assert leave_out_before(parquet, "2026-11-23T10:00:00", ("end_time", "start_time")) == 2
     assert rows_of(parquet) == before[2:]
     assert leave_out_before(parquet, "2026-11-23T10:00:00", ("end_time", "start_time")) == 0
+
+
+def test_streams_are_told_apart_by_their_participant(parquet: Path) -> None:
+    path = parquet.parent.with_name("streams") / parquet.name
+    path.parent.mkdir()
+    duckdb.sql("SELECT 'p1' AS participant_id, '1' AS id, 'a' AS display_name").write_parquet(str(path))
+    assert [empty_cells(path, {"display_name": [id]}) for id in ("1", "p1")] == [0, 1]
 
 
 def test_what_is_no_parquet_file_is_named_and_stays(parquet: Path) -> None:

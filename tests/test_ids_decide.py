@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections import Counter
-from datetime import datetime
+from contextlib import closing
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -104,9 +106,23 @@ def test_a_participant_that_is_gone_counts_as_lost_is_said_once_and_is_lost_no_m
     site.once(["c1-0", "late"], PART)
 
 
-def test_who_left_before_a_window_by_hand_is_not_late(site: Site) -> None:
-    site.hold("c1", MIDNIGHT - HOUR, 30 * HOUR)
-    assert "1 participants, 0 waiting" in site.run(MIDNIGHT, "--from", "2026-11-23").output
+def test_who_left_before_a_window_by_hand_is_not_late_and_comes_by_the_end_of_the_conference(site: Site) -> None:
+    site.hold("b", MIDNIGHT - 2 * HOUR, 30 * HOUR)
+    site.hold("a", MIDNIGHT - HOUR, 30 * HOUR)
+    assert "1 participants, 0" in site.run(MIDNIGHT, "--from", "2026-11-23", DEFAULT_PART_LIMIT="1").output
+    assert site.ids(PART) == ["b-0"], "the node forgets it first"
+
+
+@pytest.mark.parametrize("wrong", [NOW, 60 * DAY])
+def test_a_conference_that_is_not_listed_for_a_day_is_not_taken_twice(site: Site, wrong: timedelta) -> None:
+    ids = site.hourly(3)
+    site.hold("alone", MIDNIGHT - HOUR)
+    site.run()
+    site.node.hidden, site.node.date_error = {"alone", *ids}, wrong
+    site.run(MIDNIGHT + DAY)
+    site.node.hidden, site.node.date_error = set(), NOW
+    site.daily(2)
+    site.check()
 
 
 def test_what_a_participants_own_address_says_of_another_is_not_taken(site: Site) -> None:
@@ -195,9 +211,11 @@ def test_a_conference_that_is_gone_holds_up_nothing(site: Site, answer: Any, nth
 @pytest.mark.slow
 def test_a_participant_that_two_conferences_list_is_asked_for_and_named_once(site: Site) -> None:
     site.run()
-    for id in ("lone", "other"):
-        site.hold(id, MIDNIGHT + 5 * HOUR).record["participants"] = [f"{ROOT}participant/never/"]
+    for number, id in enumerate(("lone", "other")):
+        site.hold(id, MIDNIGHT + (5 + number) * HOUR).record["participants"] = [f"{ROOT}participant/never/"]
     site.runs(MIDNIGHT + 6 * HOUR, MIDNIGHT + 8 * HOUR)
+    with closing(sqlite3.connect(site.ledger)) as db:
+        assert db.execute("SELECT conference FROM expected").fetchall() == [("other",)], "the last one that lists it"
     assert sum("never" in request.path for request in site.node.requests) == 1
     site.node.delete("lone")
     site.runs(MIDNIGHT + 9 * HOUR, MIDNIGHT + 80 * HOUR, 8 * HOUR)
