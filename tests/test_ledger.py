@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import Mock
@@ -18,6 +18,7 @@ import pytest
 from pexip_history.archive.aggregates import end_whole
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
+from pexip_history.errors import Stopped
 from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, Ledger, Staged
 from pexip_history.ledger.rewritten import as_it_is
 from pexip_history.ledger.schema import SCHEMA, closed_on_failure, connect, open_to_write
@@ -176,6 +177,15 @@ def test_whom_1_1_awaited_with_one_conference_and_called_lost_with_another_is_aw
         assert db.execute("SELECT conference, lost FROM expected WHERE participant = 'both'").fetchall() == [
             ("b", None)
         ]
+
+
+@pytest.mark.parametrize("how", ["transaction", "scratch"])
+def test_what_a_signal_cuts_is_not_committed_with_what_follows(ledger: Ledger, how: str) -> None:
+    with suppress(Stopped), getattr(ledger, how)() as db:
+        db.execute("INSERT INTO fact VALUES ('half', 'done')")
+        raise Stopped
+    ledger.note(more="yes")
+    assert (ledger.fact("half"), ledger.fact("more")) == (None, "yes")
 
 
 def test_a_sound_ledger_is_opened_and_a_damaged_one_is_not(ledger: Ledger, archive: Archive, path: Path) -> None:
