@@ -128,6 +128,12 @@ def test_a_node_that_refuses_may_be_starting_and_a_name_that_is_unknown_stays_so
     assert type(caught.value) is kind
 
 
+def test_an_answer_whose_chunks_go_wrong_was_cut_on_the_way() -> None:
+    with RawNode(lambda target, send: send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")) as node:
+        with pytest.raises(Passing, match="cut short"):
+            Connection(Known(node.address, CA)).ask(f"https://{node.address}/", {})
+
+
 def test_no_variable_names_authorities_and_no_file_gets_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
     for name in names:

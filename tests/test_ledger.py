@@ -276,9 +276,10 @@ def test_a_file_that_waits_keeps_its_place_until_it_is_published(ledger: Ledger)
 
 
 def test_what_was_collected_before_a_moment_is_known_by_the_earliest_record(ledger: Ledger) -> None:
+    ledger.exported("participant", format_time(NOW - DAY))
     assert not ledger.collected_before("conference", NOW)
-    with ledger.transaction() as db:
-        db.execute("UPDATE resource SET oldest = ? WHERE name = 'conference'", (format_time(NOW - HOUR),))
+    for earlier in (NOW, NOW - HOUR, NOW + HOUR):
+        ledger.exported("conference", format_time(earlier))
     assert ledger.collected_before("conference", NOW)
     assert not ledger.collected_before("conference", NOW - HOUR)
 
