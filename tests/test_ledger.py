@@ -19,7 +19,7 @@ from pexip_history.archive.aggregates import end_whole
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
 from pexip_history.errors import Stopped
-from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, Ledger, Staged
+from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, Ledger, Staged
 from pexip_history.ledger.rewritten import as_it_is
 from pexip_history.ledger.schema import SCHEMA, closed_on_failure, connect, open_to_write
 from pexip_history.ledger.spans import Span
@@ -66,9 +66,9 @@ def test_what_a_run_notes_on_disk_is_on_the_data_volume(ledger: Ledger, archive:
 def test_of_more_than_a_thousand_runs_the_newest_thousand_are_kept(ledger: Ledger) -> None:
     with ledger.transaction() as db:
         row = ("2026-11-24T00:00:00", "2026-11-24T00:00:01", "done")
-        db.executemany("INSERT INTO run (started, finished, outcome) VALUES (?, ?, ?)", [row] * (RUNS_KEPT + 50))
+        db.executemany("INSERT INTO run (started, finished, outcome) VALUES (?, ?, ?)", [row] * 1050)
     newest = ledger.begin_run(NOW, by_hand=False)
-    assert [run["id"] for run in ledger.runs(2 * RUNS_KEPT)] == list(range(newest, newest - RUNS_KEPT, -1))
+    assert [run["id"] for run in ledger.runs(2000)] == list(range(newest, newest - 1000, -1))
 
 
 def test_a_run_that_never_finished_is_told_as_killed_by_the_next(ledger: Ledger) -> None:
