@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
+
+from pexip_history.errors import NotFound
+from pexip_history.node.records import Page
+from pexip_history.run.bad_calls import BadCalls
 
 from .harness import HOUR, MIDNIGHT, MINUTE, PART, QUALITY, Site
 from .management_node import faults
@@ -26,6 +31,14 @@ def test_only_bad_calls_are_asked_for_and_each_gets_a_row_with_every_20_seconds(
         request.path for request in site.asked if request.path.endswith(("/good/", "/bad/", "/worse/", "/unknown/"))
     ]
     assert len(asked) == 2
+
+
+def test_no_more_bad_calls_are_asked_for_than_a_minute_takes() -> None:
+    node = Mock(record=Mock(side_effect=NotFound("gone")))
+    found = BadCalls(node, Mock())
+    found.note(Page({"id": [*range(600)], "call_quality": ["3_bad"] * 600}, 600))
+    found.ask()
+    assert node.record.call_count == 500
 
 
 def test_an_id_leads_to_no_other_address(site: Site) -> None:

@@ -153,8 +153,8 @@ def test_an_answer_has_its_bounds_to_one_more() -> None:
         with pytest.raises(NodeError):
             names_of([record])
     assert [too_many_values(b"," * number) for number in (400_000, 400_001)] == [False, True]
-    for name in (b"1", b"NaN"):  # which only json takes
-        record = b'{"id": 1, "name": %s}' % name
+    # The second only json takes, and of the third nothing can be learned.
+    for record in (b'{"id": 1, "name": 1}', b'{"id": 1, "name": NaN}', rb'{"id": 1, "na\"me": 1}'):
         body = b'{"meta": {}, "objects": [%s, %s]}' % (record, record)
         read = PageReader(2)
         assert [len(read(body)[1]["id"]) for _ in range(2)] == [2, 2], "the second the quick way"
@@ -194,6 +194,8 @@ def test_streams_have_their_participants_id_and_conferences_list_their_own() -> 
     assert [*listings(held)] == [("p1", "c1"), ("p2", "c1")]
     assert held.only([]).ids == []
     assert (Page({"id": [7]}, 1).times, Page({"id": [7]}, 1).column("name")) == ([""], [None])
+    for end in ("2026-11-24T00:00:00Z", "2026-11-24T01:00:00+01:00", "2026-11-23T19:00:00-05:00"):
+        assert Page({"id": [7], "end_time": [end]}, 1).times == ["2026-11-24T00:00:00"]
 
 
 def test_a_page_is_refused_that_no_list_has_and_refers_to_conferences_in_one_way() -> None:

@@ -378,6 +378,14 @@ def test_a_record_without_an_end_is_counted_and_collected_once_none_will_come(si
     assert site.status()["without_end"] == 0
 
 
+def test_a_record_that_gets_its_end_is_no_longer_counted_as_without(site: Site) -> None:
+    held = site.node.conference("open", None, MIDNIGHT - HOUR)
+    site.run()
+    held.record["end_time"] = stamp(MIDNIGHT + HOUR)
+    site.run(MIDNIGHT + 2 * HOUR)
+    assert (site.ids(), site.status()["without_end"]) == (["open"], 0)
+
+
 def test_a_record_without_an_end_that_a_clock_ahead_has_seen_is_collected_once_the_clock_is_right(site: Site) -> None:
     ids = site.hourly(5)
     site.run()

@@ -24,6 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pexip_history.archive.aggregates import keys
 from pexip_history.archive.staging import MOST, MOST_FIELDS, Stage
 from pexip_history.errors import NodeError
 from pexip_history.folder.cells import compact, encode
@@ -290,6 +291,7 @@ def test_streams_switched_on_later_begin_with_the_participants_collected_then(co
     rows = sorted((row["participant_id"], row["id"]) for row in collector.rows(STREAM))
     assert rows == sorted((one["id"], str(stream["id"])) for one in present for stream in one["media_streams"]) > []
     assert collector.table(STREAM)[0][0] == "participant_id"
+    assert len(set(keys(collector.data / STREAM, "stream"))) == len(rows), "no two have the same"
     assert len(collector.dated(STREAM)) == 2
     assert f"{STREAM} begins; streams of participants collected before are not in it" in collector.log()
 

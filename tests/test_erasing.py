@@ -24,7 +24,7 @@ import pytest
 
 from pexip_history.archive import manifest
 from pexip_history.archive.editing import open_table
-from pexip_history.archive.erasing import find
+from pexip_history.archive.erasing import Matches, find
 from pexip_history.archive.journal import open_journal, scratch_journal
 from pexip_history.folder.people import Person
 
@@ -263,6 +263,8 @@ def test_a_file_that_may_not_be_read_is_named_and_the_others_are_looked_into(
     with scratch_journal() as journal:
         found = find(tmp_path, Person("alias", ALIAS), journal, len)
     assert (found.unreadable, found.rows) == ([f"{CONF}: denied"], 1)
+    found.files.append(Matches("another", 1, "2026-11-23", "2026-11-24"))
+    assert found.span == ("2026-11-23", "2026-11-24"), "of the rows that have a time"
 
 
 def test_an_aggregate_that_is_open_elsewhere_waits_and_the_next_command_finishes_it(folder: Folder) -> None:

@@ -288,6 +288,7 @@ def test_a_total_that_never_holds_still_costs_no_row_and_not_the_window(scene: S
     for by in (0, 1) * 9:
         scene.node.faults.add(faults.counted(by), on="participant")
     scene.collect()
+    assert {file["collected_to"] for file in scene.status()["files"]} == {"2026-11-24T13:00:00"}
     scene.node.faults.clear()
     scene.recovers()
 

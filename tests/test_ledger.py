@@ -199,7 +199,7 @@ def test_a_sound_ledger_is_opened_and_a_damaged_one_is_not(ledger: Ledger, archi
     content[middle : middle + 4096] = bytes(range(256)) * 16
     path.write_bytes(content)
     with closing(sqlite3.connect(path)) as raw:
-        assert raw.execute("PRAGMA user_version").fetchone()[0], "its first page is as it was"
+        assert raw.execute("PRAGMA user_version").fetchone() == (3,), "its first page is as it was, and of this version"
     assert open_to_write(archive.folder) is None
 
 
@@ -252,7 +252,7 @@ def test_a_ledger_that_another_wrote_into_is_set_aside_and_made_again_from_the_f
 
 
 def test_a_database_is_opened_with_what_guards_it(ledger: Ledger, path: Path) -> None:
-    guards = {"trusted_schema": 0, "cell_size_check": 1}
+    guards = {"trusted_schema": 0, "cell_size_check": 1, "busy_timeout": 10_000}
     for only_read, more in ((False, {"synchronous": 3, "journal_mode": "delete"}), (True, {"query_only": 1})):
         with closing(connect(path, only_read=only_read)) as db:
             assert {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in guards | more} == guards | more
@@ -303,6 +303,8 @@ def test_an_aggregate_is_known_again_by_its_end_also_with_something_behind_it(tm
     known = as_it_is(path)
     path.write_bytes(b"x" * size + b"y" * size)
     assert as_it_is(path, size) == known != as_it_is(path)
+    path.write_bytes(b"x" * (size - 1) + b"y")
+    assert as_it_is(path) != known
 
 
 def test_an_aggregate_that_may_not_be_read_is_for_publishing_to_name(
