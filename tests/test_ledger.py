@@ -20,6 +20,7 @@ from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
 from pexip_history.errors import Stopped
 from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, Ledger, Staged
+from pexip_history.ledger.making import OLD_TABLES, know_rows, take_over
 from pexip_history.ledger.rewritten import as_it_is
 from pexip_history.ledger.schema import SCHEMA, closed_on_failure, connect, open_to_write
 from pexip_history.ledger.spans import Span
@@ -282,6 +283,22 @@ def test_what_was_collected_before_a_moment_is_known_by_the_earliest_record(ledg
         ledger.exported("conference", format_time(earlier))
     assert ledger.collected_before("conference", NOW)
     assert not ledger.collected_before("conference", NOW - HOUR)
+
+
+def test_of_rows_in_files_the_earliest_time_counts(ledger: Ledger) -> None:
+    rows = [{"id": str(hours), "end_time": format_time(NOW - hours * HOUR)} for hours in (2, 3, 1)]
+    assert know_rows(ledger, "conference", rows, NOW) == 3
+    assert ledger.collected_before("conference", NOW - 2 * HOUR)
+
+
+def test_time_before_1_1_had_all_of_it_is_not_covered(ledger: Ledger) -> None:
+    for name in OLD_TABLES[2]:
+        ledger.db.execute(f"CREATE TABLE old_{name} (name, mark, value)")
+    facts = [("first", format_time(NOW - DAY)), ("complete", format_time(NOW - 2 * HOUR))]
+    ledger.db.executemany("INSERT INTO old_fact (name, value) VALUES (?, ?)", facts)
+    ledger.db.execute("INSERT INTO old_resource VALUES ('conference', ?, 0)", (format_time(NOW),))
+    take_over(ledger, 2)
+    assert ledger.spans("conference", COVERED) == [Span(NOW - 2 * HOUR, NOW)]
 
 
 def test_status_tells_what_both_resources_have_and_a_gap_of_either(ledger: Ledger, archive: Archive) -> None:
