@@ -15,7 +15,6 @@ What the run writes to its log may be lost too, and is not looked at. Modes and 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import re
@@ -345,9 +344,7 @@ class Recording:
     before: Image
     ops: list[Op]
 
-    def folders(
-        self, subsets: int | None, seen: set[bytes], without: Container[int] = ()
-    ) -> Iterator[tuple[str, Image]]:
+    def folders(self, subsets: int | None, seen: set[int], without: Container[int] = ()) -> Iterator[tuple[str, Image]]:
         """Each different folder that a cut can leave and that was not `seen`, once, with how it came to be.
 
         `subsets` None: only where most is at stake, before a sync and after a name is changed, and fewer ways.
@@ -387,14 +384,9 @@ def image_of(data: Path) -> Image:
     return {str(path.relative_to(data)): None if path.is_dir() else path.read_bytes() for path in paths}
 
 
-def fingerprint(image: Image) -> bytes:
+def fingerprint(image: Image) -> int:
     """Of all that a run finds, save the log and the number in the lock."""
-    digest = hashlib.sha256()
-    for path in sorted(image):
-        content = image[path]
-        if not path.endswith(BOUND):
-            digest.update(f"{path} {'' if content is None else len(content)}\n".encode() + (content or b""))
-    return digest.digest()
+    return hash(tuple(one for one in sorted(image.items()) if not one[0].endswith(BOUND)))
 
 
 def lay_out(image: Image, data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 
 from pexip_history.errors import NodeError, Passing, TooMany
 from pexip_history.node.answers import Columns, PageReader, names_of, too_many_values
-from pexip_history.node.certificates import describe
+from pexip_history.node.certificates import tls_context
 
 # private: no server sends its pieces to the byte
 from pexip_history.node.connection import Connection, _read, peer_certificate
@@ -118,11 +119,32 @@ def test_a_handshake_that_cannot_succeed_is_named_for_what_it_is(
             assert not isinstance(caught.value, Passing), "repeating it would not help"
 
 
-def test_a_certificate_is_described_by_what_an_administrator_compares() -> None:
-    with RawNode(talk, certificate=SELF_SIGNED) as node:
-        shown = describe(peer_certificate(Known(node.address, tls_verify=False)))
-    assert SELF_SIGNED.fingerprint in shown
-    assert "valid until 20" in shown
+@pytest.mark.parametrize(("address", "kind"), [("127.0.0.1:9", Passing), ("no-such-host.invalid", NodeError)])
+def test_a_node_that_refuses_may_be_starting_and_a_name_that_is_unknown_stays_so(
+    address: str, kind: type[NodeError]
+) -> None:
+    with pytest.raises(NodeError) as caught:
+        Connection(Known(address)).ask(f"https://{address}/", {})
+    assert type(caught.value) is kind
+
+
+def test_an_answer_whose_chunks_go_wrong_was_cut_on_the_way() -> None:
+    with RawNode(lambda target, send: send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")) as node:
+        with pytest.raises(Passing, match="cut short"):
+            Connection(Known(node.address, CA)).ask(f"https://{node.address}/", {})
+
+
+def test_no_variable_names_authorities_and_no_file_gets_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+    for name in names:
+        monkeypatch.setenv(name, "/nowhere")
+    assert tls_context(Known("mgr")).keylog_filename is None
+    assert not {*names} & os.environ.keys()
+
+
+def test_a_page_is_read_the_same_way_twice_where_it_nests_conferences() -> None:
+    read, body = PageReader(), b'{"meta": {}, "objects": [{"id": 1, "conference": {"id": 7}}]}'
+    assert [[*read(body)[1]["conference"]] for _ in range(2)] == [[{"id": 7}], [{"id": 7}]]
 
 
 def test_an_answer_has_its_bounds_to_one_more() -> None:
@@ -131,8 +153,8 @@ def test_an_answer_has_its_bounds_to_one_more() -> None:
         with pytest.raises(NodeError):
             names_of([record])
     assert [too_many_values(b"," * number) for number in (400_000, 400_001)] == [False, True]
-    for name in (b"1", b"NaN"):  # which only json takes
-        record = b'{"id": 1, "name": %s}' % name
+    # The second only json takes, and of the third nothing can be learned.
+    for record in (b'{"id": 1, "name": 1}', b'{"id": 1, "name": NaN}', rb'{"id": 1, "na\"me": 1}'):
         body = b'{"meta": {}, "objects": [%s, %s]}' % (record, record)
         read = PageReader(2)
         assert [len(read(body)[1]["id"]) for _ in range(2)] == [2, 2], "the second the quick way"
@@ -172,6 +194,8 @@ def test_streams_have_their_participants_id_and_conferences_list_their_own() -> 
     assert [*listings(held)] == [("p1", "c1"), ("p2", "c1")]
     assert held.only([]).ids == []
     assert (Page({"id": [7]}, 1).times, Page({"id": [7]}, 1).column("name")) == ([""], [None])
+    for end in ("2026-11-24T00:00:00Z", "2026-11-24T01:00:00+01:00", "2026-11-23T19:00:00-05:00"):
+        assert Page({"id": [7], "end_time": [end]}, 1).times == ["2026-11-24T00:00:00"]
 
 
 def test_a_page_is_refused_that_no_list_has_and_refers_to_conferences_in_one_way() -> None:

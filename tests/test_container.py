@@ -165,11 +165,8 @@ def test_files_of_settings_that_root_alone_may_read_are_read_before_and_no_other
     """The CA's file lies beside the password's, in a folder that is closed to all but root."""
     monkeypatch.setattr("os.access", lambda path, mode: program == "readable")
     os.chown(folder, 4242, 4242)
-    names = ("MGR_SECRET", "MGR_CLIENT_KEY", "MGR_CA"), ("PING_URL", "NOTIFY_URLS")
-    held = {
-        f"{start}_{name}_FILE": name for start, some in zip(("DEFAULT", "DATA"), names, strict=True) for name in some
-    }
-    held["DATA_NOTIFY_URLS_FILE"] = ""
+    names = ("MGR_SECRET_FILE", "MGR_CLIENT_KEY_FILE", "MGR_CA_FILE")
+    held = {f"DEFAULT_{name}": name for name in names} | {"DATA_PING_URL_FILE": "ping", "DATA_NOTIFY_URLS_FILE": ""}
     environ = {"DATA_DIR": str(folder), "REQUESTS_CA_BUNDLE": str(folder.parent / "ca.pem")}
     (folder.parent / "ca.pem").touch()
     for name, text in held.items():
@@ -263,17 +260,19 @@ def test_what_the_collector_wrote_is_handed_over_and_no_other_file(folder: Path)
 
 @as_root
 def test_links_hard_links_and_fifos_are_left_alone(folder: Path, tmp_path: Path) -> None:
-    target, etc = tmp_path / "shadow", tmp_path / "etc"
+    target, alone, etc = tmp_path / "shadow", tmp_path / "passwd", tmp_path / "etc"
     target.write_text("root's")
+    alone.write_text("root's, under this name alone")
     etc.mkdir()
-    (folder / "pexHistoryConf.csv").symlink_to(target)
+    (folder / "pexHistoryConf.csv").symlink_to(alone)
     (folder / "data_collector.log").hardlink_to(target)
     target.chmod(0o666)  # else the start explains itself: below
     os.mkfifo(folder / "pexHistoryPart.csv")
     (folder / ".collector").symlink_to(etc)
     (etc / "ledger.sqlite").write_text("")
     take_over(folder)
-    assert {*owners(folder).values(), *owners(etc).values(), target.stat().st_uid} == {0}
+    theirs = {path.stat().st_uid for path in (target, alone, etc)}
+    assert {*owners(folder).values(), *owners(etc).values(), *theirs} == {0}
 
 
 @as_root

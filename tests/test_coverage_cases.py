@@ -19,6 +19,7 @@ from .management_node.calls import stamp
 from .management_node.server import Reply, Request
 from .scripted_node import LISTED
 from .simulation import spans_of, within
+from .striking import Struck
 
 TORN = (ROOT / "tests" / "cases" / "torn.csv").read_bytes().decode()
 """Participants p1 and, in part, p9."""
@@ -59,6 +60,17 @@ def test_a_first_run_that_fails_in_what_is_older_has_brought_and_counts_the_last
     assert " 24 conferences, " in said
     assert sorted(site.ids()) == ids[72:96]
     site.node.faults.clear()
+    site.run(MIDNIGHT + HOUR)
+    site.check()
+
+
+def test_a_disk_that_is_full_in_what_is_older_costs_no_row_of_the_last_day(site: Site) -> None:
+    ids = site.hourly(96)
+    struck = Struck(site, lambda **how: site.run(MIDNIGHT, **how))
+    last = max(place for place, step in enumerate(struck.steps, 1) if step == "create 1-conference.csv")
+    struck.reset()
+    assert "the rest waits for the next run" in site.run(fault="ENOSPC", at=last).output
+    assert ids[72:96] == site.ids()[:24]
     site.run(MIDNIGHT + HOUR)
     site.check()
 
@@ -108,6 +120,15 @@ def test_a_history_of_late_records_alone_begins_with_them(site: Site) -> None:
     site.hold("late", MIDNIGHT - 2 * HOUR, shown=MIDNIGHT + HOUR)
     site.run(MIDNIGHT + 3 * HOUR)
     assert covers(site, MIDNIGHT + 2 * HOUR)
+
+
+def test_a_history_of_several_pages_begins_with_the_first_of_them(site: Site) -> None:
+    site.node.page = 2
+    site.hourly(5, MIDNIGHT - 40 * HOUR, timedelta(0))
+    site.hold("new", MIDNIGHT - HOUR)
+    site.run()
+    assert site.status()["complete_since"] == stamp(MIDNIGHT - 40 * HOUR + 30 * MINUTE)
+    assert site.status()["runs"][0]["conferences"] == 6, "of all that the run read"
 
 
 def test_more_late_records_than_a_page_holds_make_no_gap(site: Site) -> None:
@@ -344,14 +365,25 @@ def test_a_record_without_an_end_is_counted_and_collected_once_none_will_come(si
     ids = site.hourly(5)
     held = site.node.conference("open", None, MIDNIGHT - HOUR)
     site.node.participant(held, "open-0", None, MIDNIGHT - HOUR)
+    site.node.conference("blank", None, MIDNIGHT - HOUR, start_time=None)
     assert ("the first of an unknown time UTC" in site.run().output) == nulls_first
-    assert "open" not in site.ids()
+    site.node.date_error = -20 * MINUTE  # a reason to read the whole list again
     site.run(MIDNIGHT + HOUR)
+    site.node.date_error = NOW
+    assert "open" not in site.ids()
     assert site.status()["without_end"] >= 1
     site.daily(3)
-    site.once([*ids, "open"])
+    site.once([*ids, "blank", "open"], in_order=False)
     site.once(people([*ids, "open"]), PART)
     assert site.status()["without_end"] == 0
+
+
+def test_a_record_that_gets_its_end_is_no_longer_counted_as_without(site: Site) -> None:
+    held = site.node.conference("open", None, MIDNIGHT - HOUR)
+    site.run()
+    held.record["end_time"] = stamp(MIDNIGHT + HOUR)
+    site.run(MIDNIGHT + 2 * HOUR)
+    assert (site.ids(), site.status()["without_end"]) == (["open"], 0)
 
 
 def test_a_record_without_an_end_that_a_clock_ahead_has_seen_is_collected_once_the_clock_is_right(site: Site) -> None:

@@ -106,7 +106,7 @@ class Bench:
         self.site, self.moment = site, site.node.now
         self.struck = MACHINE(site, lambda **how: site.run(self.moment, **how))
         self.after = contents(site)
-        self.recovered: set[bytes] = set()
+        self.recovered: set[int] = set()
 
     def assert_recovers(self, what: str) -> None:
         """An undisturbed run now makes it all good, and the next brings nothing.

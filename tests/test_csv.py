@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import date, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -24,14 +24,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pexip_history.archive.aggregates import keys
 from pexip_history.archive.staging import MOST, MOST_FIELDS, Stage
 from pexip_history.errors import NodeError
 from pexip_history.folder.cells import compact, encode
 from pexip_history.folder.rewriting import sync_folder
 from pexip_history.settings.environment import read_settings
 
-from .forked import MEMORY, ForkedCollector
-from .harness import CONF, PART, STREAM, Site, environment_for
+from .harness import CONF, PART, STREAM, Site
 from .management_node import ManagementNode, calls, conference, media_stream, participant
 from .management_node.faults import Answer, Fault
 from .management_node.server import Reply, Request
@@ -82,25 +82,9 @@ def answered(records: Sequence[Record | str], page: int, ascii: bool) -> Fault:
     return fault
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[ManagementNode]:
-    with ManagementNode() as node:
-        yield node
-
-
-@contextmanager
-def begun(node: ManagementNode, forked: ForkedCollector) -> Iterator[History]:
-    """A new history; the node is as new."""
-    node.clear()
-    with tempfile.TemporaryDirectory(prefix="csv-", dir=MEMORY) as folder:
-        data = Path(folder) / "data"
-        yield History(data, environment_for(node, data), node, forked)
-
-
 @pytest.fixture
-def history(shared: ManagementNode, forked: ForkedCollector) -> Iterator[History]:
-    with begun(shared, forked) as history:
-        yield history
+def history(site: Site) -> History:
+    return History(site.data, site.env, site.node, site.forked)
 
 
 def record(number: int | str, **fields: Any) -> Record:
@@ -161,20 +145,18 @@ def test_half_a_surrogate_pair_within_a_list_is_a_sign_of_its_own() -> None:
 # Columns
 
 
-def test_columns_are_the_nodes_in_the_nodes_order_and_every_file_has_the_header(history: History) -> None:
-    node = history.node
+def test_columns_are_the_nodes_in_the_nodes_order_and_every_file_has_the_header(collector: Site) -> None:
     held = conference(end_time="2026-11-23T21:00:00")
     one = participant(held, end_time="2026-11-23T21:00:00")
-    node.add([held], [one])
-    history.collect()
-    history.collect()  # a day without a call
+    collector.node.add([held], [one])
+    collector.runs(FIRST, FIRST + DAY, DAY)  # the second is a day without a call
     lists = {"bucketed_call_quality", "historic_call_quality"}  # only one object's answer has these
     for kind, sent in (("Conf", held), ("Part", one)):
         header = sorted(sent.keys() - lists)
-        for file in (*history.dated(kind), history.data / f"pexHistory{kind}.csv"):
-            assert history.table(file)[0] == header, file.name
-        first, second = history.dated(kind)
-        assert (len(history.table(first)), len(history.table(second))) == (2, 1)
+        for file in (*collector.dated(kind), collector.data / f"pexHistory{kind}.csv"):
+            assert collector.table(file)[0] == header, file.name
+        first, second = collector.dated(kind)
+        assert (len(collector.table(first)), len(collector.table(second))) == (2, 1)
         assert second.read_bytes() == (",".join(header) + "\r\n").encode(), "the header alone"
 
 
@@ -298,28 +280,26 @@ def test_the_byte_order_mark_comes_to_the_aggregates_when_it_is_switched_on_and_
     assert history.log().count("got a byte order mark (DATA_CSV_BOM)") == 2, "each aggregate once"
 
 
-def test_streams_switched_on_later_begin_with_the_participants_collected_then(history: History) -> None:
+def test_streams_switched_on_later_begin_with_the_participants_collected_then(collector: Site) -> None:
     days = [list(calls(seed=22, day=date(2026, 11, 23) + n * DAY, conferences=6)) for n in range(3)]
-    before: set[str] = set()
-    for number, day in enumerate(days):
-        history.node.load(day)
-        history.collect(DATA_MEDIA_STREAMS=str(number > 0).lower())
-        before = before if number else set(history.column("id"))
-    new = set(history.column("id")) - before
+    collector.node.load([call for day in days for call in day])
+    collector.run(FIRST)
+    before = set(collector.ids(PART))
+    collector.runs(FIRST + DAY, FIRST + 2 * DAY, DAY, DATA_MEDIA_STREAMS="true")
+    new = set(collector.ids(PART)) - before
     present = [one for day in days for _, some in day for one in some if one["id"] in new]
-    rows = sorted((row["participant_id"], row["id"]) for row in history.rows(STREAM))
+    rows = sorted((row["participant_id"], row["id"]) for row in collector.rows(STREAM))
     assert rows == sorted((one["id"], str(stream["id"])) for one in present for stream in one["media_streams"]) > []
-    assert history.table(STREAM)[0][0] == "participant_id"
-    assert len(history.dated(STREAM)) == 2
-    assert f"{STREAM} begins; streams of participants collected before are not in it" in history.log()
+    assert collector.table(STREAM)[0][0] == "participant_id"
+    assert len(set(keys(collector.data / STREAM, "stream"))) == len(rows), "no two have the same"
+    assert len(collector.dated(STREAM)) == 2
+    assert f"{STREAM} begins; streams of participants collected before are not in it" in collector.log()
 
 
 def test_a_day_without_a_stream_has_the_header_alone(history: History) -> None:
     history.collect(DATA_MEDIA_STREAMS="true")
-    held = conference(end_time="2026-11-24T21:00:00")
-    stream = media_stream(participant(held), tx_codec="=cmd")
-    history.node.add([held], [])
-    history.sent([held | {"media_streams": [stream]}])
+    stream = media_stream(participant(conference()), tx_codec="=cmd")
+    history.sent([record(1, media_streams=[stream])])
     history.sent([])
     first, second, third = (history.table(file) for file in history.dated("Stream"))
     assert first == [["participant_id"]]
@@ -340,8 +320,8 @@ def test_dated_files_go_after_the_days_that_were_asked_for_and_nothing_else_does
     for name in others:
         (history.data / name).write_text("mine")
     for _ in range(5):
-        history.sent([record(history.days)], DATA_KEEP_DAYS="2")
-    kept = [f"2026-11-{day}_00-00-20_{PART}" for day in (26, 27, 28)]  # two days old is not older than two days
+        history.sent([record(history.days)], DATA_KEEP_DAYS="2", TZ="Pacific/Honolulu")
+    kept = [f"2026-11-{day}_14-00-20_{PART}" for day in (25, 26, 27)]  # two days old is not older than two days
     assert [file.name for file in history.dated(PART)] == [stays, *kept]
     assert f"{stays} cannot be removed" in history.log()
     assert {file.name for file in history.data.iterdir()} > set(others)
@@ -397,11 +377,11 @@ def by_duckdb(files: Sequence[Path]) -> list[Any]:
     return [{name: text or "" for name, text in zip(table.columns, row, strict=True)} for row in table.fetchall()]
 
 
-def test_times_are_times_to_every_reader(history: History) -> None:
-    history.node.load(calls(seed=1, day=date(2026, 11, 23), conferences=25))
-    history.collect()
-    path = history.data / PART
-    wanted = [datetime.fromisoformat(text) for text in history.column("end_time")]
+def test_times_are_times_to_every_reader(collector: Site) -> None:
+    collector.node.load(calls(seed=1, day=date(2026, 11, 23), conferences=25))
+    collector.run(FIRST)
+    path = collector.data / PART
+    wanted = [datetime.fromisoformat(row["end_time"]) for row in collector.rows(PART)]
     assert {bool(time.microsecond) for time in wanted} == {True, False}
     by_sql = duckdb.sql(f"SELECT end_time FROM read_csv('{path}')").fetchall()
     assert [time for (time,) in by_sql] == wanted
@@ -433,29 +413,28 @@ days = st.lists(  # each day: its records' fields, the node's page size, whether
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(days=days, guarded=st.booleans())
-def test_whatever_the_node_sends_is_what_every_reader_gets_back(
-    shared: ManagementNode, forked: ForkedCollector, days: list[Any], guarded: bool
-) -> None:
-    numbers = count()
-    with begun(shared, forked) as history:
-        sent = []
-        for rows, page, ascii in days:
-            end = (FIRST + history.days * DAY - timedelta(hours=3)).isoformat()
-            records = [{**row, "end_time": end, "id": f"id-{next(numbers)}"} for row in rows]
-            history.sent(records, page, ascii=ascii or halved(records), DATA_CSV_ESCAPE_FORMULAS=str(guarded).lower())
-            sent.append(records)
-        for file, records in zip(history.dated(PART), sent, strict=True):
-            rows = history.rows(file)
-            assert len(rows) == len(records)
-            for row, one in zip(rows, records, strict=True):
-                assert row.keys() >= one.keys()
-                for name, cell in row.items():
-                    assert came_back(cell, whole(one.get(name)), guarded), (name, cell, one.get(name))
-        rows, header = history.rows(PART), history.table(PART)[0]
-        of_the_days = [row for file in history.dated(PART) for row in history.rows(file)]
-        assert rows == [{name: row.get(name, "") for name in header} for row in of_the_days]
-        for read in (by_pandas, by_polars, by_duckdb):
-            assert read([history.data / PART]) == read(history.dated(PART)) == rows
+def test_whatever_the_node_sends_is_what_every_reader_gets_back(site: Site, days: list[Any], guarded: bool) -> None:
+    numbers, sent = count(), []
+    shutil.rmtree(site.data)
+    site.node.renew()
+    history = History(site.data, site.env, site.node, site.forked)
+    for rows, page, ascii in days:
+        end = (FIRST + history.days * DAY - timedelta(hours=3)).isoformat()
+        records = [{**row, "end_time": end, "id": f"id-{next(numbers)}"} for row in rows]
+        history.sent(records, page, ascii=ascii or halved(records), DATA_CSV_ESCAPE_FORMULAS=str(guarded).lower())
+        sent.append(records)
+    for file, records in zip(history.dated(PART), sent, strict=True):
+        rows = history.rows(file)
+        assert len(rows) == len(records)
+        for row, one in zip(rows, records, strict=True):
+            assert row.keys() >= one.keys()
+            for name, cell in row.items():
+                assert came_back(cell, whole(one.get(name)), guarded), (name, cell, one.get(name))
+    rows, header = history.rows(PART), history.table(PART)[0]
+    of_the_days = [row for file in history.dated(PART) for row in history.rows(file)]
+    assert rows == [{name: row.get(name, "") for name in header} for row in of_the_days]
+    for read in (by_pandas, by_polars, by_duckdb):
+        assert read([history.data / PART]) == read(history.dated(PART)) == rows
 
 
 def halved(value: object) -> bool:

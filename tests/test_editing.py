@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -86,16 +88,18 @@ def test_what_is_not_changed_stays_to_the_byte(
         assert path.read_bytes() == head + b"".join(kept)
 
 
-def test_nothing_is_left_of_a_rewriting_that_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [b"4,x,\r\n", b""])
+def test_nothing_is_left_of_a_rewriting_that_fails(tmp_path: Path, more: bytes) -> None:
     path = tmp_path / "a.csv"
     before = as_text([HEADER, *THREE]).encode()
     path.write_bytes(before)
+    os.utime(path, (0, 0))
 
     def full(edited: Edited) -> None:
         raise OSError(28, "No space left on device")
 
     def written_to(columns: list[str]) -> Change:
-        path.write_bytes(before + b"4,x,\r\n")
+        path.write_bytes(before + more)
         return leaving_out("1")(columns)
 
     with pytest.raises(OSError, match="No space"):
@@ -103,7 +107,7 @@ def test_nothing_is_left_of_a_rewriting_that_fails(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     with pytest.raises(Moved, match="written to meanwhile"):
         edit(path, written_to)
-    assert path.read_bytes() == before + b"4,x,\r\n"
+    assert path.read_bytes() == before + more
     assert [*tmp_path.iterdir()] == [path]
 
 
@@ -177,11 +181,27 @@ def test_parquet_cells_are_emptied_and_the_types_stay(parquet: Path) -> None:
     assert list(rows)[:2] == [["0", "Kari 0", "2026-11-23T08:00:00"], ["1", "", "2026-11-23T09:00:00"]]
 
 
-def test_parquet_rows_that_are_too_old_go(parquet: Path) -> None:
+def test_parquet_rows_that_are_too_old_go(parquet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = duckdb.connect
+
+    def in_tokyo(**how: Any) -> duckdb.DuckDBPyConnection:
+        return connect(**how).execute("SET TimeZone = 'Asia/Tokyo'")
+
+    monkeypatch.setattr(duckdb, "connect", in_tokyo)
+    query = f"SELECT * REPLACE (CASE WHEN id <> '4' THEN end_time END AS end_time) FROM '{parquet}'"
+    duckdb.sql(query).write_parquet(f"{parquet}.new")
+    Path(f"{parquet}.new").replace(parquet)
     before = rows_of(parquet)
     assert leave_out_before(parquet, "2026-11-23T10:00:00", ("end_time", "start_time")) == 2
     assert rows_of(parquet) == before[2:]
     assert leave_out_before(parquet, "2026-11-23T10:00:00", ("end_time", "start_time")) == 0
+
+
+def test_streams_are_told_apart_by_their_participant(parquet: Path) -> None:
+    path = parquet.parent.with_name("streams") / parquet.name
+    path.parent.mkdir()
+    duckdb.sql("SELECT 'p1' AS participant_id, '1' AS id, 'a' AS display_name").write_parquet(str(path))
+    assert [empty_cells(path, {"display_name": [id]}) for id in ("1", "p1")] == [0, 1]
 
 
 def test_what_is_no_parquet_file_is_named_and_stays(parquet: Path) -> None:

@@ -23,7 +23,10 @@ import duckdb
 import pytest
 
 from pexip_history.archive import manifest
-from pexip_history.archive.journal import open_journal
+from pexip_history.archive.editing import open_table
+from pexip_history.archive.erasing import Matches, find
+from pexip_history.archive.journal import open_journal, scratch_journal
+from pexip_history.folder.people import Person
 
 from .forked import MEMORY, Fault, ForkedCollector, Outcome
 from .harness import CONF, PART, ROOT, STREAM, Site, environment_for
@@ -191,6 +194,7 @@ def test_it_does_not_come_back_by_a_run_or_a_lost_ledger(folder: Folder) -> None
         folder(moment=NOW + timedelta(hours=30))  # the whole list is compared
         assert folder.holding() == set()
         assert folder.files()[PART] == before[PART]
+        assert_books_are_right(folder, ledger)
 
 
 def test_the_manifest_knows_the_files_that_were_rewritten(folder: Folder) -> None:
@@ -247,6 +251,20 @@ def test_what_cannot_be_reached_is_named(folder: Folder) -> None:
         assert words in said
     assert "report-2026-10.html" not in said
     assert roomless.read_text() == "id,remote_alias\nx,\n,\n,ola@example.com\n"
+
+
+def test_a_file_that_may_not_be_read_is_named_and_the_others_are_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (CONF, PART):
+        write(tmp_path / name, [["id", "remote_alias"], ["x", ALIAS]])
+    tables = Mock(side_effect=[PermissionError("denied"), open_table(tmp_path / PART)])
+    monkeypatch.setattr("pexip_history.archive.erasing.open_table", tables)
+    with scratch_journal() as journal:
+        found = find(tmp_path, Person("alias", ALIAS), journal, len)
+    assert (found.unreadable, found.rows) == ([f"{CONF}: denied"], 1)
+    found.files.append(Matches("another", 1, "2026-11-23", "2026-11-24"))
+    assert found.span == ("2026-11-23", "2026-11-24"), "of the rows that have a time"
 
 
 def test_an_aggregate_that_is_open_elsewhere_waits_and_the_next_command_finishes_it(folder: Folder) -> None:
@@ -424,6 +442,7 @@ def test_a_name_in_the_journal_leads_nowhere(folder: Folder) -> None:
 def test_many_rows_are_looked_up_in_the_journal_s_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pexip_history.archive.journal.IN_MEMORY", 2)
     with open_journal(tmp_path) as journal:
+        assert journal.what("0") == 0
         with journal.deciding():
             for number in range(4):
                 journal.add(str(number), 1)
@@ -436,6 +455,7 @@ def test_many_rows_are_looked_up_in_the_journal_s_file(tmp_path: Path, monkeypat
         pass  # what cannot be read now is not thrown away
     monkeypatch.undo()
     with open_journal(tmp_path) as journal:
-        assert journal.rows() == 4
+        assert (journal.rows(), journal.what("3")) == (4, 3)
         journal.finished()
+        assert journal.what("3") == 0
     assert list(tmp_path.iterdir()) == []

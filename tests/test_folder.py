@@ -15,6 +15,7 @@ from unittest.mock import Mock
 from zoneinfo import ZoneInfo
 
 import pytest
+import time_machine
 
 from pexip_history.archive import aggregates, manifest
 from pexip_history.archive.staging import Stage
@@ -28,6 +29,8 @@ from pexip_history.settings.environment import IMAGE_DATA, read_settings
 from pexip_history.settings.files import read_file
 
 from .privileged import as_root, in_child, open_to_all
+
+UTC = ZoneInfo("UTC")
 
 
 @pytest.fixture(autouse=True)
@@ -165,8 +168,10 @@ def test_a_run_in_a_container_that_would_take_its_files_along_is_refused_unless_
     assert {"/", "/proc"} & mounts.mount_points()
     monkeypatch.setattr(mounts, "mount_points", lambda: points)
     monkeypatch.setattr(mounts, "CRON_PID", tmp_path / "crond.pid")
-    with nullcontext() if mounted else pytest.raises(SettingsError):
-        mounts.refuse_to_lose(IMAGE_DATA)
+    (tmp_path / "link").symlink_to(IMAGE_DATA)
+    for folder in (IMAGE_DATA, tmp_path / "link"):
+        with nullcontext() if mounted else pytest.raises(SettingsError):
+            mounts.refuse_to_lose(folder)
     mounts.refuse_to_lose(tmp_path)
     mounts.CRON_PID.touch()
     mounts.refuse_to_lose(IMAGE_DATA)
@@ -177,12 +182,17 @@ def made(path: Path, content: bytes = b"") -> Path:
     return path
 
 
+def test_what_is_set_aside_takes_the_name_of_nothing_that_is_there(tmp_path: Path) -> None:
+    with time_machine.travel(0, tick=False):
+        first = aggregates.set_aside(made(tmp_path / "x"), "is another's", UTC)
+        first.unlink()
+        first.symlink_to("nowhere")
+        assert aggregates.set_aside(made(tmp_path / "x"), "is another's", UTC).name == f"{first.name}-1"
+
+
 def through(opened: AbstractContextManager[IO[bytes]]) -> None:
     with opened as file:
         file.write(b"1")
-
-
-UTC = ZoneInfo("UTC")
 
 
 @pytest.mark.parametrize(

@@ -71,11 +71,6 @@ def holding(name: str, value: bytes, number: int = 0) -> bytes:
     return conferences(1, number, **{name: "HERE"}).replace(b'"HERE"', value)
 
 
-def second(body: bytes, number: int = 2) -> Talk:
-    """After a page as it should be, so that the next is read the quick way."""
-    return in_turn(listing(conferences(1), number, page(1)), body)
-
-
 def times(json: bytes, size: float) -> bytes:
     """An array of as many as fill so many MB."""
     return b"[" + (json + b",") * int(size * MB / (len(json) + 1)) + json + b"]"
@@ -112,18 +107,17 @@ BOMBS = {
     "gzip fifty times over": Attack(always(b"x", "Content-Encoding: " + ", ".join(["gzip"] * 50)), "encodings"),
     "a million members of gzip": Attack(always(gzip.compress(b"") * 100_000, "Content-Encoding: gzip"), DAMAGED),
     "a redirect with gzip": Attack(zipped_bomb("Location: /x", status="302 Found"), BYTES),
-    "an error with gzip": Attack(zipped_bomb(status="404 No"), BYTES),
     "a body without an end": Attack(
         lambda target, send: [send(b"HTTP/1.1 200 OK\r\n\r\n"), *(send(bytes(MB)) for _ in range(1000))],  # type: ignore[arg-type, return-value]
         BYTES,
     ),
-    "tiny records": Attack(always(listing(times(b"{}", 2.9)[1:-1], 1)), VALUES),
-    "many tiny records": Attack(always(listing(times(b"{}", 5.9)[1:-1], 1)), VALUES),
+    "tiny records": Attack(always(listing(times(b"{}", 5.9)[1:-1], 1)), VALUES),
     "records with an id, the quick way": Attack(
         in_turn(listing(b'{"id":"a"}', 9**6, page(1)), listing(times(b'{"id":"a"}', 2.9)[1:-1], 9**6)), RECORDS
     ),
-    "nested where text was": Attack(second(listing(holding("name", times(b"{}", 2.9), 1), 2)), VALUES),
-    "texts where text was": Attack(second(listing(holding("name", times(b'"a"', 2.9), 1), 2)), VALUES),
+    "nested where text was": Attack(
+        in_turn(listing(conferences(1), 2, page(1)), listing(holding("name", times(b"{}", 2.9), 1), 2)), VALUES
+    ),
     "nested participants": Attack(one("participants", times(b"{}", 2.9)), VALUES),
     "nested meta": Attack(always(b'{"meta": {"a": ' + times(b"{}", 5.8) + b'}, "objects": []}'), VALUES),
     "only json takes it": Attack(one("name", b"[NaN, " + times(b"{}", 2.9) + b"]"), VALUES),
@@ -142,7 +136,6 @@ BOMBS = {
     ),
     "a name of quotes": Attack(one("name", b'"' + b'\\"' * int(2.9 * MB) + b'"'), code=0),
     "a name of formulas": Attack(one("name", b'"' + b";=a" * MB + b'"'), code=0),
-    "a name of tabs": Attack(one("name", b'"a' + b"\\t" * (2 * MB) + b'"'), code=0),
     "a name of digits": Attack(one("name", b'"+' + b"1" * (5 * MB) + b'x"'), code=0),
     "ids of 1 MB": Attack(always(listing(b",".join(b'{"id":' + text(1, str(n)) + b"}" for n in range(5)), 5)), code=0),
     "a conference of 300,000 participants": Attack(
@@ -191,10 +184,8 @@ LATE = "no whole answer within"
 DRIPS = {
     "a status line": Attack(dripping(b"HTTP/1.1 200 ", b"a"), LATE),
     "a header": Attack(dripping(OK + b"X: ", b"a"), LATE),
-    "a body": Attack(dripping(OK + b"Content-Length: 5000\r\n\r\n", b"{"), LATE),
     "a body without a length": Attack(dripping(OK + b"\r\n" + listing(b"", 0), b" "), LATE),
     "chunks": Attack(dripping(CHUNKED, b"1\r\n{\r\n"), LATE),
-    "the size of a chunk": Attack(dripping(CHUNKED, b"0"), LATE),
     "trailers": Attack(dripping(CHUNKED + b"0\r\n", b"X: a\r\n"), LATE),
     "gzip of nothing": Attack(
         dripping(OK + b"Content-Encoding: gzip\r\n" + CHUNKED[len(OK) :], b"14\r\n" + gzip.compress(b"") + b"\r\n"),
@@ -204,10 +195,7 @@ DRIPS = {
     "a handshake": Attack(lambda target, send: None, LATE, greet=mute),
 }
 FLOODS = {
-    "100 Continue": Attack(dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 50, 0), HINTS),
-    "103 Early Hints": Attack(
-        dripping(b"", b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 50, 0), "informational answers"
-    ),
+    "103 Early Hints": Attack(dripping(b"", b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 50, 0), HINTS),
     "headers": Attack(dripping(OK, b"X: a\r\n" * 50, 0), "more than 100 headers"),
     "one header": Attack(dripping(OK + b"X: ", b"a" * 65536, 0), "65536"),
     "the size of a chunk": Attack(dripping(CHUNKED, b"0" * 65536, 0), "65536"),
@@ -393,7 +381,6 @@ def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: Manageme
         outcome = collector(*words)
         assert outcome.code == 1
         assert "does not verify" in outcome.output
-        assert "Traceback" not in outcome.output
         assert is_clean(outcome.output)
 
 
@@ -453,14 +440,11 @@ def test_a_sign_in_of_oauth2_is_bounded_as_every_answer_is(site: Site) -> None:
     assert "answered more than 65,536 bytes at once" in outcome.stderr
 
 
-def test_no_cookie_of_the_node_is_sent_back_and_no_tls_key_is_written(node: ManagementNode, collector: Site) -> None:
-    keys = collector.data.parent / "keys.log"
-    collector.env["SSLKEYLOGFILE"] = str(keys)
-    node.faults.add(faults.status(503, headers={"Set-Cookie": "a=b"}), times=1)
-    assert collector().code == 0
-    assert len(node.requests) > 1
-    assert [request.headers["Cookie"] for request in node.requests if "Cookie" in request.headers] == []
-    assert not keys.exists()
+def test_no_cookie_of_the_node_is_sent_back(site: Site) -> None:
+    site.node.faults.add(faults.status(503, headers={"Set-Cookie": "a=b"}))
+    site.run(MIDNIGHT, hurry=True)
+    assert len(site.asked) > 1
+    assert not [request for request in site.asked if "Cookie" in request.headers]
 
 
 # Odd days
@@ -483,21 +467,16 @@ def test_the_draft_of_an_aggregate_on_another_volume_lies_beside_it(site: Site) 
         assert [file.name for file in Path(elsewhere).iterdir()] == [real.name]
 
 
-def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(node: ManagementNode, collector: Site) -> None:
-    node.faults.add(faults.status(404), when=lambda request: "schema" in request.path, times=None)
-    outcome = collector()
-    assert outcome.code == 0, outcome.output
-    assert not {"id", "end_time"} - set(collector.table(CONF)[0])
+def test_a_schema_that_is_not_there_leaves_a_header_of_what_is_known(site: Site) -> None:
+    site.node.faults.add(faults.status(404), when=lambda request: "schema" in request.path, times=None)
+    site.run()
+    assert site.table(CONF) == [["id", "end_time"]]
 
 
 def test_times_with_a_zone_are_read_as_the_moments_that_they_are(site: Site) -> None:
     (id,) = site.hourly(1, MIDNIGHT - HOUR)
-
-    def zoned(document: dict[str, Any]) -> None:
-        for one in document["objects"]:
-            one["end_time"] += "Z"
-
-    site.node.faults.add(faults.edited(zoned), on="conference", times=None)
+    zoned = faults.edited(lambda document: [one.update(end_time=one["end_time"] + "Z") for one in document["objects"]])
+    site.node.faults.add(zoned, on="conference", times=None)
     assert "WARNING" not in site.run(MIDNIGHT).output
     assert [(row["id"], row["end_time"]) for row in site.rows(CONF)] == [(id, "2026-11-23T23:30:00Z")], "as it was sent"
     assert site.status()["files"][0]["collected_to"] == "2026-11-24T00:00:00"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections import Counter
-from datetime import datetime
+from contextlib import closing
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -117,6 +120,42 @@ def test_one_participant_on_whom_the_node_fails_keeps_nobody_else_out(site: Site
     assert site.lost() == (0, 1)
 
 
+def test_who_left_before_a_window_by_hand_is_not_late_and_comes_by_the_end_of_the_conference(site: Site) -> None:
+    site.hold("b", MIDNIGHT - 2 * HOUR, 30 * HOUR)
+    site.hold("a", MIDNIGHT - HOUR, 30 * HOUR)
+    assert "1 participants, 0" in site.run(MIDNIGHT, "--from", "2026-11-23", DEFAULT_PART_LIMIT="1").output
+    assert site.ids(PART) == ["b-0"], "the node forgets it first"
+
+
+@pytest.mark.parametrize("wrong", [NOW, 60 * DAY])
+def test_a_conference_that_is_not_listed_for_a_day_is_not_taken_twice(site: Site, wrong: timedelta) -> None:
+    ids = site.hourly(3)
+    site.hold("alone", MIDNIGHT - HOUR)
+    site.run()
+    site.node.hidden, site.node.date_error = {"alone", *ids}, wrong
+    site.run(MIDNIGHT + DAY)
+    site.node.hidden, site.node.date_error = set(), NOW
+    site.daily(2)
+    site.check()
+
+
+def test_what_a_participants_own_address_says_of_another_is_not_taken(site: Site) -> None:
+    site.hold("c1", MIDNIGHT - HOUR, 30 * HOUR)
+    site.node.faults.add(faults.edited(lambda one: one.update(id="x")), when=lambda asked: "/c1-0/" in asked.target)
+    site.run(MIDNIGHT, "--from", "2026-11-23")
+    assert (site.ids(PART), site.lost()) == ([], (0, 1))
+
+
+def test_who_is_missing_of_several_conferences_comes_by_the_time_of_these_at_once(site: Site) -> None:
+    for number in range(3):
+        end = MIDNIGHT - 3 * HOUR - number * MINUTE
+        site.node.participant(site.hold(f"c{number}", end), f"late{number}", end, MIDNIGHT + 25 * HOUR)
+    site.run()
+    site.run(MIDNIGHT + 25 * HOUR)
+    assert [request.target for request in site.asked if re.search("conference=|/late", request.target)] == []
+    site.check()
+
+
 def test_a_participant_that_never_comes_costs_a_request_a_day_for_a_week(site: Site) -> None:
     held = site.hold("c1", MIDNIGHT - HOUR, MINUTE)
     site.node.participant(held, "ghost", MIDNIGHT - 2 * HOUR, datetime.max)
@@ -186,9 +225,11 @@ def test_a_conference_that_is_gone_holds_up_nothing(site: Site, answer: Any, nth
 @pytest.mark.slow
 def test_a_participant_that_two_conferences_list_is_asked_for_and_named_once(site: Site) -> None:
     site.run()
-    for id in ("lone", "other"):
-        site.hold(id, MIDNIGHT + 5 * HOUR).record["participants"] = [f"{ROOT}participant/never/"]
+    for number, id in enumerate(("lone", "other")):
+        site.hold(id, MIDNIGHT + (5 + number) * HOUR).record["participants"] = [f"{ROOT}participant/never/"]
     site.runs(MIDNIGHT + 6 * HOUR, MIDNIGHT + 8 * HOUR)
+    with closing(sqlite3.connect(site.ledger)) as db:
+        assert db.execute("SELECT conference FROM expected").fetchall() == [("other",)], "the last one that lists it"
     assert sum("never" in request.path for request in site.node.requests) == 1
     site.node.delete("lone")
     site.runs(MIDNIGHT + 9 * HOUR, MIDNIGHT + 80 * HOUR, 8 * HOUR)
@@ -234,6 +275,7 @@ def test_rows_that_move_while_they_are_read_are_not_lost(site: Site, nth: int, o
     site.node.faults.add(faults.before(lambda request: gone.extend(site.node.forget(2))), nth=nth)
     site.run(MIDNIGHT + 24 * HOUR)
     assert gone == ids[:2]
+    assert "during each" not in site.log(), "it held still when it was read again"
     site.check(never={one for id in gone for one in (id, f"{id}-0")})
 
 

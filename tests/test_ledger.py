@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import Mock
@@ -18,11 +18,15 @@ import pytest
 from pexip_history.archive.aggregates import end_whole
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.belonging import open_ledger
-from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, RUNS_KEPT, Ledger, Staged
+from pexip_history.errors import Stopped
+from pexip_history.ledger.ledger import BEFORE, COVERED, GAP, KEPT, Ledger, Staged
+from pexip_history.ledger.making import OLD_TABLES, know_rows, take_over
+from pexip_history.ledger.rewritten import as_it_is
 from pexip_history.ledger.schema import SCHEMA, closed_on_failure, connect, open_to_write
 from pexip_history.ledger.spans import Span
 from pexip_history.operate.status import peek
 from pexip_history.resources import CONFERENCE
+from pexip_history.run.reconcile import is_due
 from pexip_history.run.seen import Seen
 from pexip_history.settings.environment import read_settings
 from pexip_history.values import format_time
@@ -63,9 +67,9 @@ def test_what_a_run_notes_on_disk_is_on_the_data_volume(ledger: Ledger, archive:
 def test_of_more_than_a_thousand_runs_the_newest_thousand_are_kept(ledger: Ledger) -> None:
     with ledger.transaction() as db:
         row = ("2026-11-24T00:00:00", "2026-11-24T00:00:01", "done")
-        db.executemany("INSERT INTO run (started, finished, outcome) VALUES (?, ?, ?)", [row] * (RUNS_KEPT + 50))
+        db.executemany("INSERT INTO run (started, finished, outcome) VALUES (?, ?, ?)", [row] * 1050)
     newest = ledger.begin_run(NOW, by_hand=False)
-    assert [run["id"] for run in ledger.runs(2 * RUNS_KEPT)] == list(range(newest, newest - RUNS_KEPT, -1))
+    assert [run["id"] for run in ledger.runs(2000)] == list(range(newest, newest - 1000, -1))
 
 
 def test_a_run_that_never_finished_is_told_as_killed_by_the_next(ledger: Ledger) -> None:
@@ -148,12 +152,14 @@ def test_spans_that_are_no_longer_believed_go_of_each_kind(ledger: Ledger) -> No
 
 
 def test_the_first_reason_for_doubt_stays_until_it_is_dispelled(ledger: Ledger) -> None:
-    ledger.doubt("one")
-    ledger.doubt("two")
-    assert ledger.fact("doubt") == "one"
-    ledger.note(doubt=None)
-    ledger.doubt("two")
-    assert ledger.fact("doubt") == "two"
+    ledger.note(reconciled=NOW)
+    for reason in ("one", "two"):
+        assert [is_due(ledger, NOW + away) for away in (-HOUR, HOUR, DAY)] == [True, False, True]
+        ledger.doubt(reason)
+        ledger.doubt("another")
+        assert ledger.fact("doubt") == reason
+        assert is_due(ledger, NOW + HOUR)
+        ledger.note(doubt=None)
 
 
 # What is not taken for the ledger
@@ -175,6 +181,15 @@ def test_whom_1_1_awaited_with_one_conference_and_called_lost_with_another_is_aw
         ]
 
 
+@pytest.mark.parametrize("how", ["transaction", "scratch"])
+def test_what_a_signal_cuts_is_not_committed_with_what_follows(ledger: Ledger, how: str) -> None:
+    with suppress(Stopped), getattr(ledger, how)() as db:
+        db.execute("INSERT INTO fact VALUES ('half', 'done')")
+        raise Stopped
+    ledger.note(more="yes")
+    assert (ledger.fact("half"), ledger.fact("more")) == (None, "yes")
+
+
 def test_a_sound_ledger_is_opened_and_a_damaged_one_is_not(ledger: Ledger, archive: Archive, path: Path) -> None:
     with ledger.transaction() as db:
         db.executemany("INSERT INTO conference VALUES (?, '')", ((f"{n:036}",) for n in range(2000)))
@@ -186,7 +201,7 @@ def test_a_sound_ledger_is_opened_and_a_damaged_one_is_not(ledger: Ledger, archi
     content[middle : middle + 4096] = bytes(range(256)) * 16
     path.write_bytes(content)
     with closing(sqlite3.connect(path)) as raw:
-        assert raw.execute("PRAGMA user_version").fetchone()[0], "its first page is as it was"
+        assert raw.execute("PRAGMA user_version").fetchone() == (3,), "its first page is as it was, and of this version"
     assert open_to_write(archive.folder) is None
 
 
@@ -216,6 +231,7 @@ FORGERIES = {
     "a blob": BLOB,
     "a file outside of the folder": f"{STAGED} (1, 'conference', '../x', 0, 1);",
     "a file by its whole path": f"{STAGED} (1, 'conference', '/tmp/x', 0, 1);",
+    "a file behind a name": f"{STAGED} (1, 'conference', '2026-11-24_00-00-00/../x', 0, 1);",
     "a file of no resource": f"{STAGED} (1, '../../x', '2026-11-24_00-00-00', 0, 1);",
 }
 
@@ -238,7 +254,7 @@ def test_a_ledger_that_another_wrote_into_is_set_aside_and_made_again_from_the_f
 
 
 def test_a_database_is_opened_with_what_guards_it(ledger: Ledger, path: Path) -> None:
-    guards = {"trusted_schema": 0, "cell_size_check": 1}
+    guards = {"trusted_schema": 0, "cell_size_check": 1, "busy_timeout": 10_000}
     for only_read, more in ((False, {"synchronous": 3, "journal_mode": "delete"}), (True, {"query_only": 1})):
         with closing(connect(path, only_read=only_read)) as db:
             assert {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in guards | more} == guards | more
@@ -262,11 +278,28 @@ def test_a_file_that_waits_keeps_its_place_until_it_is_published(ledger: Ledger)
 
 
 def test_what_was_collected_before_a_moment_is_known_by_the_earliest_record(ledger: Ledger) -> None:
+    ledger.exported("participant", format_time(NOW - DAY))
     assert not ledger.collected_before("conference", NOW)
-    with ledger.transaction() as db:
-        db.execute("UPDATE resource SET oldest = ? WHERE name = 'conference'", (format_time(NOW - HOUR),))
+    for earlier in (NOW, NOW - HOUR, NOW + HOUR):
+        ledger.exported("conference", format_time(earlier))
     assert ledger.collected_before("conference", NOW)
     assert not ledger.collected_before("conference", NOW - HOUR)
+
+
+def test_of_rows_in_files_the_earliest_time_counts(ledger: Ledger) -> None:
+    rows = [{"id": str(hours), "end_time": format_time(NOW - hours * HOUR)} for hours in (2, 3, 1)]
+    assert know_rows(ledger, "conference", rows, NOW) == 3
+    assert ledger.collected_before("conference", NOW - 2 * HOUR)
+
+
+def test_time_before_1_1_had_all_of_it_is_not_covered(ledger: Ledger) -> None:
+    for name in OLD_TABLES[2]:
+        ledger.db.execute(f"CREATE TABLE old_{name} (name, mark, value)")
+    facts = [("first", format_time(NOW - DAY)), ("complete", format_time(NOW - 2 * HOUR))]
+    ledger.db.executemany("INSERT INTO old_fact (name, value) VALUES (?, ?)", facts)
+    ledger.db.execute("INSERT INTO old_resource VALUES ('conference', ?, 0)", (format_time(NOW),))
+    take_over(ledger, 2)
+    assert ledger.spans("conference", COVERED) == [Span(NOW - 2 * HOUR, NOW)]
 
 
 def test_status_tells_what_both_resources_have_and_a_gap_of_either(ledger: Ledger, archive: Archive) -> None:
@@ -279,6 +312,24 @@ def test_status_tells_what_both_resources_have_and_a_gap_of_either(ledger: Ledge
     assert told["complete_since"] is None, "a gap follows"
     ledger.cover("participant", {COVERED: [Span(middle, end)]})
     assert peek(archive.settings)["complete_since"] == first
+
+
+@pytest.mark.parametrize("size", [5000, 50])
+def test_an_aggregate_is_known_again_by_its_end_also_with_something_behind_it(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"x" * size)
+    known = as_it_is(path)
+    path.write_bytes(b"x" * size + b"y" * size)
+    assert as_it_is(path, size) == known != as_it_is(path)
+    path.write_bytes(b"x" * (size - 1) + b"y")
+    assert as_it_is(path) != known
+
+
+def test_an_aggregate_that_may_not_be_read_is_for_publishing_to_name(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pexip_history.archive.aggregates.unknown_part", Mock(side_effect=PermissionError))
+    open_ledger(archive, NOW).db.close()
 
 
 def test_a_file_that_is_not_ours_is_left_as_it_is_until_rows_come(ledger: Ledger, archive: Archive) -> None:

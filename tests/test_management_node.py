@@ -115,12 +115,10 @@ def test_a_query_it_does_not_know_answers_400(client: Client, query: str, says: 
     assert says in answer.json()["error"]
 
 
-def test_order_by_works_until_the_node_forbids_it(node: ManagementNode, client: Client) -> None:
+def test_order_by_orders(node: ManagementNode, client: Client) -> None:
     node.load(CALLS)
     ends = [record["end_time"] for record in client.all("conference/", order_by="-end_time")]
     assert ends == sorted(ends, reverse=True)
-    node.ordering = ()
-    assert client.ask("conference/", order_by="end_time").status_code == 400
 
 
 def test_only_the_administrator_gets_in_and_nobody_writes(node: ManagementNode, client: Client) -> None:
@@ -148,8 +146,6 @@ def test_records_appear_when_their_time_has_come(node: ManagementNode, client: C
     ):
         node.now = moment
         assert (client.ids("conference/"), client.ids("participant/")) == (ended, {early["id"]})
-    node.hidden = {early["id"]}
-    assert client.ids("participant/") == set()
 
 
 def test_fields_come_and_go_with_releases(node: ManagementNode, client: Client) -> None:
@@ -157,9 +153,6 @@ def test_fields_come_and_go_with_releases(node: ManagementNode, client: Client) 
     node.extra_fields, node.dropped_fields = {"conference": {"moderated": True}}, {"conference": ["duration"]}
     first, second = client.all("conference/")
     assert list(first) == list(second) == sorted(conference().keys() - {"duration"} | {"moderated"})
-    node.shuffled_fields = True
-    first, second = client.all("conference/")
-    assert list(first) != list(second)
 
 
 def test_a_day_of_calls_is_the_same_for_a_seed_and_has_the_edges() -> None:
@@ -173,13 +166,12 @@ def test_a_day_of_calls_is_the_same_for_a_seed_and_has_the_edges() -> None:
 
 
 def test_it_runs_as_a_program_in_which_calls_keep_ending(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("s3cret")
-    options = f"--tls {tmp_path}/tls --secret-file {tmp_path}/secret --calls 2026-11-23 --live 0.05"
+    options = f"--tls {tmp_path}/tls --calls 2026-11-23 --live 0.05"
     command = [sys.executable, "-m", "tests.management_node", *options.split()]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout
         try:
-            client = Client(program.stdout.readline().strip(), "s3cret", tmp_path / "tls" / "ca.pem")
+            client = Client(program.stdout.readline().strip(), ManagementNode.secret, tmp_path / "tls" / "ca.pem")
             while client.ask("conference/").json()["meta"]["total_count"] <= 300:
                 pass
         finally:

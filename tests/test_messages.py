@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import errno
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from string import Formatter
 
 import pytest
 
-from pexip_history.messages import table
+from pexip_history.errors import explain
+from pexip_history.messages import sentence, table
 from tests.conftest import COLLECTOR, ROOT
 from tests.troubleshooting import PAGE, page
 
@@ -77,6 +80,11 @@ def test_no_error_is_raised_and_no_warning_logged_beside_the_table() -> None:
 def test_the_entrypoint_says_what_the_table_has(name: str) -> None:
     parts = [re.escape(text) for text, *_ in Formatter().parse(SHELL[name])]
     assert re.search("[^\n]*".join(parts), ENTRYPOINT)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_quota_that_is_used_up_is_a_full_disk(number: int) -> None:
+    assert explain(OSError(number, "why", "where"), Path("data")) == sentence("disk-full", where="where")
 
 
 def test_the_page_is_made_of_the_table() -> None:

@@ -12,62 +12,38 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from pexip_history.archive.journal import open_journal
 from pexip_history.ledger.schema import JOURNAL_MAGIC
-from tests.forked import ForkedCollector, Outcome
-from tests.harness import Site, environment_for
-from tests.management_node import ManagementNode, calls
+from tests.forked import Outcome
+from tests.harness import DAY, HOUR, MIDNIGHT, PART, Site
 from tests.test_folder import OTHERS
 
-DAY = date(2026, 11, 23)
-FIRST, SECOND = datetime(2026, 11, 24, 0, 0, 30), datetime(2026, 11, 25, 0, 0, 30)
 MB = 1 << 20
 MOST_MEMORY = 400 * MB
 """Of a process (RLIMIT_DATA): what is above it is a MemoryError, as a container's limit would be its end."""
 COMMANDS = ("status", "health", "report", "check")
 
-CALLS = [list(calls(seed=number, day=DAY + timedelta(days=number), conferences=8)) for number in range(2)]
-AGGREGATE, DATED = "pexHistoryPart.csv", "2026-11-22_00-00-00_pexHistoryStream.csv"
+DATED = "2026-11-22_00-00-00_pexHistoryStream.csv"
 NAMES = (
-    *(AGGREGATE, DATED, "2026-11-22_00-00-00_pexHistoryConf.csv", "pexHistoryConf.csv.new", "pexHistoryStream.csv"),
+    *(PART, DATED, "2026-11-22_00-00-00_pexHistoryConf.csv", "pexHistoryConf.csv.new", "pexHistoryStream.csv"),
     *("data_collector.log", "report.html", ".collector/lock", ".collector/ledger.sqlite"),
     *(".collector/ledger.sqlite-journal", ".collector/1-conference.csv", ".collector/rewriting.sqlite"),
     *(".collector", "manifest.jsonl", "parquet"),
 )
 
 
-@pytest.fixture(scope="module")
-def node() -> Iterator[ManagementNode]:
-    with ManagementNode(now=SECOND) as node:
-        for day in CALLS:
-            node.load(day)
-        yield node
-
-
-@pytest.fixture(scope="module")
-def first_run(node: ManagementNode, forked: ForkedCollector, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = tmp_path_factory.mktemp("first") / "data"
-    Site(data, environment_for(node, data), node, forked).run(FIRST)
-    return data
-
-
 @pytest.fixture
-def collector(node: ManagementNode, forked: ForkedCollector, first_run: Path, tmp_path: Path) -> Site:
+def collector(site: Site) -> Site:
     """A folder with one good run, and a clock at the second."""
-    data = tmp_path / "data"
-    shutil.copytree(first_run, data)
-    made = Site(data, environment_for(node, data) | {"DATA_CRON_TIME": "5 0 * * *"}, node, forked)
-    made.at(SECOND)
-    return made
-
-
-def ended(before: str) -> set[str]:
-    return {one["id"] for day in CALLS for _, present in day for one in present if one["end_time"] < before}
+    site.hourly(8)
+    site.run(MIDNIGHT)
+    site.hourly(8, MIDNIGHT + 8 * HOUR)
+    site.at(MIDNIGHT + DAY)
+    return site
 
 
 def says(collector: Site, *arguments: str) -> Outcome:
@@ -80,7 +56,11 @@ def says(collector: Site, *arguments: str) -> Outcome:
 
 def ids(collector: Site) -> set[str]:
     """Whom the dated files of this folder have."""
-    return {row["id"] for path in collector.dated("Part") if path.is_file() for row in collector.rows(path.name)}
+    return {row["id"] for path in collector.dated(PART) if path.is_file() for row in collector.rows(path.name)}
+
+
+def owed(collector: Site) -> set[str]:
+    return collector.owed()[PART]
 
 
 LEADS = ["a symbolic link", "a symbolic link to a device"]
@@ -109,12 +89,12 @@ def test_a_planted_name_stops_no_command_and_is_named(collector: Site, name: str
     said += [ran.output, *(says(collector, command).output for command in ("status", "health"))]
     assert kind != "a symbolic link" or path.with_name("other").read_text() == "theirs"
     assert ran.code == 0 or name.rpartition("/")[2] in ran.output, "the run goes well, or names what is in its way"
-    if name in ("data_collector.log", AGGREGATE, ".collector/ledger.sqlite", ".collector/lock", ".collector"):
+    if name in ("data_collector.log", PART, ".collector/ledger.sqlite", ".collector/lock", ".collector"):
         assert name in "\n".join(said)
     remove(path)  # what is removed is no longer in the way
     if ran.code != 0:
         assert says(collector, "collect").code == 0
-    assert ids(collector) >= ended("2026-11-24")
+    assert ids(collector) >= owed(collector)
 
 
 def remove(path: Path) -> None:
@@ -142,18 +122,16 @@ TRIED = [("a stray quote", False), *(pytest.param(bomb, bomb in LOST, marks=pyte
 
 
 @pytest.mark.parametrize(("bomb", "lost"), TRIED)
-def test_what_is_no_row_of_ours_takes_no_memory_and_collecting_goes_on(
-    collector: Site, node: ManagementNode, bomb: str, lost: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = collector.data / AGGREGATE
+def test_what_is_no_row_of_ours_takes_no_memory_and_collecting_goes_on(collector: Site, bomb: str, lost: bool) -> None:
+    path = collector.data / PART
     BOMBS[bomb](path)
     if lost:
         shutil.rmtree(collector.data / ".collector")
-    monkeypatch.setitem(node.extra_fields, "participant", {"new_field": "x"})
+    collector.node.newer = {"new_field": "x"}
     ran = says(collector, "collect")
     assert ran.code == 0, ran.output
-    assert AGGREGATE in ran.output, "the file is named"
-    assert ids(collector) >= ended("2026-11-25")
+    assert PART in ran.output, "the file is named"
+    assert ids(collector) >= owed(collector)
     assert path.stat().st_size < 20 * MB
     assert path.read_bytes().endswith(b"\r\n")
     for command in COMMANDS if lost else ():
@@ -186,13 +164,13 @@ FORGED = [
 
 @pytest.mark.parametrize(("name", "forge"), FORGED)
 def test_a_forged_database_runs_nothing_of_its_own(collector: Site, name: str, forge: Callable[[Path], object]) -> None:
-    before = (collector.data / AGGREGATE).read_bytes()
+    before = (collector.data / PART).read_bytes()
     forge(collector.data / ".collector" / name)
     ran = says(collector, "collect")
     assert ran.code == 0, ran.output
     assert f"{name} is damaged" in ran.output, "it is named"
-    assert ids(collector) >= ended("2026-11-25")
-    assert (collector.data / AGGREGATE).read_bytes().startswith(before)
+    assert ids(collector) >= owed(collector)
+    assert (collector.data / PART).read_bytes().startswith(before)
     assert says(collector, "status").code == 0
     says(collector, "erase", "--name", "nobody", "--yes")
 
@@ -213,21 +191,21 @@ def test_a_forged_journal_of_a_database_deletes_no_other_file(collector: Site, t
     ran = says(collector, "collect")
     assert victim.read_bytes() == b"theirs"
     assert ran.code == 0, ran.output
-    assert ids(collector) >= ended("2026-11-25")
+    assert ids(collector) >= owed(collector)
 
 
 @pytest.mark.parametrize("target", [None, b"", b"a;b;c\r\n1;2;3\r\n"], ids=["not yet there", "empty", "not ours"])
 def test_an_aggregate_that_the_user_keeps_elsewhere_is_begun_there(
     collector: Site, tmp_path: Path, target: bytes | None
 ) -> None:
-    elsewhere, path = tmp_path / "calls.csv", collector.data / AGGREGATE
+    elsewhere, path = tmp_path / "calls.csv", collector.data / PART
     if target is not None:
         elsewhere.write_bytes(target)
     path.unlink()
     path.symlink_to(elsewhere)
     assert says(collector, "collect").code == 0
-    assert len(collector.rows(AGGREGATE)) > 10
+    assert len(collector.rows(PART)) == 8
     if target:
         assert elsewhere.read_bytes() == target, "only the link was renamed"
     else:
-        assert len(collector.rows(elsewhere)) > 10
+        assert len(collector.rows(elsewhere)) == 8

@@ -55,7 +55,7 @@ def test_a_power_cut_costs_no_row_and_nothing_is_synced_that_no_row_depends_on(
 ) -> None:
     """These cuts can fail: without any one of the syncs they do."""
     recording, bench = tried
-    whole: set[bytes] = set()
+    whole: set[int] = set()
     folders = list(recording.folders(None, whole))
     assert len(folders) > 40
     assert_recover(bench, folders)

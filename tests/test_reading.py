@@ -9,24 +9,29 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pexip_history.archive import aggregates
 from pexip_history.archive.aggregates import whole_until
 from pexip_history.archive.editing import open_table
 from pexip_history.folder import reading
 from pexip_history.folder.reading import MOST, MOST_CELLS, NotOurs, cell_of, header, open_rows
 from pexip_history.folder.rewriting import new_file, rewrite
-from tests.conftest import ROOT
+from pexip_history.resources import PARTICIPANT
+from tests.harness import PART, ROOT
 
 HEADER = b"id,name,end_time\r\n"
 MB = 1 << 20
 
 
 def made(folder: Path, content: bytes) -> Path:
-    path = folder / "pexHistoryPart.csv"
+    path = folder / PART
     path.write_bytes(content)
     return path
 
@@ -82,6 +87,27 @@ def test_a_last_row_that_is_torn_is_told_from_whole_ones(tmp_path: Path, last: b
     path = made(tmp_path, rows + last)
     for start in (0, len(HEADER), len(rows)):
         assert whole_until(path, ["id", "name", "end_time"], start) == len(rows + last if last in WHOLE else rows)
+
+
+@pytest.mark.parametrize("behind", range(8))
+def test_a_torn_row_gets_its_rest_from_the_newest_dated_files_wherever_in_them_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: int
+) -> None:
+    monkeypatch.setattr(aggregates, "LOOKED_INTO", 1)
+    rows = HEADER + b"x" * (MB - len(HEADER) - behind) + b"\r\n"  # a file is read in pieces of 1 MB
+    for day, last in (1, b"2,bad,z\r\n"), (2, b"2,b,y\r\n3,c,z\r\n"):
+        (tmp_path / f"2026-11-0{day}_00-00-00_{PART}").write_bytes(rows + last)
+    path = made(tmp_path, HEADER + b"1,a,x\r\n2,b")
+    aggregates.end_whole(path, PARTICIPANT, SimpleNamespace(aggregate=lambda name: None), ZoneInfo("UTC"))
+    assert path.read_bytes() == HEADER + b"1,a,x\r\n2,b,y\r\n"
+
+
+def test_a_torn_row_that_cannot_be_kept_elsewhere_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aggregates, "new_file", Mock(side_effect=OSError("full")))
+    path = made(tmp_path, HEADER + b"1,a")
+    with pytest.raises(OSError, match="full"):
+        aggregates.move_torn_row(path, len(HEADER), ["id"], ZoneInfo("UTC"))
+    assert path.read_bytes() == HEADER + b"1,a"
 
 
 def test_what_has_no_rows_has_none(tmp_path: Path) -> None:

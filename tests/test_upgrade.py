@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pexip_history.folder.names import AGGREGATES, dated_name
+
 from .conftest import ROOT
 from .forked import ForkedCollector
 from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Site
@@ -44,13 +46,25 @@ def upgraded(site: Site, version: str, name: str) -> None:
     site.since = MIDNIGHT - DAY  # what the older version did not want
 
 
+def cut_in_publishing(site: Site) -> None:
+    """It was killed when a reading's files had their names, and the ledger knew neither these nor, in 1.0, the ids."""
+    with closing(sqlite3.connect(site.ledger)) as db:
+        staged = db.execute("SELECT * FROM staged ORDER BY 1 LIMIT 2").fetchall()
+        for number, resource, stem, head, *_ in staged:
+            waiting, path = site.ledger.with_name(f"{number}-{resource}.csv"), site.data / AGGREGATES[resource]
+            with db:
+                db.execute("UPDATE staged SET size = ? WHERE stem = ? AND head = ?", (path.stat().st_size, stem, head))
+            path.write_bytes(path.read_bytes() + waiting.read_bytes()[head:])
+            waiting.rename(site.data / dated_name(stem, resource))
+
+
 FOLDERS = pytest.mark.parametrize("name", ["settled", "waiting"])
 VERSIONS = pytest.mark.parametrize("version", COMMITS)
 
 
 @VERSIONS
 @FOLDERS
-@pytest.mark.parametrize("how", ["undisturbed", "by hand", "locked", "moved", "killed", "limits"])
+@pytest.mark.parametrize("how", ["undisturbed", "by hand", "locked", "moved", "cut", "killed", "limits"])
 def test_a_folder_of_an_older_version_is_taken_over_whole_whatever_happens(
     site: Site, version: str, name: str, how: str
 ) -> None:
@@ -65,6 +79,8 @@ def test_a_folder_of_an_older_version_is_taken_over_whole_whatever_happens(
     elif how == "moved":
         site.take_away(CONF)
         site.take_away(PART)
+    elif how == "cut":
+        cut_in_publishing(site)
     elif how == "killed":
         for step in range(1, 60, 7):
             site.run(MIDNIGHT + 11 * HOUR, fault="kill", at=step, code=None)

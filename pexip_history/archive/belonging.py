@@ -82,7 +82,7 @@ def _know_dated(archive: Archive, ledger: Ledger, now: datetime, *, waiting: boo
     placed = {name: file for name, file in staged.items() if name in there and archive.waits(file)}
     ledger.published([*placed.values()], [*placed], {})
     known, found = ledger.files(), 0
-    strange = sorted(there.keys() - known - staged.keys())
+    strange = sorted(there.keys() - known)
     for resource in RESOURCES:
         paths = [archive.data / name for name in strange if there[name] == resource.stem]
         paths += [archive.waiting(file) for file in staged.values() if waiting and file.resource == resource.name]

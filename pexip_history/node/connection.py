@@ -60,7 +60,7 @@ BROKEN: tuple[tuple[set[str], type[NodeError], str], ...] = (
     ({"NewConnectionError"}, Passing, "no-connection"),
     ({"ConnectTimeoutError"}, Passing, "connect-timeout"),
     ({"ReadTimeoutError", "TimeoutError"}, Passing, "answer-timeout"),
-    ({"IncompleteRead", "InvalidChunkLength"}, Passing, "answer-cut"),
+    ({"IncompleteRead"}, Passing, "answer-cut"),
 )
 """What kept us from an answer, by OpenSSL's reasons and the exceptions within the exception; the first that fits."""
 

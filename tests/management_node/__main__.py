@@ -14,8 +14,7 @@ from pathlib import Path
 
 from . import certificates
 from .calls import call, calls
-from .node import Behaviour, ManagementNode
-from .weeks import weeks
+from .node import ManagementNode
 
 
 def main() -> None:
@@ -26,7 +25,6 @@ def main() -> None:
         host=options.host,
         port=options.port,
         certificate=certificates.issued(*names),
-        secret=options.secret_file.read_text() if options.secret_file else Behaviour.secret,
     )
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -34,8 +32,6 @@ def main() -> None:
     with node:
         if options.calls:
             node.load(calls(1, options.calls))
-        if options.weeks:
-            node.load(weeks(1, options.weeks))
         options.tls.mkdir(parents=True, exist_ok=True)
         whole = options.tls / "ca.pem.new"
         whole.write_bytes(node.ca_file.read_bytes())
@@ -55,9 +51,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--tls", type=Path, metavar="DIR", required=True, help="ca.pem is written there")
     parser.add_argument("--name", action="append", default=[], help="one more for the certificate")
-    parser.add_argument("--secret-file", type=Path)
     parser.add_argument("--calls", type=_day, help="a day to fill with calls, yesterday or YYYY-MM-DD (UTC)")
-    parser.add_argument("--weeks", type=_day, help="the last of sixty days, to fill with a company's calls")
     parser.add_argument("--live", type=float, metavar="SECONDS", help="keep adding calls that just ended, this often")
     return parser.parse_args()
 

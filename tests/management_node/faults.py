@@ -3,7 +3,7 @@
     node.faults.add(status(503, retry_after=1), on="participant", times=2)
     node.faults.add(reset(), nth=3)
     node.faults.add(hang(30), when=lambda request: request.query.get("offset") == "40", times=None)
-    node.faults.add(before(lambda request: node.hidden.clear()), on="conference", nth=2)
+    node.faults.add(before(lambda request: node.clear()), on="conference", nth=2)
 
 A fault is a function of the request and of `answer`, which asks the framework; it returns the
 reply to send. Those that edit an answer change only what is named.

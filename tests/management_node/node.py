@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -38,22 +38,16 @@ class Behaviour:
 
     max_limit: int = 1000
     """Larger pages are clamped to this without a word, as Tastypie does."""
-    ordering: Collection[str] = ("end_time", "id", "name", "start_time")
-    """Fields that order_by takes; any other answers Tastypie's 400."""
 
     now: datetime | None = None
     """The node's clock; None: the real one. What ends later is not shown."""
     tells_time: bool = False
     """Whether answers carry its clock as their Date, as a real node's do; a test with a clock of its own need not."""
-    hidden: set[str] = field(default_factory=set)
-    """Ids of records that are not shown (yet)."""
 
     extra_fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Fields of a newer release: {"participant": {"bandwidth_class": "HD"}}."""
-    dropped_fields: dict[str, Collection[str]] = field(default_factory=dict)
+    dropped_fields: dict[str, list[str]] = field(default_factory=dict)
     """Fields that an older release lacks: {"conference": ["tag"]}."""
-    shuffled_fields: bool = False
-    """Keys in another order from row to row, instead of alphabetical."""
 
     database: str = field(default="", repr=False)
 

@@ -6,12 +6,11 @@ Envelope, paging, filters, ordering and errors are the framework's.
 from __future__ import annotations
 
 import json
-import random
 from types import SimpleNamespace
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import include, path
 from tastypie import fields
@@ -30,11 +29,11 @@ from .oauth import Authentication, token
 
 NOT_FILTERS = {"format", "limit", "offset", "order_by"}
 NESTED = {*ONLY_AT_ITS_ADDRESS, "media_streams", "participants"}
-
-
-def filters(model: type[Model]) -> dict[str, int]:
-    """Every field with a column of its own may be filtered on, in every way."""
-    return dict.fromkeys(sorted({field.name for field in model._meta.fields} - NESTED), ALL)
+FILTERS = {
+    model: dict.fromkeys({field.name for field in model._meta.fields} - NESTED, ALL)
+    for model in (Conference, Participant)
+}
+"""Every field with a column of its own may be filtered on, in every way."""
 
 
 class Administrator:
@@ -48,12 +47,8 @@ class Administrator:
 
 class NodeSerializer(Serializer):
     def to_json(self, data: object, options: dict[str, object] | None = None) -> str:
-        return json.dumps(
-            self.to_simple(data, options or {}),
-            cls=DjangoJSONEncoder,
-            sort_keys=not current().shuffled_fields,
-            ensure_ascii=False,
-        )
+        simple = self.to_simple(data, options or {})
+        return json.dumps(simple, cls=DjangoJSONEncoder, sort_keys=True, ensure_ascii=False)
 
 
 class ConferenceUri(fields.ToOneField):
@@ -78,17 +73,13 @@ class HistoryResource(ModelResource):
         return super().build_filters(filters, ignore_bad_filters)
 
     def get_object_list(self, request: HttpRequest) -> QuerySet:
-        records = super().get_object_list(request).filter(end_time__lte=current().clock().replace(tzinfo=None))
-        return records.exclude(pk__in=current().hidden) if current().hidden else records
+        return super().get_object_list(request).filter(end_time__lte=current().clock().replace(tzinfo=None))
 
     def dehydrate(self, bundle: Bundle) -> Bundle:
-        name, data, record = self._meta.resource_name, bundle.data, bundle.obj
-        data |= current().extra_fields.get(name, {})
+        name = self._meta.resource_name
+        bundle.data |= current().extra_fields.get(name, {})
         for field in current().dropped_fields.get(name, ()):
-            data.pop(field, None)
-        if current().shuffled_fields:
-            order = random.Random(record.id).sample(list(data), len(data))
-            bundle.data = {key: data[key] for key in order}
+            bundle.data.pop(field, None)
         return bundle
 
 
@@ -100,7 +91,7 @@ class Common:
     authorization = ReadOnlyAuthorization()
     detail_uri_name = "id"
     max_limit = property(lambda options: current().max_limit)
-    ordering = property(lambda options: list(current().ordering))
+    ordering = ("end_time", "id", "name", "start_time")
     serializer = NodeSerializer()
 
 
@@ -112,7 +103,7 @@ class ConferenceResource(HistoryResource):
     class Meta(Common):
         queryset = Conference.objects.order_by("pk")
         resource_name = "conference"
-        filtering = filters(Conference)
+        filtering = FILTERS[Conference]
 
 
 class ParticipantResource(HistoryResource):
@@ -124,7 +115,7 @@ class ParticipantResource(HistoryResource):
     class Meta(Common):
         queryset = Participant.objects.order_by("pk")
         resource_name = "participant"
-        filtering = filters(Participant)
+        filtering = FILTERS[Participant]
 
 
 api = Api(api_name="v1")
