@@ -6,8 +6,10 @@ import csv
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexip_history.folder.cells import BLANKS, RISKY, guard
+from pexip_history.folder.names import AGGREGATES
 from pexip_history.history import schema, tables
-from pexip_history.history.database import database, workshop
-from pexip_history.history.files import File, ahead, pieces
+from pexip_history.history.database import database, told, workshop
+from pexip_history.history.files import File, ahead, find, pieces
 from pexip_history.history.tables import Table, Take, load
 
 CASES = Path(__file__).parent / "cases"
+DATED = "2026-11-{}_00-05-00_pexHistoryPart.csv"
 HEADER = "id,start_time,end_time,duration,display_name"
 
 
@@ -50,6 +54,7 @@ def read(
     db.execute(f"DROP TABLE IF EXISTS {resource}")
     with workshop(data, "test") as folder:
         table = load(db, data, resource, folder, known=known, columns=columns or None)
+        assert not [*folder.glob("utf8-*")], "a copy is as large as the file"
     cursor = db.execute(f"SELECT * EXCLUDE (_file, _key, _unread) FROM {resource} ORDER BY _file, rowid")
     names = [column[0] for column in cursor.description or ()]
     return table, [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -75,22 +80,23 @@ TIMES = {
     "2026-11-23T08:59:31Z": datetime(2026, 11, 23, 8, 59, 31),
     "2026-11-23T10:00:00+02:00": datetime(2026, 11, 23, 8),
     "2026-11-23 10:00:00.5-0330": datetime(2026, 11, 23, 13, 30, 0, 500000),
-    "1970-01-01T00:00:00": datetime(1970, 1, 1),
+    " 1970-01-01T00:00:00 ": datetime(1970, 1, 1),
     "2999-12-31T23:59:59.999999": datetime(2999, 12, 31, 23, 59, 59, 999999),
     **dict.fromkeys(("1969-12-31T23:59:59", "3000-01-01T00:00:00")),
     **dict.fromkeys(
         ("", "11/23/2026 8:59:31 AM", "23.11.2026 08:59", "infinity", "10:00", "x", "9" * 300, "0001-01-01")
     ),
 }
-COUNTS: dict[str, int | None] = {"3600": 3600, "0047": 47, "-5": -5, "4611686018427387904": 2**62}
+COUNTS: dict[str, int | None] = {"3600": 3600, " 0047 ": 47, "-5": -5, "4611686018427387904": 2**62}
 COUNTS |= dict.fromkeys(("", "1.5", "1e3", "99999999999999999999", "ten", "0x10"))
-NUMBERS = {"0.5": 0.5, "3": 3.0, "1e2": 100.0} | dict.fromkeys(("", "inf", "nan", "1e999", "0,5", "x"))
-TRUTHS = {"True": True, "False": False, "true": True} | dict.fromkeys(("", "1", "yes"))
+NUMBERS = {"0.5": 0.5, " 3 ": 3.0, "1e2": 100.0} | dict.fromkeys(("", "inf", "nan", "1e999", "0,5", "x"))
+TRUTHS = {"True": True, "False": False, " true ": True} | dict.fromkeys(("", "1", "yes"))
 
 
 @pytest.mark.parametrize(
     ("column", "values"),
     [("end_time", TIMES), ("duration", COUNTS), ("rx_packet_loss", NUMBERS), ("has_media", TRUTHS)],
+    ids=["times", "counts", "numbers", "truths"],
 )
 def test_each_value_is_read_or_is_none_and_the_row_is_there(
     db: DuckDBPyConnection, data: Path, column: str, values: Mapping[str, object]
@@ -118,23 +124,48 @@ def test_the_blanks_before_a_sign_are_those_of_the_guard(db: DuckDBPyConnection)
     assert {text for (text,) in rows} == wanted - {"\0"}
 
 
-def test_what_is_read_cannot_change_how_it_is_read(db: DuckDBPyConnection) -> None:
+def test_what_is_read_cannot_change_how_it_is_read(db: DuckDBPyConnection, tmp_path: Path) -> None:
     with pytest.raises(duckdb.Error, match="locked"):
         db.execute("SET memory_limit = '9GB'")
     names = ("autoinstall_known_extensions", "autoload_known_extensions", "preserve_insertion_order", "threads")
-    set_to = [db.execute("SELECT current_setting(?)", [name]).fetchall() for name in names]
-    assert set_to == [[(False,)], [(False,)], [(False,)], [(2,)]]
+    set_to = [db.execute("SELECT current_setting(?)", [name]).fetchone() for name in (*names, "memory_limit")]
+    assert set_to == [(False,), (False,), (False,), (2,), ("244.1 MiB",)]
+    for name in ("temp_directory", "extension_directory", "home_directory"):
+        (folder,) = db.execute("SELECT current_setting(?)", [name]).fetchone() or ()
+        assert Path(folder).samefile(tmp_path / "scratch"), name
+
+
+def test_no_file_stays_open(data: Path) -> None:
+    write(data / DATED.format(22), row("a"))
+    before = {*Path("/proc/self/fd").iterdir()}
+    with workshop(data, "test") as folder, database(folder) as db:
+        assert load(db, data, "participant", folder).source == "1 dated file"
+    assert {*Path("/proc/self/fd").iterdir()} == before
+
+
+def test_how_far_something_is_is_told_at_once_again_and_never_beyond_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pexip_history.history.database.EACH", 0.001)
+    said, again = list[str](), threading.Event()
+
+    def progress(text: str) -> None:
+        said.append(text)
+        if len(said) == 2:
+            again.set()
+
+    with told(progress, "reading", lambda: 1.5):
+        assert again.wait(10)
+    assert said[:2] == ["reading", "reading, 100 %"]
 
 
 def test_what_killed_processes_left_goes_after_a_day_and_a_link_is_not_followed(data: Path) -> None:
     (data / "mine").mkdir()
     hidden = data / ".collector"
-    for name in ("test-old", "test-new", "other-old"):
+    for name, hours in (("test-old", 25), ("test-new", 23), ("other-old", 25)):
         (hidden / name).mkdir(parents=True)
         (hidden / name / "file").touch()
+        os.utime(hidden / name, (time.time() - hours * 3600,) * 2)
     (hidden / "test-link").symlink_to(data / "mine")
-    for name in ("test-old", "other-old", "test-link"):
-        os.utime(hidden / name, (0, 0), follow_symlinks=False)
+    os.utime(hidden / "test-link", (0, 0), follow_symlinks=False)
     with workshop(data, "test") as folder:
         assert {path.name for path in hidden.iterdir()} == {"test-new", "other-old", folder.name}
     assert {path.name for path in data.iterdir()} == {"mine", ".collector"}
@@ -172,19 +203,55 @@ def test_each_id_is_there_once_and_what_was_there_twice_is_told(db: DuckDBPyConn
 
 
 def test_the_dated_files_are_read_where_the_aggregate_is_short_or_missing(db: DuckDBPyConnection, data: Path) -> None:
-    write(data / "2026-11-22_00-05-00_pexHistoryPart.csv", row("a"), row("b"))
-    write(data / "2026-11-23_00-05-00_pexHistoryPart.csv", row("c") + ",SIP", header=HEADER + ",protocol")
+    write(data / DATED.format(22), row("a") + ",SIP", row("b") + ",", header=f"{HEADER},protocol")
+    write(data / DATED.format(23), row("c"), row("a", "again"))
     write(data / "2026-11-23_00-05-00_pexHistoryConf.csv", row("not mine"))
     table, rows = read(db, data)
     assert (ids(rows), table.source, table.short, table.missing) == (["a", "b", "c"], "2 dated files", True, 0)
-    write(data / "pexHistoryPart.csv", row("c"))  # moved away at the year's end, and begun again
+    assert ("protocol" in table.there, table.twice) == (True, 1)
+    write(data / "pexHistoryPart.csv", row("c"), row("c"))  # moved away at the year's end, and begun again
     table, rows = read(db, data, known=1)
     assert (ids(rows), table.short) == (["c"], False)
     table, rows = read(db, data, known=3)
     assert sorted(map(str, ids(rows))) == ["a", "b", "c"]
-    assert (table.source, table.short, table.twice) == ("pexHistoryPart.csv and 2 dated files", True, 0)
+    assert (table.source, table.short, table.twice) == ("pexHistoryPart.csv and 2 dated files", True, 2)
     table, _ = read(db, data, known=4)
     assert table.missing == 1
+
+
+def test_of_several_files_the_one_is_named_whose_cells_cannot_be_read(db: DuckDBPyConnection, data: Path) -> None:
+    for day in (24, 22, 23):
+        write(data / DATED.format(day), row(f"{day}").replace("3600", "an hour" * (day > 22)))
+    table, _ = read(db, data)
+    assert [remark.file[:10] for remark in table.remarks] == ["2026-11-23", "2026-11-24"]
+
+
+def test_a_file_that_goes_before_it_is_read_is_none_and_a_copy_of_ours_that_is_gone_is_an_error(
+    db: DuckDBPyConnection, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (data / DATED.format(day) for day in (22, 23))
+    for path in (old, new):
+        write(path, row(path.name))
+    with workshop(data, "test") as folder:
+        table = load(db, data, "participant", folder, progress=lambda text: old.unlink(missing_ok=True))
+        assert (table.rows, table.remarks) == (1, [])
+        db.execute("DROP TABLE participant")
+        monkeypatch.setattr(tables, "PIECE", 1)
+        monkeypatch.setattr(tables, "pieces", lambda file, folder, _: iter([[replace(file, path=folder / "gone")]]))
+        with pytest.raises(FileNotFoundError):
+            load(db, data, "participant", folder)
+
+
+@pytest.mark.parametrize(
+    ("resource", "lacking"),
+    [("conference", "start_time"), ("participant", "start_time"), ("participant", "end_time"),
+     ("stream", "stream_type"), ("stream", "participant_id"), ("alarm", "time_lowered")],
+)  # fmt: skip
+def test_a_file_without_its_times_or_its_kind_is_none_of_ours(resource: str, lacking: str, data: Path) -> None:
+    columns = {"participant_id", "start_time", "end_time", "stream_type", "time_lowered"} - {lacking}
+    write(data / AGGREGATES[resource], header=",".join(columns))
+    (remark,) = find(data, resource).remarks
+    assert f"no header with the columns of the history ({lacking} missing)" in remark.what
 
 
 @pytest.mark.parametrize(
@@ -202,7 +269,7 @@ def test_the_dated_files_are_read_where_the_aggregate_is_short_or_missing(db: Du
 def test_an_aggregate_that_is_not_ours_is_named_with_its_fix_and_the_dated_files_are_read(
     db: DuckDBPyConnection, data: Path, content: bytes, why: str
 ) -> None:
-    write(data / "2026-11-22_00-05-00_pexHistoryPart.csv", row("a"), row("b"))
+    write(data / DATED.format(22), row("a"), row("b"))
     (data / "pexHistoryPart.csv").write_bytes(content)
     table, rows = read(db, data)
     assert ids(rows) == ["a", "b"]
@@ -210,20 +277,22 @@ def test_an_aggregate_that_is_not_ours_is_named_with_its_fix_and_the_dated_files
     assert remark.file == "pexHistoryPart.csv"
     assert why in remark.what
     assert "save it as CSV UTF-8" in remark.what
+    assert table.source == "1 dated file"
 
 
 def test_what_has_the_name_of_a_dated_file_and_is_none_is_named_and_left(db: DuckDBPyConnection, data: Path) -> None:
     elsewhere = data.parent / "elsewhere.csv"
     write(elsewhere, row("secret"))
-    write(data.parent / "it's [a] X {b}?" / "2026-11-22_00-05-00_pexHistoryPart.csv", row("another folder's"))
-    write(data / "2026-11-22_00-05-00_pexHistoryPart.csv", row("a"))
-    os.mkfifo(data / "2026-11-23_00-05-00_pexHistoryPart.csv")
-    (data / "2026-11-24_00-05-00_pexHistoryPart.csv").symlink_to(elsewhere)
-    (data / "2026-11-25_00-05-00_pexHistoryPart.csv").mkdir()
-    (data / "2026-11-26_00-05-00_pexHistoryPart.csv").touch()
+    write(data.parent / "it's [a] X {b}?" / DATED.format(22), row("another folder's"))
+    write(data / DATED.format(22), row("a"))
+    os.mkfifo(data / DATED.format(23))
+    (data / DATED.format(24)).symlink_to(elsewhere)
+    (data / DATED.format(25)).mkdir()
+    (data / DATED.format(26)).touch()
     table, rows = read(db, data)
     assert ids(rows) == ["a"]
     assert [remark.file[:10] for remark in table.remarks] == ["2026-11-23", "2026-11-24", "2026-11-25"]
+    assert all(remark.what.startswith("not read: it is a ") for remark in table.remarks)
 
 
 WINDOWS = [HEADER.encode(), row("a", "Zoë Ångström").encode("cp1252"), row("b", "Zoë 東京").encode(), row("c").encode()]
@@ -306,7 +375,7 @@ def test_dated_files_are_read_together_however_large_they_are_in_all(
     monkeypatch.setattr("pexip_history.history.tables.PIECE", 1)
     monkeypatch.setattr("pexip_history.history.tables.pieces", lambda *of: pytest.fail("one was cut"))
     for number in range(3):
-        write(data / f"2026-11-2{number}_00-05-00_pexHistoryPart.csv", row(f"{number}"))
+        write(data / DATED.format(20 + number), row(f"{number}"))
     _, rows = read(db, data, who=Take("display_name"))
     assert len(rows) == 3
 
@@ -345,12 +414,14 @@ def test_how_much_of_a_large_file_is_read_only_grows(
     write(data / "pexHistoryPart.csv", *(row(f"{n}", '"a\r\nb"') for n in range(20)))
     with workshop(data, "test") as folder:
         load(db, data, "participant", folder, progress=said.append)
+    assert said[0].startswith("reading pexHistoryPart.csv, ")
     shares = [int(text.split()[-2]) for text in said if text.endswith(" %")]
     assert len(set(shares)) > 3
     assert shares == sorted(shares)
     assert 90 < shares[-1] <= 100
 
 
+EVENT = "details,id,identifier,name,node,time_changed"
 ALARM = "details,id,identifier,instance,level,name,node,time_lowered,time_raised"
 TWICE = f'{HEADER},ID,"a""b",_file,,duration'
 
@@ -363,17 +434,22 @@ TWICE = f'{HEADER},ID,"a""b",_file,,duration'
         (TWICE, row("a") + ",x,y,z,w,v", {}, {"id": "a", "a\"b": "y", "duration": 3600}),
         (HEADER, row("a", " Ada "), {"who": Take("display_name", "upper(trim({}))"), "none": Take("vendor")},
          {"who": "ADA", "none": None}),
+        ("\ufeffid, start_time ,end_time", "a,2026-11-23T08:00:00,", {}, {"start_time": datetime(2026, 11, 23, 8)}),
+        ("start_time,end_time,display_name", "2026-11-23T08:00:00,,Ada", {}, {"display_name": "Ada"}),
         (ALARM, "x,7,1,i,error,l,n,2026-11-23T09:00:00,2026-11-23T08:00:00", {},
-         {"id": "7", "time_raised": datetime(2026, 11, 23, 8)}),
+         {"id": "7", "time_raised": datetime(2026, 11, 23, 8), "time_lowered": datetime(2026, 11, 23, 9)}),
+        (EVENT, "x,7,1,n,n,2026-11-23T09:00:00", {}, {"id": "7", "time_changed": datetime(2026, 11, 23, 9)}),
     ],
-    ids=["unknown columns are text", "a key keeps its apostrophe", "names twice", "wanted columns", "alarms"],
+    ids=["unknown columns are text", "a key keeps its apostrophe", "names twice", "wanted columns", "a mark and blanks",
+         "without ids", "alarms", "events"],
 )  # fmt: skip
 def test_each_column_is_there_once_under_its_name(
     db: DuckDBPyConnection, data: Path, header: str, line: str, columns: dict[str, Take], wanted: dict[str, object]
 ) -> None:
-    resource, name = ("alarm", "Alarm") if header == ALARM else ("participant", "Part")
-    write(data / f"pexHistory{name}.csv", line, header=header)
+    resource = {ALARM: "alarm", EVENT: "workervm_status_event"}.get(header, "participant")
+    write(data / AGGREGATES[resource], line, header=header)
     table, (found,) = read(db, data, resource, **columns)
     assert found.items() >= wanted.items()
-    assert list(found) == ([*HEADER.split(","), 'a"b'] if header == TWICE else [*(columns or header.split(","))])
+    names = [name.strip() for name in header.removeprefix("\ufeff").split(",")]
+    assert list(found) == ([*HEADER.split(","), 'a"b'] if header == TWICE else [*(columns or names)])
     assert table.there == set(found) - {"none"}
