@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -31,6 +30,7 @@ from pexip_history.history import files
 from pexip_history.history.files import File
 from pexip_history.operate import parquet_files, process
 from pexip_history.settings.environment import read_settings
+from tests.forked import ForkedCollector
 from tests.harness import ROOT, Site, command
 from tests.management_node import ManagementNode
 from tests.management_node.calls import Call, calls
@@ -323,52 +323,23 @@ def test_what_is_in_the_place_of_the_folder_is_one_sentence_and_stays(
     assert [path.name for path in (data / ".collector").iterdir()] == ["lock"]
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-at, taken = int(sys.argv[2]), 0
-def step(real):
-    def take(*args, **options):
-        global taken
-        taken += 1
-        if taken == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **options)
-    return take
-from pexip_history.export import parquet
-for name in ("_place", "own_folder", "sync_folder", "opened", "workshop", "database"):
-    setattr(parquet, name, step(getattr(parquet, name)))
-for name in ("fsync", "replace", "rename", "mkdir", "open", "unlink"):
-    setattr(os, name, step(getattr(os, name)))
-parquet.make_missing(Path(sys.argv[1]))
-"""
-
-
-@pytest.mark.slow
 def test_killed_at_every_step_no_half_of_a_file_is_there_and_the_next_makes_the_rest(
-    tmp_path: Path, made: list[list[Call]]
+    tmp_path: Path, made: list[list[Call]], forked: ForkedCollector
 ) -> None:
-    write_dated(tmp_path, 1, made[0], streams=False)
-    write_dated(tmp_path, 2, made[1], streams=False)
-    rows = {
-        "conferences": sum(len(of_day) for of_day in made[:2]),
-        "participants": sum(len(present) for of_day in made[:2] for _, present in of_day),
-    }
-    kills = 0
-    for at in range(1, 400):
-        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(at)], cwd=ROOT, capture_output=True)
-        for path in (tmp_path / "parquet").rglob("*"):
-            if path.is_file():
-                assert path.suffix == ".parquet"
-                parquet.read_table(path)  # whole
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        kills += 1
-    assert kills >= 20
-    make_missing(tmp_path)
-    for table, count in rows.items():
-        assert pyarrow.dataset.dataset(tmp_path / "parquet" / table).count_rows() == count
+    site = Site(tmp_path / "data", {"DATA_DIR": str(tmp_path / "data")}, forked=forked)
+    for number in (1, 2):
+        write_dated(site.data, number, made[number - 1], streams=False)
+    folder, codes = site.data / "parquet", list[int]()
+    while 0 not in codes:
+        codes.append(site("parquet", fault="kill", at=len(codes) + 1).code)
+        for path in folder.rglob("*.*"):
+            assert path.suffix == ".parquet"
+            parquet.read_table(path)  # whole
+    assert codes[:-1] == [-signal.SIGKILL] * (len(codes) - 1)
+    assert len(codes) > 10
+    assert pyarrow.dataset.dataset(folder / "conferences").count_rows() == sum(map(len, made[:2]))
+    people = sum(len(present) for of_day in made[:2] for _, present in of_day)
+    assert pyarrow.dataset.dataset(folder / "participants").count_rows() == people
 
 
 def test_a_run_with_data_parquet_makes_its_files(collector: Site, node: ManagementNode) -> None:
