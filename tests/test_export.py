@@ -435,7 +435,7 @@ def test_pseudonyms_are_the_same_each_time_and_no_name_is_left(data: Path, made:
 
 def test_one_person_has_one_pseudonym_however_the_name_is_written() -> None:
     query = "SELECT DISTINCT {} FROM (SELECT unnest(['Zoë', ' zoe\u0308 ', 'ZOË', ' ', NULL]) AS c)"
-    for kind, several in (("name", 2), ("room", 4)):  # of each one is none at all
+    for kind, several in (("name", 2), ("alias", 2), ("address", 2), ("room", 4)):  # of each one is none at all
         assert len(duckdb.execute(query.format(pseudonyms.pseudonym("c", kind, b"key"))).fetchall()) == several
 
 
@@ -599,6 +599,7 @@ def test_the_list_of_exports_forgets_the_oldest(small: Site, tmp_path: Path, mon
         (OSError(errno.EACCES, "Permission denied", "/x"), "out.csv cannot be made: /x: Permission denied"),
         (OSError(errno.EIO, "Input/output error"), "out.csv cannot be made: out.csv: Input/output error"),
         (duckdb.IOException("No space left on device\nmore"), "out.csv: the disk is full"),
+        (duckdb.OutOfMemoryException("of the available disk space nothing is left"), "out.csv: the disk is full"),
         (duckdb.IOException("Out of luck\nmore"), "out.csv cannot be made: Out of luck"),
     ],
 )
