@@ -15,12 +15,12 @@ from pexip_history.errors import printable
 from pexip_history.export.parquet import typed_column
 from pexip_history.export.wanted import PERSON, Misused, Wanted, conferences, participants, trimmed
 from pexip_history.history.files import find
-from pexip_history.history.rules import RULES
 from pexip_history.history.schema import NESTED, NUMBER, TEXT, named
 from pexip_history.history.tables import Table, Take, load
 from pexip_history.messages import sentence
 from pexip_history.report.concurrency import local_times
 from pexip_history.report.queries import LENGTH
+from pexip_history.report.reading import RULES
 from pexip_history.report.reading import TABLES as PAGE
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ _TIMED = "start_time IS NOT NULL AND end_time IS NOT NULL"
 """As on the page: of what has no times that can be read, nobody can say how long it took."""
 _ROOM = "service_type IN ('conference', 'lecture')"
 AS_ON_THE_PAGE = {
-    resource: {take.source: take for name, take in columns.items() if name != "conference"}
+    resource: {take.source: take for take in columns.values() if take.type != "UBIGINT"}
     for resource, columns in PAGE.items()
 }
 
