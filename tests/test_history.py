@@ -133,6 +133,8 @@ def test_what_is_read_cannot_change_how_it_is_read(db: DuckDBPyConnection, tmp_p
     for name in ("temp_directory", "extension_directory", "home_directory"):
         (folder,) = db.execute("SELECT current_setting(?)", [name]).fetchone() or ()
         assert Path(folder).samefile(tmp_path / "scratch"), name
+    (file,) = db.execute("SELECT path FROM duckdb_databases() WHERE database_name = 'history'").fetchone() or ()
+    assert Path(file).name == "history.duckdb", "in memory it would have no room"
 
 
 def test_no_file_stays_open(data: Path) -> None:
@@ -264,7 +266,7 @@ def test_a_file_without_its_times_or_its_kind_is_none_of_ours(resource: str, lac
         (f"{HEADER}\r\n{row('x')}\r\n".replace(",", "\t").encode(), "saved with tabs"),
         (b"a,b\r\n1,2\r\n", "no header with the columns"),
         (b"<html>" * 1_000_000, "no header with the columns"),
-        (HEADER.encode() + b",x" * 100_000, "columns"),
+        (HEADER.encode() + b",x" * 100_000, "its header has 100005 columns"),
         (b"\0" * 5000, "UTF-16"),
     ],
 )
@@ -298,7 +300,8 @@ def test_what_has_the_name_of_a_dated_file_and_is_none_is_named_and_left(db: Duc
 
 
 WINDOWS = [HEADER.encode(), row("a", "Zoë Ångström").encode("cp1252"), row("b", "Zoë 東京").encode(), row("c").encode()]
-NONE = ["b,2026-11-23T08:00:00", row("c", "x" * (9 << 20)), "", row("d", '"said ""x"""'), ",,,,", ""]
+LONG = "x" * (6 << 20)  # a conference of ten thousand
+NONE = ["b,2026-11-23T08:00:00", row("c", LONG + LONG), "", row("d", '"said ""x"""'), ",,,,", row("", "E")]
 
 
 @pytest.mark.parametrize(
@@ -306,14 +309,15 @@ NONE = ["b,2026-11-23T08:00:00", row("c", "x" * (9 << 20)), "", row("d", '"said 
     [
         (b"\r\n".join([*WINDOWS, row("d", "x").encode() + b"\x81\r\n"]),
          {"a": "Zoë Ångström", "b": "Zoë 東京", "c": "Ada", "d": "x\x81"}, "2 line(s) that are not UTF-8"),
-        ("\r\n".join([HEADER, row("a") + ",note,another", *NONE]).encode(), {"a": "Ada", "b": None, "d": 'said "x"'},
+        ("\r\n".join([HEADER, row("a") + ",note,another", *NONE, row("f", LONG), ""]).encode(),
+         {"a": "Ada", "b": None, "d": 'said "x"', None: "E", "f": LONG},
          "1 row(s) left out that no program could read (line 4)"),
         ((CASES / "torn.csv").read_bytes(), {"p1": "Ada"}, ""),
     ],
     ids=["Windows-1252 between UTF-8", "rows that are none", "a copy made in mid-write"],
 )  # fmt: skip
 def test_what_can_be_read_of_a_file_is_read_and_the_rest_is_named(
-    db: DuckDBPyConnection, data: Path, content: bytes, names: dict[str, str | None], said: str
+    db: DuckDBPyConnection, data: Path, content: bytes, names: dict[str | None, str | None], said: str
 ) -> None:
     (data.parent / "elsewhere.csv").write_bytes(content)
     (data / "pexHistoryPart.csv").symlink_to(data.parent / "elsewhere.csv")  # the user's own link is followed
@@ -391,8 +395,10 @@ def test_every_row_of_a_large_file_is_read_and_no_name_that_looks_like_rows_howe
     monkeypatch.setattr("pexip_history.history.tables.PIECE", 1)
     cut: list[Path] = []
     monkeypatch.setattr("pexip_history.history.tables.pieces", lambda *of: cut.append(of[1]) or pieces(*of))
-    name = f"x\r\n{row('fake')}\r\n" * 3
-    write(data / "pexHistoryPart.csv", *(row(f"{n}", f'"{name}"') for n in range(rows)))
+    end = "\n" if rows % 2 else "\r\n"
+    name, path = f"x{end}{row('fake')}{end}" * 3, data / "pexHistoryPart.csv"
+    write(path, *(row(f"{n}", f'"{name}"') for n in range(rows)))
+    path.write_bytes(path.read_bytes().replace(b"\r\n", end.encode()))
     table, found = read(db, data)
     assert sorted((int(str(each["id"])), each["display_name"]) for each in found) == [(n, name) for n in range(rows)]
     assert cut

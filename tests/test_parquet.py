@@ -131,7 +131,7 @@ def test_files_of_old_and_new_releases_have_the_same_columns_and_types(tmp_path:
     )
     write_dated(tmp_path, 2, made[0], streams=False)
     newer = tmp_path / "2026-11-03_00-05-00_pexHistoryPart.csv"
-    newer.write_text(f"{old.read_text().splitlines()[0]},zeta,alpha,ZETA\r\n2,,2026-11-01T09:00:00,,B,x,y,z\r\n")
+    newer.write_text(f"{old.read_text().splitlines()[0]},zeta,alpha,ZETA,,_file\r\n2,,,,B,x,y,z,v,w\r\n")
     assert make_missing(tmp_path) == 4
     folder = tmp_path / "parquet" / "participants"
     first, second, third = (parquet.read_schema(path) for path in sorted(folder.glob("*")))
