@@ -158,6 +158,12 @@ def test_a_text_in_a_workbook_stays_one_when_its_cell_is_edited_and_a_day_is_a_d
     assert [bool(cell.quotePrefix) for cell in cells] == [True] * 4 + [False] * 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its archive is closed once more
+def test_a_disk_that_gets_full_when_a_workbook_is_put_together_is_the_disks_error(tmp_path: Path) -> None:
+    with open("/dev/full", "r+b", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        workbook.write_workbook(file, tmp_path, "t", [("x", "text")], [("x",)])
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_csv_has_every_cell_with_any_delimiter_and_a_mark_where_excel_needs_one(
     delimiter: str, data: Path, made: list[Call], tmp_path: Path
@@ -193,7 +199,9 @@ def test_json_lines_and_parquet_are_typed(data: Path, made: list[Call], tmp_path
     path = write(data, tmp_path, "participants", "parquet")
     assert pyarrow.parquet.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
     table = pyarrow.parquet.read_table(path)
-    assert [json.loads(line)["id"] for line in lines] == [*right], "rows with streams are not sorted, in memory"
+    assert [json.loads(line)["id"] for line in lines] == [*right], "long rows are not sorted, which would be in memory"
+    calls = [json.loads(line) for line in write(data, tmp_path, "conferences", "jsonl").read_bytes().splitlines()]
+    assert [call["id"] for call in calls] == [held["id"] for held, _ in made]
     assert str(table.schema.field("start_time").type) == "timestamp[us, tz=UTC]"
     assert str(table.schema.field("start_local").type) == "timestamp[us]"
     rows = table.to_pylist()

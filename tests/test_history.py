@@ -405,6 +405,29 @@ def test_every_row_of_a_large_file_is_read_and_no_name_that_looks_like_rows_howe
     assert not table.remarks
 
 
+def test_what_has_no_room_in_memory_as_a_whole_is_read_in_pieces(
+    db: DuckDBPyConnection, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_little_memory(*of: Any, cut: bool = False, insert: Any = tables._insert) -> list[int]:
+        if not cut:
+            raise duckdb.OutOfMemoryException("no room")
+        return insert(*of, cut=True)
+
+    monkeypatch.setattr(tables, "_insert", with_little_memory)  # private: a test has not so much memory
+    write(data / "pexHistoryPart.csv", row("a"))
+    assert ids(read(db, data)[1]) == ["a"]
+
+
+def test_a_large_file_that_fails_in_the_middle_has_each_row_once(
+    db: DuckDBPyConnection, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, value in (("files.BLOCK", 50), ("files.PIECE", 120), ("tables.PIECE", 1)):
+        monkeypatch.setattr(f"pexip_history.history.{place}", value)
+    write(data / "pexHistoryPart.csv", *(row("") for _ in range(20)), row("a") + ",a cell more")
+    table, rows = read(db, data)
+    assert (len(rows), table.rows, table.files[0].name) == (21, 21, "pexHistoryPart.csv")
+
+
 def test_how_much_of_a_large_file_is_read_only_grows(
     db: DuckDBPyConnection, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
