@@ -577,7 +577,7 @@ def test_only_an_export_of_ours_that_nobody_changed_is_replaced(small: Site, tmp
 
 def test_a_file_is_the_same_behind_a_link_to_its_folder(small: Site, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(small.data)
-    for folder in (tmp_path / "link", small.data):
+    for folder in (tmp_path / "link", small.data, tmp_path / "link"):
         write(small.data, folder, "rooms", "csv")
     with pytest.raises(CollectorError, match="history's own"):
         export(small.data, tmp_path / "link" / "manifest.jsonl", Wanted("rooms"), zone=OSLO)
