@@ -12,6 +12,7 @@ import random
 import shutil
 import stat
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -97,8 +98,9 @@ def read_csv(path: Path, delimiter: str = ",") -> list[Row]:
 
 
 def test_a_workbook_has_real_dates_and_numbers_and_no_formula(data: Path, made: list[Call], tmp_path: Path) -> None:
-    book = openpyxl.load_workbook(write(data, tmp_path, "participants", "xlsx"))
-    sheet = book["participants"]
+    done = export(data, tmp_path / "x.xlsx", Wanted("participants", "xlsx"), zone=OSLO)
+    assert [remark.partition(" were cut")[0] for remark in done.remarks] == ["2 text(s)"]
+    sheet = openpyxl.load_workbook(tmp_path / "x.xlsx")["participants"]
     names = [cell.value for cell in sheet[1]]
     assert sheet.freeze_panes == "A2"
     assert sheet.auto_filter.ref == f"A1:{sheet.cell(1, len(names)).column_letter}{sheet.max_row}"
@@ -200,7 +202,11 @@ def test_what_a_spreadsheet_would_run_is_guarded_in_csv_unless_that_is_turned_of
 
 def test_json_lines_and_parquet_are_typed(data: Path, made: list[Call], tmp_path: Path) -> None:
     right = by_id(people(made))
-    lines = write(data, tmp_path, "participants", "jsonl").read_bytes().splitlines()
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:  # times are no local ones of the process
+        stack.callback(time.tzset)
+        patch.setenv("TZ", "Asia/Kathmandu")
+        time.tzset()
+        lines = write(data, tmp_path, "participants", "jsonl").read_bytes().splitlines()
     path = write(data, tmp_path, "participants", "parquet")
     assert pyarrow.parquet.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
     table = pyarrow.parquet.read_table(path)
@@ -226,8 +232,8 @@ def test_json_lines_and_parquet_are_typed(data: Path, made: list[Call], tmp_path
 
 def test_columns_come_as_asked_for_and_rows_in_the_order_of_their_times(data: Path, tmp_path: Path) -> None:
     path = write(data, tmp_path, "streams", "csv", columns=("stream_type", "id", "start_local", "id"))
+    assert path.read_text().splitlines()[0] == "stream_type,id,start_local"
     rows = read_csv(path)
-    assert [*rows[0]] == ["stream_type", "id", "start_local"]
     assert [row["start_local"] for row in rows] == sorted(row["start_local"] for row in rows)
 
 
