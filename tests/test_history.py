@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import duckdb
 import pytest
@@ -341,6 +342,16 @@ def test_what_can_be_read_of_a_file_is_read_and_the_rest_is_named(
         assert (found, said in str(table.remarks[0])) == (names, True)
 
 
+@pytest.mark.parametrize("error", [duckdb.InvalidInputException, duckdb.ConversionException])
+def test_what_cannot_be_read_in_any_way_is_named_with_its_fix(
+    db: DuckDBPyConnection, data: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_insert", Mock(side_effect=error("odd\nmore")))  # private: no file is known to do so
+    write(data / "pexHistoryPart.csv", row("a"))
+    table, _ = read(db, data)
+    assert [str(remark) for remark in table.remarks] == ["pexHistoryPart.csv: not read: odd; restore it"]
+
+
 @pytest.mark.parametrize(("rows", "said"), [(5, "2, 3, 4, 5, 6"), (6, "2, 3, 4, 5, 6 and so on")])
 def test_of_many_rows_that_no_program_could_read_some_lines_are_named(
     db: DuckDBPyConnection, data: Path, rows: int, said: str, monkeypatch: pytest.MonkeyPatch
@@ -413,7 +424,7 @@ def test_every_row_of_a_large_file_is_read_and_no_name_that_looks_like_rows_howe
     )  # private: it would come to the same
     end = "\n" if rows % 2 else "\r\n"
     name, path = f"x{end}{row('fake')}{end}" * 3, data / "pexHistoryPart.csv"
-    write(path, *(row(f"{n}", f'"{name}"') for n in range(rows)))
+    write(path, *(row(f"{n}", f'"{name}"') + ",x" for n in range(rows)), header=f'{HEADER},"quoted{end}too"')
     path.write_bytes(path.read_bytes().replace(b"\r\n", end.encode()))
     table, found = read(db, data)
     assert sorted((int(str(each["id"])), each["display_name"]) for each in found) == [(n, name) for n in range(rows)]
