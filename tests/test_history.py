@@ -205,12 +205,16 @@ def test_each_id_is_there_once_and_what_was_there_twice_is_told(db: DuckDBPyConn
     assert ids(rows) == ["a", "b", None, None]
     assert rows[0]["display_name"] == "first"
     assert (table.rows, table.twice, table.short) == (4, 2, False)
+    write(data / "pexHistoryPart.csv", *["2026-11-23T08:00:00,"] * 2, header="start_time,end_time")
+    assert len(read(db, data)[1]) == 2, "nobody knows whose they are"
     columns = "participant_id,id,start_time,end_time,stream_type"
     write(data / "pexHistoryStream.csv", "a,1,,,audio", "a,1,,,audio", "a,,,,audio", "a,,,,video", header=columns)
     assert ids(read(db, data, "stream")[1]) == ["1", None, None]
 
 
 def test_the_dated_files_are_read_where_the_aggregate_is_short_or_missing(db: DuckDBPyConnection, data: Path) -> None:
+    table, _ = read(db, data, known=2, id=Take("id"))
+    assert (table.rows, table.twice, table.missing, table.source) == (0, 0, 2, "")
     write(data / DATED.format(22), row("a") + ",SIP", row("b") + ",", header=f"{HEADER},protocol")
     write(data / DATED.format(23), row("c"), row("a", "again"))
     write(data / "2026-11-23_00-05-00_pexHistoryConf.csv", row("not mine"))
