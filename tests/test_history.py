@@ -439,12 +439,14 @@ def test_every_row_of_a_large_file_is_read_and_no_name_that_looks_like_rows_howe
 def test_what_has_no_room_in_memory_as_a_whole_is_read_in_pieces(
     db: DuckDBPyConnection, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def with_little_memory(*of: Any, cut: bool = False, insert: Any = tables._insert) -> list[int]:
+    insert = tables._insert  # private: a test has not so much memory
+
+    def with_little_memory(*of: Any, cut: bool = False) -> list[int]:
         if not cut:
             raise duckdb.OutOfMemoryException("no room")
         return insert(*of, cut=True)
 
-    monkeypatch.setattr(tables, "_insert", with_little_memory)  # private: a test has not so much memory
+    monkeypatch.setattr(tables, "_insert", with_little_memory)  # private: as above
     write(data / "pexHistoryPart.csv", row("a").replace("3600", "an hour"))
     table, rows = read(db, data)
     assert (ids(rows), table.remarks[0].file) == (["a"], "pexHistoryPart.csv")
