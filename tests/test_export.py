@@ -471,6 +471,13 @@ def test_one_person_has_one_pseudonym_however_the_name_is_written() -> None:
         assert len(duckdb.execute(query.format(pseudonyms.pseudonym("c", kind, b"key"))).fetchall()) == several
 
 
+def test_the_key_is_not_made_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".collector").symlink_to("elsewhere")
+    with pytest.raises(CollectorError, match="link"):
+        pseudonyms.key(tmp_path)
+
+
 def test_what_of_a_period_is_not_covered_is_told() -> None:
     wanted = Wanted("usage", first=date(2026, 11, 1), last=date(2026, 11, 30))
     now = datetime(2026, 12, 5)
