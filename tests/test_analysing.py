@@ -27,6 +27,8 @@ from .management_node.calls import Record
 PAGE = (ROOT / "docs" / "analysing.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ZONE = ZoneInfo("Europe/Oslo")
+ROUNDING = 0.11
+"""What rounding to one place does."""
 DAYS = [date(2026, 10, 24) + timedelta(days=n) for n in range(3)]  # the clocks go back on the 25th
 
 
@@ -44,21 +46,14 @@ ANSWERS = [title for title, blocks in SECTIONS.items() if "sql" in blocks and ti
 @dataclass
 class Collected:
     data: Path
-    sent: list[tuple[Record, list[Record]]]
+    conferences: list[Record]
+    participants: list[Record]
     sql: duckdb.DuckDBPyConnection
     names: dict[str, Any]
 
-    @property
-    def conferences(self) -> list[Record]:
-        return [held for held, _ in self.sent]
 
-    @property
-    def participants(self) -> list[Record]:
-        return [one for _, present in self.sent for one in present]
-
-
-def collect_days(data: Path) -> list[tuple[Record, list[Record]]]:
-    """Three days, collected by three runs, into that folder; what the node had."""
+def collect_days(data: Path) -> tuple[list[Record], list[Record]]:
+    """Three days, collected by three runs, into that folder; the conferences and participants that the node had."""
     sent = []
     with ManagementNode(dropped_fields={"participant": ["vendor"]}) as node:
         run = Site(data, environment_for(node, data) | {"DATA_MEDIA_STREAMS": "true"})
@@ -74,7 +69,7 @@ def collect_days(data: Path) -> list[tuple[Record, list[Record]]]:
             run.at(node.now)
             outcome = run()
             assert outcome.code == 0, outcome.output
-    return sent
+    return [held for held, _ in sent], [one for _, present in sent for one in present]
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +81,15 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collected]:
     with chdir(data), duckdb.connect() as sql:
         sql.execute(READING["sql"])
         exec(READING["python"], names)
-        yield Collected(data, sent, sql, names)
+        yield Collected(data, *sent, sql, names)
 
 
 def rows(table: Sequence[Sequence[object]]) -> list[list[object]]:
     """Values as plain Python's, so that types of two programs can be compared."""
 
     def plain(value: Any) -> object:
-        if hasattr(value, "item"):
-            value = value.item()
-        if isinstance(value, str) or value is None:
-            return value or ""
-        return float(value) if not isinstance(value, date) else value
+        value = value.item() if hasattr(value, "item") else "" if value is None else value
+        return value if isinstance(value, (str, date)) else float(value)
 
     return [[plain(value) for value in row] for row in table]
 
@@ -118,30 +110,16 @@ def by_pandas(collected: Collected, title: str) -> list[list[object]]:
 def test_sql_and_pandas_give_the_same_answer(collected: Collected, title: str) -> None:
     answer = by_sql(collected, title)
     assert len(answer) > 1
-    assert same(by_pandas(collected, title), answer)
-
-
-def same(one: list[list[object]], other: list[list[object]]) -> bool:
-    """Equal but for what rounding to one place does."""
-    return len(one) == len(other) and all(
-        a == b or (isinstance(a, float) and isinstance(b, float) and abs(a - b) < 0.11)
-        for left, right in zip(one, other, strict=True)
-        for a, b in zip(left, right, strict=True)
-    )
-
-
-def utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    assert by_pandas(collected, title) == [pytest.approx(row, abs=ROUNDING) for row in answer]
 
 
 def local(text: str) -> datetime:
-    return utc(text).astimezone(ZONE).replace(tzinfo=None)
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone(ZONE).replace(tzinfo=None)
 
 
 def test_calls_a_day_are_those_that_the_node_had_by_local_days(collected: Collected) -> None:
     wanted = Counter(local(held["start_time"]).date() for held in collected.conferences)
-    found = {row[0]: row[1] for row in by_sql(collected, "Calls a day")}
-    assert found == wanted
+    assert {row[0]: row[1] for row in by_sql(collected, "Calls a day")} == wanted
     by_utc = Counter(datetime.fromisoformat(held["start_time"]).date() for held in collected.conferences)
     assert wanted != by_utc, "the days would tell a mistake about zones"
 
@@ -153,8 +131,9 @@ def test_minutes_and_streams_add_up_to_what_the_node_had(collected: Collected) -
     total = sum(one["duration"] for one in october) / 60
     assert total - len(month) < sum(row[2] for row in month) <= total  # type: ignore[misc]
     joined = "SELECT count(*) FROM streams AS s JOIN participants AS p ON s.participant_id = p.id"
-    assert collected.sql.execute(joined).fetchall() == [(sum(len(p["media_streams"]) for p in collected.participants),)]
-    assert len(collected.names["streams"]) == sum(len(p["media_streams"]) for p in collected.participants)
+    streams = sum(len(one["media_streams"]) for one in collected.participants)
+    assert collected.sql.execute(joined).fetchall() == [(streams,)]
+    assert len(collected.names["streams"]) == streams
 
 
 def test_every_column_of_the_files_is_on_the_page(collected: Collected) -> None:

@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import csv
+import errno
+import hmac
 import json
 import math
 import os
 import random
 import shutil
 import stat
-import subprocess
-import sys
+import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
+from unittest.mock import Mock
 
+import duckdb
 import openpyxl
 import pyarrow.parquet
 import pytest
 from openpyxl.utils.escape import unescape
+from xlsxwriter.exceptions import FileCreateError
 
 from pexip_history.errors import CollectorError
-from pexip_history.export import workbook
+from pexip_history.export import output as written
+from pexip_history.export import pseudonyms, workbook
 from pexip_history.export.exporting import export
-from pexip_history.export.wanted import Misused, Wanted, uncovered
+from pexip_history.export.wanted import Wanted, like, uncovered
 from pexip_history.folder.cells import guard
 from pexip_history.folder.people import ALIAS, Person
-from tests.harness import ROOT, command
+from pexip_history.operate import export_command
+from pexip_history.operate.arguments import parse
+from pexip_history.settings.environment import read_settings
+from tests.conftest import by_id
+from tests.forked import ForkedCollector
+from tests.harness import ROOT, Site
 from tests.management_node.calls import Call, calls, conference, media_stream, participant
 from tests.report_reader import OSLO, report
+from tests.test_analysing import DAYS, local
+from tests.test_folder import OTHERS
+from tests.test_manifest import little_room
 from tests.test_parquet import value as sent
 from tests.test_parquet import write_dated
 from tests.test_report_oracle import history
 from tests.test_report_oracle import write as write_rows
 
 CASES = ROOT / "tests" / "cases"
-DAYS = [date(2026, 10, 24) + timedelta(days=n) for n in range(3)]  # the clocks go back on the 25th
 Row = dict[str, Any]
 
 
@@ -49,6 +64,7 @@ def made() -> list[Call]:
     present[0] |= {"display_name": "0047", "vendor": '=1+1;"x"\r\n@a\t+b', "call_tag": "x" * 40_000}
     present[1] |= {"display_name": "<r><t>markup</t></r>", "vendor": "http://example.com/", "call_tag": "😀" * 20_000}
     present[2] |= {"display_name": "_x0041_ \x01 \x0b", "vendor": "12345678901234567", "license_count": 0}
+    present[2] |= {"service_tag": "\u00a0møte\u2003", "service_type": ""}
     return found
 
 
@@ -72,10 +88,6 @@ def write(data: Path, tmp_path: Path, table: str, form: str, **more: Any) -> Pat
     return output
 
 
-def local(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone(OSLO).replace(tzinfo=None)
-
-
 def read_csv(path: Path, delimiter: str = ",") -> list[Row]:
     csv.field_size_limit(1 << 24)
     with open(path, encoding="utf-8-sig", newline="") as file:
@@ -86,8 +98,9 @@ def read_csv(path: Path, delimiter: str = ",") -> list[Row]:
 
 
 def test_a_workbook_has_real_dates_and_numbers_and_no_formula(data: Path, made: list[Call], tmp_path: Path) -> None:
-    book = openpyxl.load_workbook(write(data, tmp_path, "participants", "xlsx"))
-    sheet = book["participants"]
+    done = export(data, tmp_path / "x.xlsx", Wanted("participants", "xlsx"), zone=OSLO)
+    assert [remark.partition(" were cut")[0] for remark in done.remarks] == ["2 text(s)"]
+    sheet = openpyxl.load_workbook(tmp_path / "x.xlsx")["participants"]
     names = [cell.value for cell in sheet[1]]
     assert sheet.freeze_panes == "A2"
     assert sheet.auto_filter.ref == f"A1:{sheet.cell(1, len(names)).column_letter}{sheet.max_row}"
@@ -95,36 +108,29 @@ def test_a_workbook_has_real_dates_and_numbers_and_no_formula(data: Path, made: 
     letters = {cell.value: cell.column_letter for cell in sheet[1] if cell.font.bold}
     for name, width in (("start_time", 19), ("duration", 12), ("has_media", 7), ("id", 24)):
         assert int(sheet.column_dimensions[letters[name]].width) == width
-    right = {one["id"]: {**one} for one in people(made)}
+    right = by_id(people(made))
     rows = list(sheet.iter_rows(min_row=2))
     assert len(rows) == len(right)
     for row in rows:
         cells = dict(zip(names, row, strict=True))
         record = right[cells["id"].value]
-        record |= {name.replace("_time", "_local"): local(record[name]) for name in ("start_time", "end_time")}
         for name, cell in cells.items():
             assert (cell.data_type != "f", cell.hyperlink) == (True, None), (name, cell.value)
-            if name != "media_streams":
-                compare(cell.value, record[name] if name.endswith("_local") else sent(name, record[name]), name)
+            if name in ("start_local", "end_local"):
+                assert is_shown(local(record[name.replace("local", "time")]), cell.value)
+            elif name != "media_streams":
+                assert is_shown(sent(name, record[name]), cell.value), name
 
 
-def compare(found: Any, wanted: Any, name: str) -> None:
-    if isinstance(wanted, datetime):
-        assert abs(found - wanted.replace(tzinfo=None)) <= timedelta(milliseconds=1), name
-    elif isinstance(wanted, str):
-        found = unescape(found) if isinstance(found, str) else found
-        lines = wanted.replace("\r\n", "\n").replace("\r", "\n")
-        if len(lines.encode("utf-16-le")) > 2 * workbook.LONGEST:
-            assert found.endswith("…")
-            assert lines.startswith(found[:-1])
-            assert len(found.encode("utf-16-le")) <= 2 * workbook.LONGEST
-        else:
-            assert found == lines, name
-    elif isinstance(wanted, bool):
-        assert found == str(wanted), name
-    else:
-        assert found == wanted, name
-        assert type(found) is type(wanted) or isinstance(wanted, float), name
+def is_shown(value: Any, found: Any) -> bool:
+    """Whether a workbook's cell has the value, or as much of a text as it can hold."""
+    if isinstance(value, datetime):
+        return abs(found - value.replace(tzinfo=None)) <= timedelta(milliseconds=1)
+    if isinstance(value, str):
+        lines, most = value.replace("\r\n", "\n").replace("\r", "\n").encode("utf-16-le"), 2 * workbook.LONGEST
+        cut = lines[: most - 2].decode("utf-16-le", "ignore") + "…"
+        return bool(unescape(found) == (lines.decode("utf-16-le") if len(lines) <= most else cut))
+    return bool(found == (str(value) if isinstance(value, bool) else value))
 
 
 def test_numbers_in_a_workbook_keep_their_digits_and_a_sheet_holds_a_million_rows(
@@ -132,30 +138,37 @@ def test_numbers_in_a_workbook_keep_their_digits_and_a_sheet_holds_a_million_row
 ) -> None:
     assert workbook.ROWS == 1_048_575
     monkeypatch.setattr(workbook, "ROWS", 3)
-    values = [
-        12345678901234567,
-        10**15 - 1,
-        0.30000000000000004,
-        1e-05,
-        -5,
-        True,
-        None,
-        date(1900, 3, 1),
-        date(1900, 2, 28),
-    ]
-    values.append("x" * 40_000)
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # a container's /tmp is small
+    right = ["12345678901234567", 10**15 - 1, 0.30000000000000004, 1e-05, -5, "True", None, 61, "1900-02-28"]
+    values = [12345678901234567, *right[1:5], True, None, date(1900, 3, 1), date(1900, 2, 28), "x" * 40_000]
     columns = [(f"c{n}", "number") for n in range(len(values))]
     with open(tmp_path / "x.xlsx", "w+b") as file:
         assert workbook.write_workbook(file, tmp_path, "t", columns, [values] * 7) == 7  # cut
     book = openpyxl.load_workbook(tmp_path / "x.xlsx")
-    assert book.sheetnames == ["t", "t 2", "t 3"]
-    assert [sheet.max_row for sheet in book] == [4, 4, 2]
+    assert [(sheet.title, sheet.max_row) for sheet in book] == [("t", 4), ("t 2", 4), ("t 3", 2)]
     for sheet in book:
         assert [cell.value for cell in sheet[1]] == [name for name, _ in columns]
         assert sheet.auto_filter.ref == f"A1:J{sheet.max_row}"
-        found = [cell.value for cell in sheet[2]]
-        right = ["12345678901234567", 10**15 - 1, 0.30000000000000004, 1e-05, -5, "True", None, 61, "1900-02-28"]
-        assert found[:9] == right
+        assert [cell.value for cell in sheet[2]][:9] == right
+
+
+def test_a_text_in_a_workbook_stays_one_when_its_cell_is_edited_and_a_day_is_a_date(tmp_path: Path) -> None:
+    texts = ["=1", "+1", "-1", "@x", "x=1", "x" * 32_767]  # as many as a cell holds
+    columns = [("day", "date"), *((text[:9], "text") for text in texts)]
+    with open(tmp_path / "x.xlsx", "w+b") as file:
+        assert workbook.write_workbook(file, tmp_path, "t", columns, [(date(2026, 11, 23), *texts)]) == 0  # cut
+    day, *cells = openpyxl.load_workbook(tmp_path / "x.xlsx")["t"][2]
+    assert (day.value, day.number_format) == (datetime(2026, 11, 23), "yyyy-mm-dd")
+    assert [(cell.value, bool(cell.quotePrefix)) for cell in cells] == [(text, "x" not in text[:1]) for text in texts]
+
+
+def test_a_disk_that_gets_full_when_a_workbook_is_put_together_is_the_disks_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("xlsxwriter.Workbook.close", Mock(side_effect=FileCreateError(full)))
+    with open(tmp_path / "x.xlsx", "w+b") as file, pytest.raises(OSError, match="No space left"):
+        workbook.write_workbook(file, tmp_path, "t", [("x", "text")], [("x",)])
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -164,7 +177,8 @@ def test_csv_has_every_cell_with_any_delimiter_and_a_mark_where_excel_needs_one(
 ) -> None:
     path = write(data, tmp_path, "participants", "csv", delimiter=delimiter)
     assert path.read_bytes().startswith(b"\xef\xbb\xbf") == (delimiter == ";")
-    rows = {row["id"]: row for row in read_csv(path, delimiter)}
+    assert path.read_bytes().partition(b"\n")[0].endswith(b"\r")
+    rows = by_id(read_csv(path, delimiter))
     assert len(rows) == len(people(made))
     for record in people(made):
         row = rows[record["id"]]
@@ -176,10 +190,30 @@ def test_csv_has_every_cell_with_any_delimiter_and_a_mark_where_excel_needs_one(
         assert row["has_media"] == str(record["has_media"])
 
 
+@pytest.mark.parametrize("escape", ["true", "false"])
+def test_what_a_spreadsheet_would_run_is_guarded_in_csv_unless_that_is_turned_off(small: Site, escape: str) -> None:
+    rows = "id,start_time,end_time,=1+1\r\n=p,2026-11-23T08:00:00,2026-11-23T09:00:00,'@x\r\n"
+    (small.data / "pexHistoryPart.csv").write_text(rows)
+    done = small("export", "participants", "--format", "csv", env={"DATA_CSV_ESCAPE_FORMULAS": escape})
+    assert (done.code, done.output) == (0, f"{small.data}/participants.csv: 1 row\n")
+    (row,) = read_csv(small.data / "participants.csv")
+    assert [*row.items()][-1] == (("'=1+1", "'@x") if escape == "true" else ("=1+1", "@x"))
+    assert row["id"] == "=p", "an id is compared"
+
+
 def test_json_lines_and_parquet_are_typed(data: Path, made: list[Call], tmp_path: Path) -> None:
-    right = {one["id"]: one for one in people(made)}
-    lines = write(data, tmp_path, "participants", "jsonl").read_bytes().splitlines()
-    table = pyarrow.parquet.read_table(write(data, tmp_path, "participants", "parquet"))
+    right = by_id(people(made))
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:  # times are no local ones of the process
+        stack.callback(time.tzset)
+        patch.setenv("TZ", "Asia/Kathmandu")
+        time.tzset()
+        lines = write(data, tmp_path, "participants", "jsonl").read_bytes().splitlines()
+    path = write(data, tmp_path, "participants", "parquet")
+    assert pyarrow.parquet.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
+    table = pyarrow.parquet.read_table(path)
+    assert [json.loads(line)["id"] for line in lines] == [*right], "long rows are not sorted, which would be in memory"
+    calls = [json.loads(line) for line in write(data, tmp_path, "conferences", "jsonl").read_bytes().splitlines()]
+    assert [call["id"] for call in calls] == [held["id"] for held, _ in made]
     assert str(table.schema.field("start_time").type) == "timestamp[us, tz=UTC]"
     assert str(table.schema.field("start_local").type) == "timestamp[us]"
     rows = table.to_pylist()
@@ -197,34 +231,43 @@ def test_json_lines_and_parquet_are_typed(data: Path, made: list[Call], tmp_path
         assert len(line["media_streams"]) == len(other["media_streams"])
 
 
-def test_columns_come_as_asked_for_and_one_that_is_unknown_is_named(data: Path, tmp_path: Path) -> None:
-    path = write(data, tmp_path, "streams", "csv", columns=("stream_type", "id", "start_local"))
-    assert [*read_csv(path)[0]] == ["stream_type", "id", "start_local"]
-    with pytest.raises(Misused, match="did you mean display_name"):
-        write(data, tmp_path, "participants", "csv", columns=("display_nam",))
-    with pytest.raises(Misused, match="there are day, tag"):
-        write(data, tmp_path, "usage", "csv", columns=("qqqqqq",))
+def test_columns_come_as_asked_for_and_rows_in_the_order_of_their_times(data: Path, tmp_path: Path) -> None:
+    path = write(data, tmp_path, "streams", "csv", columns=("stream_type", "id", "start_local", "id"))
+    assert path.read_text().splitlines()[0] == "stream_type,id,start_local"
+    rows = read_csv(path)
+    assert [row["start_local"] for row in rows] == sorted(row["start_local"] for row in rows)
 
 
 # --- What is chosen -------------------------------------------------------------------------------------------------
 
 
-def test_usage_of_the_case_is_what_the_rules_say(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    shutil.copy(CASES / "tags.csv", tmp_path / "data" / "pexHistoryPart.csv")
+def test_of_columns_that_differ_in_case_alone_the_first_is_there(small: Site, tmp_path: Path) -> None:
+    (small.data / "2026-11-01_00-05-00_pexHistoryPart.csv").write_text("id,start_time,end_time,VENDOR\r\n")
+    names = [*read_csv(write(small.data, tmp_path, "participants", "csv"))[0]]
+    assert [name for name in names if name.lower() == "vendor"] == ["vendor"]
 
-    def acme(zone: str, *more: str) -> tuple[int, int, float]:
-        output = tmp_path / f"{zone.replace('/', '-')}{len(more)}.csv"
-        arguments = ["export", "usage", "--month", "2026-11", "--partial", "--tag", "acme", "--output", str(output)]
-        done = command(tmp_path / "data", *arguments, *more, TZ=zone)
-        assert done.code == 0, done.output
-        rows = read_csv(output)
-        sums = [sum(float(row[name]) for row in rows) for name in ("participants", "seconds", "minutes")]
-        return int(sums[0]), int(sums[1]), sums[2]
 
-    assert acme("UTC")[:2] == (4, 180 * 60 + 59)
-    assert acme("UTC", "--round-up")[2] == 181
-    assert acme("Europe/Oslo", "--round-up") == (3, 120 * 60 + 59, 121)
+def test_usage_of_the_case_is_what_the_rules_say(small: Site) -> None:
+    def usage(zone: str, *more: str) -> str:
+        output = small.data.parent / "usage.csv"
+        done = small("export", "usage", "--month", "2026-11", "--output", str(output), *more, env={"TZ": zone})
+        (told,) = done.stdout.splitlines()
+        rows, sums = read_csv(output), dict.fromkeys(("participants", "seconds", "minutes"), 0.0)
+        for row in rows:
+            sums = {name: sums[name] + float(row[name] or 0) for name in sums}
+        seconds = sums["seconds"] / 60
+        assert sums["minutes"] == (math.ceil(seconds) if more[-1] == "--round-up" else pytest.approx(seconds))
+        assert told.startswith(f"{output}: {len(rows)} row{'' if len(rows) == 1 else 's'}, {sums['participants']:.0f} ")
+        return told.partition(", ")[2]
+
+    acme = ("--partial", "--tag", "acme")
+    assert usage("UTC", *acme) == "4 participants, 180 min 59 s"
+    assert usage("UTC", *acme, "--round-up") == "4 participants, 181 whole minutes"
+    assert usage("Europe/Oslo", *acme, "--round-up") == "3 participants, 121 whole minutes"
+    assert usage("UTC", "--partial", "--tag", "Acme") == "1 participant, 60 min 0 s"
+    part = small.data / "pexHistoryPart.csv"
+    part.write_text(part.read_text().replace("2026-11-23T08:00:00", "2026-11-24T08:00:00"))  # they end before
+    assert usage("UTC", "--partial", "--tag", "Acme") == "1 participant, 0 min 0 s"
 
 
 @pytest.mark.parametrize("round_up", [False, True])
@@ -238,13 +281,16 @@ def test_usage_is_what_plain_python_makes_of_the_records(
         if one["protocol"] == "API" or one["service_type"] == "two_stage_dialing" or not first <= day <= last:
             continue
         tag, room = ((one[name] or "").strip() or None for name in ("service_tag", "conference_name"))
-        key = (day, tag, room, one["service_type"], one["protocol"], one["system_location"], one["license_type"])
+        service = one["service_type"] or None
+        key = (day, tag, room, service, one["protocol"], one["system_location"], one["license_type"])
         groups[key].append(one)
     path = write(data, tmp_path, "usage", "parquet", first=first, last=last, round_up=round_up)
     found = pyarrow.parquet.read_table(path).to_pylist()
     rows = {tuple(row.values())[:7]: row for row in found}
     assert len(rows) == len(found)
     assert rows.keys() == groups.keys()
+    sorted_by = [(day, tag or "", room or "\uffff") for day, tag, room, *_ in rows]
+    assert sorted_by == sorted(sorted_by)
     assert any(key[1] is None for key in rows)
     for key, some in groups.items():
         each = [math.ceil(one["duration"] / 60) if round_up else one["duration"] / 60 for one in some]
@@ -281,20 +327,26 @@ def test_usage_and_the_page_take_unreadable_reversed_and_endless_rows_alike(tmp_
 
 
 def test_bad_calls_of_a_room_come_with_their_losses_and_codecs(tmp_path: Path) -> None:
-    held = conference(id="11111111-0000-4000-8000-000000000000", name="Board Room", tag="acme")
+    held = conference(id="11111111-0000-4000-8000-000000000000", name="Board Room", tag=" acme ")
     bad = participant(held, call_quality="4_terrible", display_name="Ada", duration=600)
     for kind, lost, codec in (("audio", 2.5, "opus"), ("video", 12.5, "H264"), ("video", 1.0, "VP8")):
         media_stream(
-            bad, stream_type=kind, rx_packet_loss=lost, tx_packet_loss=lost / 2, rx_codec=codec, tx_codec=codec
+            bad, stream_type=kind, rx_packet_loss=lost, tx_packet_loss=lost / 2, rx_codec=codec, tx_codec=f"{codec}-2"
         )
+    media_stream(bad, stream_type="audio", rx_codec="", tx_codec="")
     others = [participant({**held, "participants": []}, call_quality="1_good", display_name="Bo")]
     write_dated(tmp_path, 1, [(held, [bad, *others])], streams=False)
     wanted = {"room": "board*", "quality": "bad", "first": date(2026, 11, 23), "last": date(2026, 11, 23)}
     (row,) = read_csv(write(tmp_path, tmp_path, "calls", "csv", **wanted))
     right = {"display_name": "Ada", "rx_audio_loss": "2.5", "rx_video_loss": "12.5", "tx_video_loss": "6.25"}
-    right |= {"audio_codecs": "opus", "video_codecs": "H264, VP8", "presentation_codecs": "", "seconds": "600"}
-    right |= {"room": "Board Room", "tag": "acme", "conference": held["id"]}
+    right |= {"audio_codecs": "opus, opus-2", "video_codecs": "H264, H264-2, VP8, VP8-2", "presentation_codecs": ""}
+    right |= {"room": "Board Room", "tag": "acme", "conference": held["id"], "seconds": "600"}
     assert row.items() >= right.items()
+    write_dated(tmp_path, 1, [(held, [bad, *others])])
+    for one in (bad, *others):
+        del one["media_streams"]  # omitted: then the files of streams have them
+    write_dated(tmp_path, 1, [(held, [bad, *others])], streams=False)
+    assert read_csv(write(tmp_path, tmp_path, "calls", "csv", **wanted)) == [row]
 
 
 def test_every_room_is_there_with_the_most_at_once(tmp_path: Path) -> None:
@@ -305,12 +357,14 @@ def test_every_room_is_there_with_the_most_at_once(tmp_path: Path) -> None:
     ]
     present.append(participant(held, protocol="API"))
     present.append(participant(held, start_time="2026-11-23T09:15:00", end_time="2026-11-23T07:00:00"))  # never there
+    again = conference(name="Fjord", tag="later", start_time="2026-11-24T08:00:00", end_time="2026-11-24T08:30:00")
     empty = conference(name="Tarn", start_time="2026-11-22T08:00:00", end_time="2026-11-22T08:00:01")
-    write_dated(tmp_path, 1, [(held, present), (empty, [])], streams=False)
+    empty["service_type"] = "lecture"
+    write_dated(tmp_path, 1, [(again, []), (empty, []), (held, present)], streams=False)
     rows = {row["room"]: row for row in read_csv(write(tmp_path, tmp_path, "rooms", "csv"))}
     assert [*rows] == ["Fjord", "Tarn"]
-    fjord = {"conferences": "1", "participants": "4", "minutes": "180.0", "most_at_once": "2", "tag": "acme"}
-    fjord |= {"first_local": "2026-11-23 09:00:00", "last_local": "2026-11-23 11:00:00"}
+    fjord = {"conferences": "2", "participants": "4", "minutes": "180.0", "most_at_once": "2", "tag": "later"}
+    fjord |= {"first_local": "2026-11-23 09:00:00", "last_local": "2026-11-24 09:30:00"}
     assert rows["Fjord"].items() >= fjord.items()
     assert rows["Tarn"]["most_at_once"] == "0"
 
@@ -361,26 +415,67 @@ def test_each_table_has_what_was_asked_for(
     assert {row["participant_id" if table == "streams" else "id"] for row in read_csv(path)} == right
 
 
+QUALITIES = {"good": {"1_good"}, "ok": {"2_ok"}, "bad": {"3_bad", "4_terrible"}, "terrible": {"4_terrible"}}
+
+
+@pytest.mark.parametrize(("word", "marks"), [*QUALITIES.items(), ("unknown", {"0_unknown"})])
+def test_a_word_for_quality_stands_for_the_nodes_own(word: str, marks: set[str], data: Path, tmp_path: Path) -> None:
+    path = write(data, tmp_path, "participants", "csv", quality=word, columns=("call_quality",))
+    assert {row["call_quality"] for row in read_csv(path)} == marks
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "is_it"),
+    [
+        *[("a*z", "az", True), ("a*z", "a%z", True), ("a*z ", "azz ", True), (" a*z", "xaz", False)],
+        *[("a_z", "a_z", True), ("a_z", "abz", False), ("a%z", "a%z", True), ("a%z", "abz", False)],
+        *[("a!", "a!", True), ("!_", "!_", True), ("it's", "\u00a0it's", True), ("", "\u2003", True), ("", "x", False)],
+    ],
+)
+def test_a_star_stands_for_any_text_and_nothing_else_does(pattern: str, text: str, is_it: bool) -> None:
+    assert duckdb.execute(f"SELECT {like('t', pattern, True)} FROM (SELECT ? AS t)", [text]).fetchall() == [(is_it,)]
+
+
+HIDDEN = {"display_name": "name", "remote_alias": "alias", "local_alias": "alias", "remote_address": "address"}
+HIDDEN |= {"idp_uuid": "identity", "call_tag": "calltag", "conference_name": "room", "name": "room", "room": "room"}
+HIDDEN |= {"tag": "tag", "service_tag": "tag", "vendor": "client", "disconnect_reason": "reason"}
+
+
 def test_pseudonyms_are_the_same_each_time_and_no_name_is_left(data: Path, made: list[Call], tmp_path: Path) -> None:
-    first = write(data, tmp_path, "participants", "csv", hide_names=True).read_text(encoding="utf-8")
-    (tmp_path / "participants.csv").unlink()
-    assert write(data, tmp_path, "participants", "csv", hide_names=True).read_text(encoding="utf-8") == first
-    rows = {row["id"]: row for row in read_csv(tmp_path / "participants.csv")}
-    names = defaultdict(set)
-    for one in people(made):
-        row = rows[one["id"]]
-        if (one["display_name"] or "").strip():
-            names[one["display_name"]].add(row["display_name"])
-            assert row["display_name"].startswith("name-")
-        for name in ("remote_alias", "local_alias", "conference_name", "call_tag", "remote_address"):
-            assert not one[name] or row[name] != one[name]
-    assert all(len(each) == 1 for each in names.values())
+    first = write(data, tmp_path, "participants", "csv", hide_names=True).read_bytes()
+    assert write(data, tmp_path, "participants", "csv", hide_names=True).read_bytes() == first
     key = data / ".collector" / "export" / "pseudonyms.key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert "kari" not in first.lower()
+    rows = by_id(read_csv(tmp_path / "participants.csv"))
+    for one in people(made):
+        for name in HIDDEN.keys() & one.keys():
+            kind, text = HIDDEN[name], normalize("NFC", (one[name] or "").strip(" \u00a0\u2003"))
+            text = text.lower() if kind in ("name", "alias", "address") else text
+            digest = hmac.digest(key.read_bytes(), f"{kind}:{text}".encode(), "sha256").hex()
+            assert rows[one["id"]][name] == (f"{kind}-{digest[:16]}" if text else ""), name
+    for table in ("conferences", "usage", "calls", "rooms"):
+        for row in read_csv(write(data, tmp_path, table, "csv", hide_names=True)):
+            hidden = {name: row[name].partition("-")[0] for name in HIDDEN.keys() & row.keys() if row[name]}
+            assert hidden == {name: HIDDEN[name] for name in hidden}
+    for size in (31, 33):
+        key.write_bytes(b"x" * size)
+        with pytest.raises(CollectorError, match="is not a key of 32 bytes"):
+            write(data, tmp_path, "participants", "csv", hide_names=True)
     key.unlink()
-    (tmp_path / "participants.csv").unlink()
-    assert write(data, tmp_path, "participants", "csv", hide_names=True).read_text(encoding="utf-8") != first
+    assert write(data, tmp_path, "participants", "csv", hide_names=True).read_bytes() != first
+
+
+def test_one_person_has_one_pseudonym_however_the_name_is_written() -> None:
+    query = "SELECT DISTINCT {} FROM (SELECT unnest(['Zoë', ' zoe\u0308 ', 'ZOË', ' ', NULL]) AS c)"
+    for kind, several in (("name", 2), ("alias", 2), ("address", 2), ("room", 4)):  # of each one is none at all
+        assert len(duckdb.execute(query.format(pseudonyms.pseudonym("c", kind, b"key"))).fetchall()) == several
+
+
+def test_the_key_is_not_made_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".collector").symlink_to("elsewhere")
+    with pytest.raises(CollectorError, match="link"):
+        pseudonyms.key(tmp_path)
 
 
 def test_what_of_a_period_is_not_covered_is_told() -> None:
@@ -388,12 +483,32 @@ def test_what_of_a_period_is_not_covered_is_told() -> None:
     now = datetime(2026, 12, 5)
     whole = [["2026-10-01T00:00:00", "2026-12-04T00:00:00"]]
     assert uncovered(whole, wanted, OSLO, now) == []
-    parts = [["2026-10-01T00:00:00", "2026-11-10T00:00:00"], ["2026-11-11T00:00:00", "2026-11-30T00:00:00"]]
-    assert uncovered(parts, wanted, OSLO, now) == [
-        (datetime(2026, 11, 10), datetime(2026, 11, 11)),
-        (datetime(2026, 11, 30), datetime(2026, 11, 30, 23)),
-    ]
+    parts = [["2026-11-11T00:00:00", "2026-11-30T00:00:00"], ["2026-10-01T00:00:00", "2026-11-10T00:00:00"]]
+    lacking = [(datetime(2026, 11, 10), datetime(2026, 11, 11)), (datetime(2026, 11, 30), datetime(2026, 11, 30, 23))]
+    assert uncovered(parts, wanted, OSLO, now) == lacking
+    assert uncovered(parts, Wanted("calls"), OSLO, now) == [lacking[0], (datetime(2026, 11, 30), now)]
     assert uncovered([], wanted, OSLO, now) == [(datetime(2026, 10, 31, 23), datetime(2026, 11, 30, 23))]
+
+
+def test_what_the_ledger_knows_and_the_export_does_not_have_is_told(
+    small: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (small.data / "pexHistoryConf.csv").write_bytes(b"id;start_time\r\nc;2026-11-23T08:00:00\r\n")
+    part = small.data / "pexHistoryPart.csv"
+    part.write_bytes(part.read_bytes().replace(b",3600,", b",an hour,", 1))
+    told = {"coverage": [["2026-11-23T00:00:00", "2026-11-24T00:00:00"]], "staged": 1234}
+    monkeypatch.setattr(export_command, "peek", lambda _: {**told, "resources": [("participant", 9, None)]})
+    settings = read_settings({"DATA_DIR": str(small.data)}, node=False)
+    assert export_command.export_table(settings, parse(["export", "rooms", "--to", "2026-11-24"], settings.zone)) == 0
+    words = (
+        "pexHistoryConf.csv: not read: it was saved with semicolons",
+        "pexHistoryPart.csv: 1 row(s) whose duration cannot be read",
+        "participant: 1 row(s) that the ledger knows are in no file",
+        "the period is not wholly covered: no run asked for 2026-11-24T00:00:00 to 2026-11-25T00:00:00",
+        "1,234 row(s) wait to be written by the next run",
+    )
+    said = capsys.readouterr().err.splitlines()
+    assert [line[: len(start)] for line, start in zip(said, words, strict=True)] == [*words]
 
 
 # --- What is refused ------------------------------------------------------------------------------------------------
@@ -404,111 +519,170 @@ def left(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
-    data = tmp_path / "data"
-    data.mkdir()
-    shutil.copy(CASES / "tags.csv", data / "pexHistoryPart.csv")
-    return data
+def small(tmp_path: Path, forked: ForkedCollector) -> Site:
+    site = Site(tmp_path / "data", {"DATA_DIR": str(tmp_path / "data")}, forked=forked)
+    shutil.copy(CASES / "tags.csv", site.data / "pexHistoryPart.csv")
+    return site
+
+
+OURS = ("pexHistoryConf.csv", "2026-11-01_00-05-00_pexHistoryConf.csv", "manifest.jsonl", "report.html", "parquet")
+OURS += (
+    "report-2026-10.html",
+    "data_collector.log",
+    "Manifest.JSONL",
+    "report\n.html",
+    ".collector/x.csv",
+    "parquet/conferences/x.csv",
+)
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (("participants", "--columns", "displayname"), 2, "did you mean display_name?"),
-        (("usage",), 2, "usage needs a period"),
+        (("usage", "--partial", "--columns", "qqqqqq"), 2, "there are day, tag"),
+        (("usage", "--from", "2026-11-01"), 2, "usage needs a period"),
         (("usage", "--month", "2026-11"), 2, "not wholly covered"),
         (
             ("calls", "--month", "2026-09"),
             1,
-            "2026-09-01 to 2026-09-30 is as asked for; the files have what began from 2026-11-23 to 2026-11-30",
+            "2026-09-01 to 2026-09-30 is as asked for; the files have what began from 2026-11-23 to 2026-12-01",
         ),
-        (("rooms", "--round-up"), 2, "--round-up is for usage"),
-        (("rooms", "--format", "xlsx", "--delimiter", ";"), 2, "--delimiter is for csv"),
-        (("rooms", "--month", "2026-11", "--from", "2026-11-01"), 2, "give one of them"),
         (("rooms", "--from", "2026-11-02", "--to", "2026-11-01"), 2, "give the first day with --from"),
-        (("rooms", "--output", "data/pexHistoryConf.csv"), 2, "history's own"),
-        (("rooms", "--output", "data/2026-11-01_00-05-00_pexHistoryConf.csv"), 2, "history's own"),
-        (("rooms", "--output", "data/manifest.jsonl"), 2, "history's own"),
-        (("rooms", "--output", "data/report.html"), 2, "history's own"),
-        (("rooms", "--output", "data/.collector/x.csv"), 2, "history's own"),
-        (("rooms", "--output", "nowhere/x.csv"), 1, "nowhere/x.csv cannot be made: {}/nowhere/.x.csv."),
+        *[(("rooms", "--output", f"{{}}/data/{name}"), 2, "history's own") for name in OURS],
+        (("rooms", "--output", "{}/nowhere/x.csv"), 1, "nowhere/x.csv cannot be made: {}/nowhere/.x.csv."),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(
-    arguments: tuple[str, ...], code: int, said: str, small: Path
+    arguments: tuple[str, ...], code: int, said: str, small: Site, tmp_path: Path
 ) -> None:
-    done = command(small, "export", *arguments)
+    done = small("export", *(word.format(tmp_path) for word in arguments), env={"TZ": "Europe/Oslo"})
     assert (done.code, done.stdout) == (code, "")
     (line,) = done.stderr.splitlines()
-    assert said.replace("{}", str(small.parent)) in line
-    assert left(small) == ["pexHistoryPart.csv"]
-    assert left(small.parent) == ["data"]
+    assert said.format(tmp_path) in line
+    assert (left(small.data), left(tmp_path)) == (["pexHistoryPart.csv"], ["data"])
 
 
-def test_only_an_export_of_ours_that_nobody_changed_is_replaced(small: Path) -> None:
-    output = small.parent / "rooms.csv"
-    for _ in range(2):
-        assert command(small, "export", "rooms", "--output", str(output)).code == 0
+def test_only_an_export_of_ours_that_nobody_changed_is_replaced(small: Site, tmp_path: Path) -> None:
+    output = tmp_path / "rooms.CSV"
+
+    def rooms(output: Path = output) -> tuple[int, str]:
+        done = small("export", "rooms", "--output", str(output))
+        return done.code, done.stderr
+
+    for each in (output, tmp_path / "others.csv", output):
+        assert rooms(each) == (0, "")
+        with (small.data / ".collector" / "export" / "written.jsonl").open("a") as noted:
+            noted.write("half a li\n")
     with output.open("a") as file:
         file.write("a note of mine\r\n")
     content = output.read_bytes()
-    done = command(small, "export", "rooms", "--output", str(output))
-    assert done.code == 1
-    assert "was changed since" in done.stderr
-    assert output.read_bytes() == content
-    output.unlink()
-    output.symlink_to(small / "pexHistoryPart.csv")
-    before = (small / "pexHistoryPart.csv").read_bytes()
-    assert command(small, "export", "rooms", "--output", str(output)).code == 1
-    assert (small / "pexHistoryPart.csv").read_bytes() == before
-    (small / ".collector").rename(small.parent / "elsewhere")
-    shutil.rmtree(small.parent / "elsewhere" / "export")
-    (small / ".collector").symlink_to(small.parent / "elsewhere")
+    assert b"room,tag" in content
+    code, said = rooms()
+    assert (code, "was changed since" in said, output.read_bytes()) == (1, True, content)
     output.unlink()
     output.touch()
-    with pytest.raises(CollectorError, match="link"):  # the command, as root, finds that before
-        export(small, output, Wanted("rooms", "csv"), zone=OSLO)
-    assert not (small.parent / "elsewhere" / "export").exists()
+    (tmp_path / "elsewhere").mkdir()
+    for place in (small.data / ".collector" / "export", small.data / ".collector"):
+        shutil.rmtree(place)
+        place.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(CollectorError, match="link"):  # the command, as root, finds that before
+            export(small.data, output, Wanted("rooms", "csv"), zone=OSLO)
+        assert left(tmp_path / "elsewhere") == []
+        place.unlink()
+        place.mkdir()
 
 
-LITTLE_ROOM = """
-import os, resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-import collector
-sys.exit(collector.main(sys.argv[1:], dict(os.environ)))
-"""
+def test_a_file_is_the_same_behind_a_link_to_its_folder(small: Site, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(small.data)
+    for folder in (tmp_path / "link", small.data, tmp_path / "link"):
+        write(small.data, folder, "rooms", "csv")
+    with pytest.raises(CollectorError, match=r"^--output .*report.+html.*history's own"):  # in one line
+        export(small.data, tmp_path / "link" / "report\n.html", Wanted("rooms"), zone=OSLO)
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "parquet", ""])
-def test_a_full_disk_is_one_sentence_and_leaves_neither_a_file_nor_a_draft(
-    form: str, made: list[Call], tmp_path: Path
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_no_file_is_left_as_it_is(kind: str, small: Site, tmp_path: Path) -> None:
+    OTHERS[kind](tmp_path / "rooms.csv")
+    before = (tmp_path / "rooms.csv").lstat()
+    with pytest.raises(CollectorError, match="is there already and is a"):
+        write(small.data, tmp_path, "rooms", "csv")
+    assert (tmp_path / "rooms.csv").lstat().st_ino == before.st_ino
+
+
+def test_what_somebody_puts_there_meanwhile_is_left_as_it_is(small: Site, tmp_path: Path) -> None:
+    def meanwhile(step: str) -> None:
+        if step.startswith("writing"):
+            (tmp_path / "x.csv").write_text("mine")
+
+    with pytest.raises(CollectorError, match="is no export of this collector"):
+        export(small.data, tmp_path / "x.csv", Wanted("rooms", "csv"), zone=OSLO, progress=meanwhile)
+    assert (tmp_path / "x.csv").read_text() == "mine"
+    assert left(tmp_path) == ["data", "x.csv"]
+
+
+def test_an_export_is_on_the_disk_before_it_has_its_name_and_others_read_it_as_the_umask_says(
+    small: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_dated(tmp_path, 1, made)
-    (tmp_path / ".collector").mkdir()
-    before = left(tmp_path)
-    arguments = ["export", "participants", "--format", form] if form else ["parquet"]
-    env = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path)}
-    words = [sys.executable, "-c", LITTLE_ROOM, *arguments]
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, encoding="utf-8")
-    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1), done.stderr
-    assert left(tmp_path) == (before if form else sorted([*before, "parquet"]))
-    assert {path.name for path in (tmp_path / ".collector").iterdir()} <= {"lock", "export"}
-    assert not (tmp_path / "parquet" / "participants").exists()
-    for path in (tmp_path / "parquet").rglob("*.parquet"):
-        pyarrow.parquet.read_table(path)
+    synced: dict[int, bool] = {}
+
+    def fsync(descriptor: int, real: Callable[[int], None] = os.fsync) -> None:
+        synced.setdefault(os.fstat(descriptor).st_ino, (tmp_path / "rooms.csv").exists())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    before = os.umask(0o027)
+    path = write(small.data, tmp_path, "rooms", "csv")
+    os.umask(before)
+    assert (synced[path.stat().st_ino], synced[tmp_path.stat().st_ino]) == (False, True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere; .ci runs it as another user")
-def test_a_folder_that_cannot_be_written_to_is_named(small: Path) -> None:
-    small.chmod(0o500)
-    done = command(small, "export", "rooms")
-    small.chmod(0o700)
-    assert done.code == 1
-    assert str(small) in done.stderr
+def test_the_list_of_exports_forgets_the_oldest(small: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written, "MOST", 2)
+    for name in ("a.csv", "b.csv", "c.csv", "b.csv"):
+        export(small.data, tmp_path / name, Wanted("rooms", "csv"), zone=OSLO)
+    with pytest.raises(CollectorError, match="is no export of this collector"):
+        export(small.data, tmp_path / "a.csv", Wanted("rooms", "csv"), zone=OSLO)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        *[
+            (OSError(number, "no", "/x"), "/x: the disk is full")
+            for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        ],
+        (OSError(errno.EACCES, "Permission denied", "/x"), "out.csv cannot be made: /x: Permission denied"),
+        (OSError(errno.EIO, "Input/output error"), "out.csv cannot be made: out.csv: Input/output error"),
+        (duckdb.IOException("No space left on device\nmore"), "out.csv: the disk is full"),
+        (duckdb.OutOfMemoryException("of the available disk space nothing is left"), "out.csv: the disk is full"),
+        (duckdb.IOException("Out of luck\nmore"), "out.csv cannot be made: Out of luck"),
+    ],
+)
+def test_what_fails_is_one_sentence(error: Exception, said: str) -> None:
+    with pytest.raises(CollectorError) as raised, written.explained(Path("out.csv")):
+        raise error
+    assert str(raised.value).startswith(said)
+    assert "more" not in str(raised.value)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "parquet"])
+def test_a_full_disk_is_one_sentence_and_leaves_neither_a_file_nor_a_draft(
+    form: str, data: Path, tmp_path: Path
+) -> None:
+    def begins_to_write(step: str) -> None:
+        if step.startswith("writing"):
+            room.enter_context(little_room(30_000))
+
+    wanted = Wanted("participants", form)
+    with ExitStack() as room, pytest.raises(CollectorError, match=r"the disk is full|File too large") as raised:
+        export(data, tmp_path / "x", wanted, zone=OSLO, progress=begins_to_write)
+    assert "\n" not in str(raised.value)
+    assert (left(tmp_path), [*(data / ".collector").glob("export-*")]) == ([], [])
 
 
 def test_an_empty_folder_has_nothing_to_export(tmp_path: Path) -> None:
     with pytest.raises(CollectorError, match="holds no rows"):
-        export(tmp_path, tmp_path / "x.csv", Wanted("participants", "csv"), zone=OSLO)
+        write(tmp_path, tmp_path, "participants", "csv")
     assert left(tmp_path) == []

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import chdir, suppress
+from contextlib import chdir
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -50,62 +49,57 @@ def test_the_pages_sql_and_python_run_on_the_folder(data: Path) -> None:
                 names: dict[str, object] = {}
                 exec(text, names)
                 frame, lazy = names["participants"], names["lazy"]
-                assert len(frame) == lazy.collect().height > 0  # type: ignore[arg-type,attr-defined]
+                assert len(frame) == lazy.collect().height > 0
             else:
                 assert db.execute(text.replace("2026-10-*", "2026-11-*")).fetchall()
 
 
 @pytest.fixture
-def server() -> Iterator[dict[str, str]]:
-    """A PostgreSQL of the test's own, in a folder of its own, as a user that is not root."""
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A PostgreSQL of the test's own, which psycopg connects to; as a user that is not root."""
     if not SERVERS:
         pytest.skip("PostgreSQL is not here (apt-get install postgresql)")
-    user = pwd.getpwnam("postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    who: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        who: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
-    def run(program: str, *words: str) -> None:
-        command = [str(SERVERS[-1].parent / program), "-D", str(folder / "cluster"), *words]
-        done = subprocess.run(command, cwd=folder, env={"PATH": os.environ["PATH"]}, capture_output=True, **who)
-        assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
+        def run(program: str, *words: str) -> None:
+            command = [SERVERS[-1].parent / program, "-D", f"{folder}/cluster", *words]
+            subprocess.run(command, cwd=folder, env={"PATH": os.environ["PATH"]}, check=True, **who)
 
-    try:
         run("initdb", "-A", "trust", "-U", "test", "-E", "UTF8", "--no-sync")
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-        run("pg_ctl", "-l", str(folder / "log"), "-w", "-o", options, "start")
-        yield {"PGHOST": str(folder), "PGUSER": "test", "PGDATABASE": "postgres"}
-    finally:
-        with suppress(AssertionError):
-            run("pg_ctl", "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
+        run("pg_ctl", "-l", f"{folder}/log", "-w", "-o", f"-k {folder} -c listen_addresses='' -c fsync=off", "start")
+        for name, value in {"PGHOST": folder, "PGUSER": "test", "PGDATABASE": "postgres"}.items():
+            monkeypatch.setenv(name, value)
+        yield
+        run("pg_ctl", "-m", "immediate", "stop")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("server")
 def test_a_nightly_load_into_postgresql_has_each_row_once_whatever_cuts_it(
-    data: Path, server: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in server.items():
-        monkeypatch.setenv(name, value)
     with psycopg.connect(autocommit=True) as db, duckdb.connect() as duck:
-        db.execute(DDL)  # type: ignore[arg-type]
+        db.execute(DDL)
 
         def count(table: str) -> int:
-            return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # type: ignore[arg-type,index]
+            return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
         def there(table: str, where: str = "true") -> int:
             key = "(participant_id, id)" if table == "streams" else "id"
             query = f"SELECT count(DISTINCT {key}) FROM '{data}/parquet/{table}/*.parquet' WHERE {where}"
-            return int(duck.execute(query).fetchone()[0])  # type: ignore[index]
+            return int(duck.execute(query).fetchone()[0])
 
         real, cut = psycopg.Cursor.copy, iter([False, False, True])
 
         def copy(self: psycopg.Cursor, *given: object, **more: object) -> object:
             if next(cut, False):
                 raise KeyboardInterrupt
-            return real(self, *given, **more)  # type: ignore[arg-type]
+            return real(self, *given, **more)
 
         with chdir(data):
             monkeypatch.setattr(psycopg.Cursor, "copy", copy)
@@ -119,8 +113,9 @@ def test_a_nightly_load_into_postgresql_has_each_row_once_whatever_cuts_it(
             name = "2026-11-01_00-05-00"
             path = data / f"{name}_pexHistoryPart.csv"
             of_one = f"FROM '{data}/parquet/participants/{name}.parquet' WHERE display_name ~ '[A-Za-z ]{{4,}}'"
-            (person,) = duck.execute(f"SELECT display_name {of_one} LIMIT 1").fetchone()  # type: ignore[misc]
-            before = count(f"participants WHERE display_name = '{person}'")
+            (person,) = duck.execute(f"SELECT display_name {of_one} LIMIT 1").fetchone()
+            is_theirs = f"display_name = '{person}'"
+            before = count(f"participants WHERE {is_theirs}")
             path.write_bytes(path.read_bytes().replace(f",{person},".encode(), b",,"))
             manifest.note_change(data, manifest.ERASED, [path.name])
             (data / "parquet" / "participants" / f"{name}.parquet").unlink()
@@ -128,5 +123,4 @@ def test_a_nightly_load_into_postgresql_has_each_row_once_whatever_cuts_it(
             exec(LOADER, {})
             assert count("loaded") == 10
             assert count("participants") == there("participants")
-            is_theirs = f"display_name = '{person}'"
             assert count(f"participants WHERE {is_theirs}") == there("participants", is_theirs) < before

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +108,24 @@ def test_what_the_collector_changed_later_is_a_line_of_its_own_and_the_latest_co
     assert manifest.note(tmp_path) == 0
 
 
+@contextmanager
+def little_room(size: int) -> Iterator[None]:
+    """No file that this process writes gets longer, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def test_of_a_line_that_a_full_disk_cuts_nothing_stays(tmp_path: Path) -> None:
     dated(tmp_path, 21)
     manifest.note(tmp_path)
-    whole, (soft, hard) = (tmp_path / manifest.NAME).read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    whole = (tmp_path / manifest.NAME).read_bytes()
     dated(tmp_path, 22)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 50, hard))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            manifest.note(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with little_room(len(whole) + 50), pytest.raises(OSError, match="File too large"):
+        manifest.note(tmp_path)
     assert (tmp_path / manifest.NAME).read_bytes() == whole
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
-import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,19 @@ from pyarrow import parquet
 
 from pexip_history.archive.archive import Archive
 from pexip_history.archive.parquet_rows import TABLES
+from pexip_history.errors import CollectorError
+from pexip_history.export import parquet as export
 from pexip_history.export.parquet import COLUMNS, STREAM_FIELDS, make_missing
 from pexip_history.folder.cells import cells, guard
 from pexip_history.history import files
-from pexip_history.history.schema import TYPES
+from pexip_history.history.files import File
 from pexip_history.operate import parquet_files, process
 from pexip_history.settings.environment import read_settings
+from tests.forked import ForkedCollector
 from tests.harness import ROOT, Site, command
 from tests.management_node import ManagementNode
 from tests.management_node.calls import Call, calls
+from tests.test_manifest import little_room
 
 DAYS = [date(2026, 10, 24), date(2026, 10, 25), date(2026, 10, 26)]
 Row = dict[str, Any]
@@ -87,19 +92,15 @@ def value(name: str, sent: Any) -> Any:
         return [
             {field: "" if one[field] == "" else value(field, one[field]) for field in STREAM_FIELDS} for one in sent
         ]
-    if sent is None or sent == "":
-        return None
-    kind = TYPES.get(name)
-    if kind == "TIMESTAMP":
+    if name in ("start_time", "end_time") and sent:
         return datetime.fromisoformat(sent).replace(tzinfo=UTC)
-    if kind is None:
-        return json.dumps(sent, separators=(",", ":")) if isinstance(sent, list) else str(sent)
-    return float(sent) if kind == "DOUBLE" else sent
+    if isinstance(sent, list):
+        return json.dumps(sent, separators=(",", ":"))
+    return None if sent == "" else str(sent) if name == "id" else sent
 
 
 def by_key(rows: Iterable[Row]) -> dict[tuple[str, ...], Row]:
     found = [(tuple(row[name] for name in ("participant_id", "id") if name in row), row) for row in rows]
-    found = [(tuple(map(str, key)), {**row, "id": str(row["id"])}) for key, row in found]
     assert len(dict(found)) == len(found)
     return dict(found)
 
@@ -130,13 +131,13 @@ def test_files_of_old_and_new_releases_have_the_same_columns_and_types(tmp_path:
     )
     write_dated(tmp_path, 2, made[0], streams=False)
     newer = tmp_path / "2026-11-03_00-05-00_pexHistoryPart.csv"
-    newer.write_text(f"{old.read_text().splitlines()[0]},brand_new\r\n2,,2026-11-01T09:00:00,,B,x\r\n")
+    newer.write_text(f"{old.read_text().splitlines()[0]},zeta,alpha,ZETA,,_file\r\n2,,,,B,x,y,z,v,w\r\n")
     assert make_missing(tmp_path) == 4
     folder = tmp_path / "parquet" / "participants"
     first, second, third = (parquet.read_schema(path) for path in sorted(folder.glob("*")))
     assert first == second
-    assert [*third][:-1] == [*first]
-    assert third.names[-1] == "brand_new"
+    assert [*third][:-2] == [*first]
+    assert third.names[-2:] == ["zeta", "alpha"]
     rows = pyarrow.dataset.dataset(sorted(map(str, folder.glob("*")))).to_table()
     assert rows.num_rows == sum(len(present) for _, present in made[0]) + 2
 
@@ -171,7 +172,8 @@ def test_what_cannot_be_typed_is_null_and_told_and_the_rest_is_there(column: str
     ]  # fmt: skip
     assert "semicolons" in told.pop(0)
     assert len(told) == len(wrong)
-    assert all(f"1 row(s) whose {column} cannot be read as a" in line for line in told)
+    kind = {"start_time": "time", "media_streams": "list in JSON"}.get(column, "value")
+    assert all(f"_pexHistoryPart.csv: 1 row(s) whose {column} cannot be read as a {kind}: " in line for line in told)
 
 
 def test_a_text_loses_the_guard_in_whatever_column_it_is_and_a_list_of_the_nodes_loses_nothing(tmp_path: Path) -> None:
@@ -216,9 +218,67 @@ def test_what_is_missing_is_made_in_a_process_of_its_own_and_one_that_fails_is_a
     (line,) = said()
     assert line.startswith("Parquet: 2026-11-02_00-05-00_pexHistoryPart.csv: not read")
     assert len(list((tmp_path / "parquet").glob("*/*.parquet"))) == 3
+    monkeypatch.setattr(parquet_files, "run_apart", lambda *words: (False, [*map(str, range(29)), words[-1]]))
+    assert said() == [f"Parquet: {line}" for line in (*range(10, 29), "--some")]
     (tmp_path / "2026-11-02_00-05-00_pexHistoryPart.csv").unlink()
     monkeypatch.setattr(parquet_files, "run_apart", lambda *_: pytest.fail("nothing is missing"))
     assert said() == []
+
+
+def test_by_hand_all_that_is_missing_is_made_and_counted_and_by_a_run_some_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, most = read_settings({"DATA_DIR": str(tmp_path)}, node=False), list[int]()
+    monkeypatch.setattr(export, "make_missing", lambda data, asked, *_: most.append(asked) or len(most))
+    for some in (False, False, True):
+        assert parquet_files.make(settings, some) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/parquet: 1 file made\n{tmp_path}/parquet: 2 files made\n"
+    assert (most[0] > 1 << 50, most[2]) == (True, 1 << 30)
+
+
+def test_a_full_disk_is_one_error_and_leaves_no_half_of_a_file(tmp_path: Path, made: list[list[Call]]) -> None:
+    write_dated(tmp_path, 1, made[0])
+    with little_room(30_000), pytest.raises(CollectorError):
+        parquet_files.make(read_settings({"DATA_DIR": str(tmp_path)}, node=False), some=False)
+    assert [path.name for path in (tmp_path / ".collector").iterdir()] == ["lock"]
+    assert not (tmp_path / "parquet" / "participants").exists()
+    for path in (tmp_path / "parquet").rglob("*.parquet"):
+        parquet.read_table(path)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, made: list[list[Call]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dated(tmp_path, 1, made[0], streams=False)
+    folder, synced = tmp_path / "parquet" / "participants", dict[int, bool]()
+
+    def fsync(descriptor: int) -> None:
+        synced[os.fstat(descriptor).st_ino] = (folder / "2026-11-01_00-05-00.parquet").exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    make_missing(tmp_path)
+    (path,) = folder.iterdir()
+    assert (synced[path.stat().st_ino], synced[folder.stat().st_ino]) == (False, True)
+
+
+@pytest.mark.parametrize("kind", ["gone", "a link"])
+def test_what_is_gone_or_a_link_when_it_is_read_is_none_and_the_others_are_made(
+    kind: str, tmp_path: Path, made: list[list[Call]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        write_dated(tmp_path, number, made[0], streams=False)
+    changed = tmp_path / "2026-11-01_00-05-00_pexHistoryPart.csv"
+
+    def change(found: Sequence[File]) -> AbstractContextManager[list[str]]:
+        if found[0].path == changed and changed.exists() and not changed.is_symlink():
+            changed.rename(tmp_path / "elsewhere")
+            changed.symlink_to("elsewhere") if kind == "a link" else None
+        return files.opened(found)
+
+    told: list[str] = []
+    monkeypatch.setattr(export, "opened", change)
+    assert make_missing(tmp_path, tell=told.append) == 3
+    assert [("is a symbolic link" in line) for line in told] == [True] * (kind == "a link")
 
 
 def test_what_is_missing_is_made_oldest_first_over_some_runs_and_nothing_else_is_looked_into(
@@ -263,52 +323,23 @@ def test_what_is_in_the_place_of_the_folder_is_one_sentence_and_stays(
     assert [path.name for path in (data / ".collector").iterdir()] == ["lock"]
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-at, taken = int(sys.argv[2]), 0
-def step(real):
-    def take(*args, **options):
-        global taken
-        taken += 1
-        if taken == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **options)
-    return take
-from pexip_history.export import parquet
-for name in ("_place", "own_folder", "sync_folder", "opened", "workshop", "database"):
-    setattr(parquet, name, step(getattr(parquet, name)))
-for name in ("fsync", "replace", "rename", "mkdir", "open", "unlink"):
-    setattr(os, name, step(getattr(os, name)))
-parquet.make_missing(Path(sys.argv[1]))
-"""
-
-
-@pytest.mark.slow
 def test_killed_at_every_step_no_half_of_a_file_is_there_and_the_next_makes_the_rest(
-    tmp_path: Path, made: list[list[Call]]
+    tmp_path: Path, made: list[list[Call]], forked: ForkedCollector
 ) -> None:
-    write_dated(tmp_path, 1, made[0], streams=False)
-    write_dated(tmp_path, 2, made[1], streams=False)
-    rows = {
-        "conferences": sum(len(of_day) for of_day in made[:2]),
-        "participants": sum(len(present) for of_day in made[:2] for _, present in of_day),
-    }
-    kills = 0
-    for at in range(1, 400):
-        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(at)], cwd=ROOT, capture_output=True)
-        for path in (tmp_path / "parquet").rglob("*"):
-            if path.is_file():
-                assert path.suffix == ".parquet"
-                parquet.read_table(path)  # whole
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        kills += 1
-    assert kills >= 20
-    make_missing(tmp_path)
-    for table, count in rows.items():
-        assert pyarrow.dataset.dataset(tmp_path / "parquet" / table).count_rows() == count
+    site = Site(tmp_path / "data", {"DATA_DIR": str(tmp_path / "data")}, forked=forked)
+    for number in (1, 2):
+        write_dated(site.data, number, made[number - 1], streams=False)
+    folder, codes = site.data / "parquet", list[int]()
+    while 0 not in codes:
+        codes.append(site("parquet", fault="kill", at=len(codes) + 1).code)
+        for path in folder.rglob("*.*"):
+            assert path.suffix == ".parquet"
+            parquet.read_table(path)  # whole
+    assert codes[:-1] == [-signal.SIGKILL] * (len(codes) - 1)
+    assert len(codes) > 10
+    assert pyarrow.dataset.dataset(folder / "conferences").count_rows() == sum(map(len, made[:2]))
+    people = sum(len(present) for of_day in made[:2] for _, present in of_day)
+    assert pyarrow.dataset.dataset(folder / "participants").count_rows() == people
 
 
 def test_a_run_with_data_parquet_makes_its_files(collector: Site, node: ManagementNode) -> None:

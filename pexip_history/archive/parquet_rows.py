@@ -40,7 +40,7 @@ def parquet_files(data: Path) -> Iterator[Path]:
     if root.is_symlink() or not root.is_dir():
         return
     for folder in sorted(root.iterdir()):
-        if folder.is_dir() and not folder.is_symlink():
+        if not folder.is_symlink():  # a file has nothing in it
             yield from sorted(p for p in folder.glob("*.parquet") if STEM.fullmatch(p.name.removesuffix(".parquet")))
 
 

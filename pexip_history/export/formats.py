@@ -27,7 +27,7 @@ Columns = Sequence[tuple[str, str]]
 def columns_of(db: DuckDBPyConnection, sql: str) -> Columns:
     """The columns of a query."""
     rows = db.execute(f"DESCRIBE {sql}").fetchall()
-    return [(name, KINDS.get(kind, "text" if kind.startswith("STRUCT") else "number")) for name, kind, *_ in rows]
+    return [(name, KINDS.get(kind, "number")) for name, kind, *_ in rows]
 
 
 def rows_of(db: DuckDBPyConnection, sql: str) -> Iterator[tuple[object, ...]]:

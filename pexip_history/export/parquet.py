@@ -92,12 +92,9 @@ def make_missing(
     if chosen:
         with workshop(data, "parquet") as folder, database(folder) as db, ThreadPoolExecutor(THREADS) as pool:
             maker = Maker(db, data, folder, tell)
-            try:
-                for number, done in enumerate(pool.map(maker.make, *zip(*chosen, strict=True))):
-                    made += done
-                    progress("Parquet files", number + 1, len(chosen))
-            finally:
-                pool.shutdown(cancel_futures=True)
+            for number, done in enumerate(pool.map(maker.make, *zip(*chosen, strict=True))):  # after an error no more
+                made += done
+                progress("Parquet files", number + 1, len(chosen))
     return made
 
 

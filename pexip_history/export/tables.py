@@ -13,14 +13,14 @@ from zoneinfo import ZoneInfo
 
 from pexip_history.errors import printable
 from pexip_history.export.parquet import typed_column
-from pexip_history.export.wanted import PERSON, Misused, Wanted, conferences, participants, trimmed
+from pexip_history.export.wanted import PERSON, Misused, Wanted, conferences, participants
 from pexip_history.history.files import find
-from pexip_history.history.rules import RULES
 from pexip_history.history.schema import NESTED, NUMBER, TEXT, named
 from pexip_history.history.tables import Table, Take, load
 from pexip_history.messages import sentence
 from pexip_history.report.concurrency import local_times
 from pexip_history.report.queries import LENGTH
+from pexip_history.report.reading import RULES
 from pexip_history.report.reading import TABLES as PAGE
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Tables:
         whole = "ceil(seconds / 60)::BIGINT" if self.wanted.round_up else "seconds / 60"
         return (
             f"""
-            SELECT local(start_time)::DATE AS day, {trimmed("service_tag")} AS tag, conference_name AS room,
+            SELECT local(start_time)::DATE AS day, service_tag AS tag, conference_name AS room,
                    service_type, protocol, system_location AS location, license_type,
                    count(DISTINCT conference) AS conferences, count(*) AS participants,
                    sum(seconds)::BIGINT AS seconds,
@@ -186,7 +186,7 @@ class Tables:
                 SELECT participant_id, stream_type, unnest([rx_codec, tx_codec]) AS codec FROM flat)
                 WHERE codec <> '' GROUP BY participant_id)
             SELECT start_time, local(start_time) AS start_local, end_time, local(end_time) AS end_local, seconds,
-                   conference_name AS room, service_type, {trimmed("service_tag")} AS tag, display_name, remote_alias,
+                   conference_name AS room, service_type, service_tag AS tag, display_name, remote_alias,
                    local_alias, call_direction, protocol, vendor, system_location AS location, media_node, call_quality,
                    lost.* EXCLUDE (participant_id), used.* EXCLUDE (participant_id), disconnect_reason, license_type,
                    license_count, people.id, conference_id(conference) AS conference
@@ -198,10 +198,10 @@ class Tables:
     def _rooms(self) -> tuple[str, str]:
         return (
             f"""
-            WITH used AS (SELECT name AS room, {trimmed("tag")} AS tag, start_time, end_time, 1 AS conferences,
+            WITH used AS (SELECT name AS room, tag, start_time, end_time, 1 AS conferences,
                                  0 AS participants, 0 AS seconds FROM held WHERE {_ROOM} AND {_TIMED}
                           UNION ALL
-                          SELECT conference_name, {trimmed("service_tag")}, start_time, end_time, 0, 1, seconds
+                          SELECT conference_name, service_tag, start_time, end_time, 0, 1, seconds
                           FROM people WHERE {_ROOM} AND {_TIMED}),
             steps AS (SELECT conference_name AS room, start_time AS t, 1 AS step FROM people
                       WHERE {_ROOM} AND end_time > start_time
@@ -225,7 +225,7 @@ _TIMED = "start_time IS NOT NULL AND end_time IS NOT NULL"
 """As on the page: of what has no times that can be read, nobody can say how long it took."""
 _ROOM = "service_type IN ('conference', 'lecture')"
 AS_ON_THE_PAGE = {
-    resource: {take.source: take for name, take in columns.items() if name != "conference"}
+    resource: {take.source: take for take in columns.values() if take.type != "UBIGINT"}
     for resource, columns in PAGE.items()
 }
 

@@ -83,26 +83,12 @@ class _Sheets:
         for (place, shape), value in zip(self.places, row, strict=True):
             if value is None:
                 continue
-            if isinstance(value, str):
-                self._text(number, place, value)
-            elif isinstance(value, bool):
-                self._text(number, place, str(value))
-            elif isinstance(value, (int, float)):
-                if -EXACT < value < EXACT:
-                    sheet.write_number(number, place, value)
-                else:
-                    self._text(number, place, str(value))
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and -EXACT < value < EXACT:
+                sheet.write_number(number, place, value)
+            elif isinstance(value, date) and (moment := _moment(value)) >= FIRST:
+                sheet.write_number(number, place, (moment - ZERO) / DAY, shape)
             else:
-                self._time(number, place, value, shape)
-
-    def _time(self, row: int, place: int, value: object, shape: object) -> None:
-        moment = value
-        if isinstance(value, date) and not isinstance(value, datetime):
-            moment = datetime(value.year, value.month, value.day)
-        if isinstance(moment, datetime) and moment >= FIRST:
-            self.sheet.write_number(row, place, (moment - ZERO) / DAY, shape)
-        else:
-            self._text(row, place, str(value))
+                self._text(number, place, str(value))
 
     def _text(self, row: int, place: int, text: str, shape: object = None) -> None:
         if "\r" in text:
@@ -118,3 +104,8 @@ class _Sheets:
     def finish(self) -> None:
         self._end()
         self.book.close()
+
+
+def _moment(value: date) -> datetime:
+    """Of a date its midnight."""
+    return value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)

@@ -131,7 +131,7 @@ def _why_not(start: bytes, header: Sequence[str], resource: str) -> str:
     if not missing and len(header) <= MOST_COLUMNS:
         return ""
     line = start.split(b"\n", 1)[0]
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line:
+    if b"\0" in line:  # as half of each letter
         return sentence("saved-as-utf-16")
     for sign, word in ((b";", "semicolons"), (b"\t", "tabs")):
         if line.count(sign) > line.count(b","):

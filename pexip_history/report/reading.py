@@ -52,8 +52,11 @@ CREATE MACRO person(protocol, service) AS media(protocol) AND meeting(service);
 CREATE MACRO held_in(room, service) AS room IS NOT NULL AND service IN ('conference', 'lecture');
 CREATE MACRO try_out(service) AS coalesce(service, '') IN ('test_call', 'media_playback');
 """
-"""Those of history/rules.py, on columns that are tidied once: the page asks a hundred times. And what has media at
-all, a meeting's room, and what tries out a connection."""
+"""Who counts, on columns that are tidied once: the page asks a hundred times; for usage and calls too.
+
+Neither what controls a call (API), nor what connects nodes (BACKPLANE), nor a stay in a Virtual Reception: its caller
+is counted in the room that they are put through to. And what has media, a meeting's room, a connection tried out.
+"""
 SLIP = 86_400
 """Seconds by which a stay's duration may be longer than its times say; what is beyond is a slip of an edit."""
 

@@ -219,13 +219,7 @@ def report(folder: Path, options: argparse.Namespace) -> None:
 
 
 def parquet(folder: Path, options: argparse.Namespace) -> None:
-    """A run with DATA_PARQUET beside one without.
-
-    Where the time goes with 100,000 participants (187 MB), measured part by part while others used the machine, in
-    seconds of CPU: 0.2 to find the cells, 0.2 to take the doubled quotes out of the streams, 0.1 to copy the other
-    cells, 0.25 to parse the streams, 0.27 to write (0.04 of it to compress), 0.15 for types and the guard, 0.1 to
-    begin. Polars' parts of the same, without the guard, come to 0.9: 15 % of this run, 0.5 s, is out of reach.
-    """
+    """A run with DATA_PARQUET beside one without; Polars alone, without the guard, would take 27 % more."""
     say("\nA run without DATA_PARQUET, and with it (CPU at most 15 % more)")
     for participants in (10_000, 100_000):
         costs: dict[str, list[Cost]] = {"false": [], "true": []}

@@ -113,34 +113,23 @@ def _templates(some: list[Record]) -> list[str]:
 
 def _conferences(day: Day, filled: list[str]) -> Iterator[tuple[datetime, str]]:
     for number in range(day.counts["conference"]):
-        uris = (
-            f'"{ROOT}participant/{record_id("participant", seat)}/"'
-            for seat in range(number * day.EACH, (number + 1) * day.EACH)
-        )
-        yield (
-            day.ended(number),
-            filled[number % len(filled)]
-            % {
-                "id": record_id("conference", number),
-                "start": stamp(day.left(number * day.EACH) - timedelta(minutes=30)),
-                "end": stamp(day.ended(number)),
-                "participants": ", ".join(uris),
-            },
-        )
+        seats = range(number * day.EACH, (number + 1) * day.EACH)
+        uris = (f'"{ROOT}participant/{record_id("participant", seat)}/"' for seat in seats)
+        own = {"id": record_id("conference", number), "participants": ", ".join(uris)}
+        yield _filled(filled, number, day.left(seats[0]), day.ended(number), own)
 
 
 def _participants(day: Day, filled: list[str]) -> Iterator[tuple[datetime, str]]:
     for number in range(day.participants):
-        yield (
-            day.left(number),
-            filled[number % len(filled)]
-            % {
-                "id": record_id("participant", number),
-                "start": stamp(day.left(number) - timedelta(minutes=30)),
-                "end": stamp(day.left(number)),
-                "conference": record_id("conference", number // day.EACH),
-            },
-        )
+        own = {"id": record_id("participant", number), "conference": record_id("conference", number // day.EACH)}
+        yield _filled(filled, number, day.left(number), day.left(number), own)
+
+
+def _filled(
+    templates: list[str], number: int, left: datetime, end: datetime, own: dict[str, str]
+) -> tuple[datetime, str]:
+    times = {"start": stamp(left - timedelta(minutes=30)), "end": stamp(end)}
+    return end, templates[number % len(templates)] % (own | times)
 
 
 def main(folder: Path, participants: int, most: int, delay: float) -> None:
