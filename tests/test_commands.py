@@ -336,7 +336,7 @@ def test_a_container_says_at_its_start_which_node_and_what_the_first_run_will_do
     collector.at(MIDNIGHT)
     said = started(collector).splitlines()
     assert said[0] == f"Version {__version__} of the collector, for {node.address}"
-    assert said[1].startswith("There are 10 conferences, ended 2026-11-23T00:00:00 to ")
+    assert said[1].startswith("The node has 10 conferences, ended 2026-11-23T00:00:00 to ")
     assert said[2].startswith("The first run collects the day before it")
     node.faults.add(faults.status(403))
     collector("collect")
@@ -488,14 +488,14 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
     assert sum(line.startswith(("  and from 2026-11-", "  GAP from 2026-10-")) for line in said) == 20
     for words in (
         "  and from 2026-11-02 to",
-        "  and 1 spans before",
+        "  and 1 span before",
         "  GAP from 2026-10-10 to 2026-10-10T12 UTC: the node had forgotten it when it was asked",
         "  GAP from 2026-10-11 to 2026-10-11T12 UTC: not all of it was asked for",
-        "  and 1 gaps before",
+        "  and 1 gap before",
         "  the ledger was rebuilt on 2026-10-01: gaps before that day are unknown",
-        "  3 participants of collected conferences are lost",
-        "  2 participants of collected conferences are not there yet",
-        "  1 conferences have no end time",
+        "  3 participants of collected conferences lost",
+        "  2 participants of collected conferences not there yet",
+        "  1 conference without an end time, each collected",
         "Compared with the node's own list of conferences: 2026-11-08T00:05:00 UTC",
     ):
         assert [line for line in said if line.startswith(words)], words

@@ -261,7 +261,7 @@ def test_an_aggregate_that_is_open_elsewhere_waits_and_the_next_command_finishes
     assert "an erasure waits" in said
     assert f"an erasure left out a file, look into it yourself: {PART}.set-aside-2026-11-22" in said
     said = folder(moment=NOW + timedelta(hours=2)).output
-    assert "an erasure was finished: 26 more rows in 1 files" in said
+    assert "an erasure was finished: 26 more rows in 1 file" in said
     assert folder.holding() == set()
     assert "An erasure is not finished" not in folder("status").output
 

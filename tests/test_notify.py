@@ -109,7 +109,7 @@ def test_a_message_says_since_when_and_what_was_made_up_for() -> None:
     again = due([run(14, "done"), *failed], NODE, OSLO)
     assert again
     assert "3 runs did not go well, the first 3 days before this one, at 2026-11-11 01:05" in again.body
-    assert "2026-11-01T00:05:00 to 2026-11-14T00:05:00 UTC, 312 conferences and 1186 participants" in again.body
+    assert "2026-11-01T00:05:00 to 2026-11-14T00:05:00 UTC, 312 conferences and 1,186 participants" in again.body
 
 
 def test_lost_participants_are_a_message_of_their_own_or_part_of_a_recovery(webhook: Taker) -> None:

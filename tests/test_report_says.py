@@ -48,8 +48,8 @@ def test_what_the_ledger_knows_is_told_in_local_time_and_without_one_nothing_is_
     found = report_of(tmp_path, one(), facts=facts)
     assert found.about("Complete since") == "2026-07-02 00:30"
     assert found.about("Gaps") == "2026-07-02 00:30 to 2026-07-02 01:30"
-    assert found.about("Waiting for the next run").startswith("12 row")
-    assert "3 participant(s) (2026-07-02 00:30)" in found.about("Lost for good")
+    assert found.about("Waiting for the next run").startswith("12 rows")
+    assert "3 participants (2026-07-02 00:30)" in found.about("Lost for good")
     assert "1.1.0" in found.text
     assert report(tmp_path / "a", facts=WHOLE).about("Gaps") == "none known"
     assert report(tmp_path / "a").about("Gaps").startswith("unknown")
@@ -133,7 +133,7 @@ def test_a_short_aggregate_is_told_and_the_dated_files_are_read(tmp_path: Path) 
     assert none in found.text
     for path in data.glob("2026*"):
         path.unlink()
-    assert "7 rows of the history are in no file." in report(data, facts=facts).text
+    assert "In no file: 7 rows of the history." in report(data, facts=facts).text
 
 
 def test_extreme_numbers_of_strangers_end_nothing(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_files_as_they_were_written_are_good_and_what_is_no_file_is_passed_over(
     os.mkfifo(part(data, 9))
     (data / "copy_of_pexHistoryPart.csv").write_bytes(b"id\r\nof another\r\n")
     done = command(data, "verify")
-    assert (done.code, done.output) == (0, "6 dated files as they were written\n")
+    assert (done.code, done.output) == (0, "6 dated files as written\n")
 
 
 def test_edited_missing_erased_and_removed_are_told_apart(data: Path) -> None:
@@ -61,7 +61,7 @@ def test_edited_missing_erased_and_removed_are_told_apart(data: Path) -> None:
     assert done.code == 1
     assert f"{part(data, 1).name}: edited by somebody since" in done.stdout
     assert f"{part(data, 2).name}: missing" in done.stdout
-    assert "pexHistoryPart.csv: 1 rows are otherwise in the dated files" in done.stdout
+    assert "pexHistoryPart.csv: 1 row otherwise than in the dated files" in done.stdout
     manifest.note_change(data, manifest.ERASED, [part(data, 1).name])
     manifest.note_change(data, manifest.REMOVED, [part(data, 2).name])
     aggregate(data)
@@ -92,8 +92,8 @@ def link(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("pexHistoryPart.csv", lambda path: cut(path, 2), "2 rows of the dated files are not in it"),
-        ("pexHistoryPart.csv", lambda path: cut(path, 0, 1), "1 rows are there more than once"),
+        ("pexHistoryPart.csv", lambda path: cut(path, 2), "lacks 2 rows of the dated files"),
+        ("pexHistoryPart.csv", lambda path: cut(path, 0, 1), "1 row there more than once"),
         ("2026-11-04_00-05-00_pexHistoryPart.csv", lambda path: write_day(path.parent, 4), "not in manifest.jsonl"),
         ("pexHistoryPart.csv", lambda path: (path.unlink(), os.mkfifo(path)), ""),
         ("parquet/participants/2026-11-01_00-05-00.parquet", link, "cannot be read"),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
+from pexip_history.messages import counted
+
 from . import apart, charts, concurrency
 from .blocks import (
     Cell,
@@ -94,7 +96,7 @@ def _there(m: Material, measure: Measure, most: Peak) -> list[tuple[Cell, ...]]:
     ]
     if rest := rooms[apart.SHOWN :]:
         rows.append(
-            (named(measure), moment_text(most.at), f"{len(rest)} other rooms", sum(each.count for each in rest))
+            (named(measure), moment_text(most.at), counted(len(rest), "other room"), sum(each.count for each in rest))
         )
     rows += [(named(measure), moment_text(most.at), apart.GATEWAY, each.count) for each in found if each.room is None]
     return rows
@@ -227,7 +229,7 @@ def hours(m: Material) -> Section:
 def _month_picture(
     place: int, name: str, kind: str, values: Sequence[int], labels: Sequence[str], gaps: Sequence[bool]
 ) -> Figure:
-    text = f"A column for each of {len(labels)} months, {max(values, default=0):,} at most."
+    text = f"A column for each month, {counted(len(labels), 'month')}; {max(values, default=0):,} at most."
     words = Words(f"months-{place}", name, text)
     return Figure(name, charts.columns(words, labels, [(kind, values)], "", gaps=gaps))
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from pexip_history.messages import counted
+
 from .period import A_DAY, Coverage, Span, midnight
 
 MOST = 8
@@ -63,11 +65,12 @@ def known_of(
     def when(moment: datetime | None, otherwise: str = "") -> str:
         return f"{moment.astimezone(made.tzinfo):%Y-%m-%d %H:%M}" if moment else otherwise
 
-    lost = [f"{count:,} participant(s) ({when(moment, 'time unknown')})" for moment, count in facts.lost if count]
+    lost = [f"{counted(many, 'participant')} ({when(moment, 'time unknown')})" for moment, many in facts.lost if many]
     covered = [f"{when(start)} to {when(end)}" for start, end in facts.coverage or ()]
     gaps = [f"{when(start)} to {when(end)}" for start, end in facts.gaps]
     if facts.gaps_unknown_before:
         gaps.append(f"before {when(facts.gaps_unknown_before)} unknown, since the ledger was lost")
+    waiting = counted(facts.waiting, "row")
     no_gap = "none known" if facts.coverage is not None else "unknown; the collector's ledger does not tell"
     rows = [
         ("Made", f"{made:%Y-%m-%d %H:%M}"),
@@ -78,7 +81,7 @@ def known_of(
         ("Covered", "; ".join(_few(covered)) or "unknown; the collector's ledger does not tell"),
         ("Gaps", "; ".join(_few(gaps)) or no_gap),
         ("Compared with the node's whole list", when(facts.reconciled, "not yet")),
-        ("Waiting for the next run", f"{facts.waiting:,} row(s), not on this page" if facts.waiting else "nothing"),
+        ("Waiting for the next run", f"{waiting}, not on this page" if facts.waiting else "nothing"),
         ("Participants that have not come yet", f"{facts.missing:,}" if facts.missing else "none known"),
         ("Lost for good", "; ".join(_few(lost)) or "nothing known"),
     ]
