@@ -36,7 +36,7 @@ LONGEST = 300
 
 ROOMS = {
     "": "test_messages test_coverage_cases test_collect test_notify",
-    "collector.py": "test_coverage_cases test_settings test_commands test_notify test_exactly_once test_parquet",
+    "collector.py": "test_commands test_notify test_collect test_csv test_erasing test_coverage_cases",
     "settings/": "test_settings",
     "settings/columns.py": "test_keeping test_settings",
     "settings/files.py": "slow test_settings test_oauth2",

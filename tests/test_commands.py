@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 import pytest
 import time_machine
 
+from collector import main
 from pexip_history import __version__
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError, Stopped
@@ -33,6 +34,7 @@ from pexip_history.operate import health as operate
 from pexip_history.operate.arguments import COMMANDS
 from pexip_history.operate.export_command import default_name
 from pexip_history.operate.status import Writing, completeness, peek
+from pexip_history.run.run import Run
 from pexip_history.run.saying import Progress
 from pexip_history.settings.environment import Settings, read_settings
 from pexip_history.values import format_time, parse_time
@@ -428,6 +430,38 @@ def test_the_first_signal_stops_a_run_and_no_other_comes_in_between() -> None:
     assert in_child(signalled) == ["stops", "goes on", "goes on"]
 
 
+@pytest.mark.parametrize(
+    ("owner", "step", "outcome", "says"),
+    [
+        (Run, "_greet", "failed", "stopped on request; no data file was changed"),
+        (Archive, "_prepare", "failed", "stopped on request while publishing"),
+        (Run, "_keep_house", "done", "; stopped on request, the next run goes on with the rest"),
+        (Progress, "close", "done", " 0 waiting"),  # it is over by then, and noted how it went
+    ],
+)
+def test_a_run_that_is_stopped_notes_how_far_it_came(
+    node: ManagementNode,
+    collector: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    step: str,
+    outcome: str,
+    says: str,
+) -> None:
+    real = getattr(owner, step)
+
+    def stopped(*given: object) -> object:
+        signal.raise_signal(signal.SIGTERM)
+        return real(*given)
+
+    monkeypatch.setattr(owner, step, stopped)
+    node.load(calls(seed=1, day=DAY, conferences=3))
+    code = in_child(lambda: main(["collect", "--from", "2026-11-23", "--to", "2026-11-24"], collector.env))
+    run = collector.status()["runs"][0]
+    assert (code, run["outcome"]) == (int(outcome == "failed"), outcome)
+    assert says in run["message"]
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "it may not be"), NotAFile("it may not be")])
 def test_a_log_that_cannot_be_written_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
@@ -487,7 +521,7 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
     assert said[0] == "History: everything that the node had from 2026-11-12 to 2026-11-12T12 UTC is collected"
     assert sum(line.startswith(("  and from 2026-11-", "  GAP from 2026-10-")) for line in said) == 20
     for words in (
-        "  and from 2026-11-02 to",
+        "  and from 2026-11-11 to",
         "  and 1 span before",
         "  GAP from 2026-10-10 to 2026-10-10T12 UTC: the node had forgotten it when it was asked",
         "  GAP from 2026-10-11 to 2026-10-11T12 UTC: not all of it was asked for",
@@ -521,31 +555,26 @@ def test_a_person_who_watches_gets_a_bar_of_each_resource(
     assert "10/10" in said
 
 
-def test_status_and_health_need_no_password_and_no_node(node: ManagementNode, collector: Site) -> None:
+# health
+
+
+def test_health_follows_the_runs_and_needs_no_password_and_no_node(node: ManagementNode, collector: Site) -> None:
+    assert collector("health").stdout == "healthy: no run was due yet\n"
+    waits = "; the next run covers this window"
+    for env, why in (({"DEFAULT_MGR_SECRET": "x"}, ".*[^w]"), ({"DEFAULT_MGR_ADDRESS": "127.0.0.1:9"}, f".*{waits}")):
+        assert collector(env=env, hurry=True).code == 1
+        outcome = collector("health")
+        assert outcome.code == 1
+        assert re.fullmatch(rf"unhealthy: the run of \S+ UTC failed: {why}\n", outcome.stdout)
     assert collector().code == 0
     node.requests.clear()
     for name in ("DEFAULT_MGR_ADDRESS", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_CA_FILE"):
         del collector.env[name]
-    assert collector("status").code == 0
-    assert collector("health").code == 0
-    assert node.requests == []
-
-
-# health
-
-
-def test_health_follows_the_runs(node: ManagementNode, collector: Site) -> None:
-    assert collector("health").stdout == "healthy: no run was due yet\n"
-    node.faults.add(faults.status(401))
-    assert collector().code == 1
     outcome = collector("health")
-    assert outcome.code == 1
-    assert re.match(r"unhealthy: the run of \S+ UTC failed: .* answered 401", outcome.stdout)
-    assert collector().code == 0
-    outcome = collector("health")
-    assert outcome.code == 0
+    assert outcome.code == collector("status").code == 0
     assert outcome.stdout.startswith("healthy: 0 conferences")
     assert outcome.output.count("\n") == 1, "one line"
+    assert node.requests == []
 
 
 def test_health_tells_a_run_under_way_from_one_that_was_killed(node: ManagementNode, collector: Site) -> None:
@@ -719,17 +748,24 @@ def test_if_due_collects_only_what_the_schedule_missed(node: ManagementNode, col
 # The report after a run
 
 
-def test_a_report_is_made_after_a_run_that_brought_rows(node: ManagementNode, collector: Site) -> None:
+def test_a_report_is_made_after_a_run_that_brought_rows_and_one_that_cannot_be_fails_no_run(
+    node: ManagementNode, collector: Site
+) -> None:
     collector.env["DATA_REPORT"] = "true"
+    page = collector.data / "report.html"
     collector.at(MIDNIGHT)
     assert collector("collect").code == 0
-    assert not (collector.data / "report.html").exists(), "nothing came"
+    assert not page.exists(), "nothing came"
     node.load(calls(seed=3, day=DAY, conferences=3))
+    page.mkdir()
+    outcome = collector("collect", "--from", "2026-11-23")
+    (warning,) = (line for line in outcome.stderr.splitlines() if " WARNING " in line)
+    assert "report.html was not written" in warning
+    assert (outcome.code, collector.status()["runs"][0]["outcome"]) == (0, "done")
+    page.rmdir()
+    node.load(calls(seed=4, day=DAY, conferences=3))
     assert collector("collect", "--from", "2026-11-23").code == 0
-    assert "<html" in (collector.data / "report.html").read_text(encoding="utf-8")
-    rooms = collector.data / "rooms.csv"
-    assert collector("export", "rooms", "--output", str(rooms), "--delimiter", ";").code == 0
-    assert ";" in rooms.read_text(encoding="utf-8-sig").splitlines()[0]
+    assert "<html" in page.read_text(encoding="utf-8")
 
 
 @time_machine.travel(datetime(2026, 10, 31, 23, 30, tzinfo=UTC))
@@ -746,12 +782,12 @@ def test_the_page_of_a_month_is_made_once_and_of_the_month_before(
     environ = {"DATA_REPORT": "monthly", "DATA_REPORT_HIDE_NAMES": "true", "TZ": "Europe/Oslo"}
     settings = read_settings({"DATA_DIR": str(tmp_path), **environ}, node=False)
     path = tmp_path / "report-2026-10.html"
+    assert report_page.write_month(replace(settings, report="true")) is None
     assert report_page.write_month(settings) == (path, ["12 conferences"])
     options = ("--month", "2026-10", "--output", str(path), "--figures", "--hide-names")
     assert asked == [(path.name, "report", *options)]
     path.symlink_to("nowhere")
     assert report_page.write_month(settings) is None, "something has its name"
-    assert report_page.write_month(replace(settings, report="true")) is None
     report_page.write_apart(replace(settings, report_hide_names=False))
     assert asked[1:] == [("report.html", "report")]
 
@@ -770,38 +806,17 @@ def test_the_page_gets_of_the_ledger_what_status_says(tmp_path: Path) -> None:
     assert (facts.waiting, facts.missing, facts.rows, facts.lost) == (2, 3, {"conference": 4}, [(end, 5)])
 
 
-def test_a_report_that_cannot_be_made_is_a_warning_and_fails_no_run(node: ManagementNode, collector: Site) -> None:
-    collector.env["DATA_REPORT"] = "true"
-    (collector.data / "report.html").mkdir()
-    node.load(calls(seed=3, day=DAY, conferences=3))
-    collector.at(MIDNIGHT)
-    outcome = collector("collect")
-    assert outcome.code == 0
-    (warning,) = (line for line in outcome.stderr.splitlines() if " WARNING " in line)
-    assert "report.html was not written" in warning
-    assert json.loads(collector("status", "--json").stdout)["runs"][0]["outcome"] == "done"
-
-
-def test_rooms_are_the_lines_of_a_file_each_once_without_blanks(tmp_path: Path) -> None:
-    (tmp_path / "rooms").write_bytes("\ufeffFjord\r\n\r\n \r\nØst \r\nFjord\n".encode())
-    assert report_page.read_rooms(tmp_path / "rooms") == ["Fjord", "Øst"]
-
-
-@pytest.mark.parametrize(
-    ("held", "says"),
-    [(b"abcd", ""), (b"abcde", "too large|larger"), (b"\xff", "UTF-8"), (None, "No such file")],
-)
-def test_a_file_of_rooms_that_cannot_be_taken_is_a_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bytes | None, says: str
+def test_rooms_are_the_lines_of_a_file_each_once_without_blanks_and_of_one_that_is_none_it_is_said_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_page, "MOST_NAMES", 4)
-    if held is not None:
-        (tmp_path / "rooms").write_bytes(held)
-    if not says:
-        assert report_page.read_rooms(tmp_path / "rooms") == ["abcd"]
-        return
-    with pytest.raises(CollectorError, match=says):
-        report_page.read_rooms(tmp_path / "rooms")
+    file, held = tmp_path / "rooms", "\ufeffFjord\r\n\r\n \r\nØst \r\nFjord\n".encode()
+    monkeypatch.setattr(report_page, "MOST_NAMES", len(held))
+    file.write_bytes(held)
+    assert report_page.read_rooms(file) == ["Fjord", "Øst"]
+    for wrong, why in ((held + b"x", "larger"), (b"\xff", "UTF-8"), (None, "No such file")):
+        file.unlink() if wrong is None else file.write_bytes(wrong)
+        with pytest.raises(CollectorError, match=why):
+            report_page.read_rooms(file)
 
 
 @pytest.mark.parametrize(

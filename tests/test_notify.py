@@ -204,7 +204,7 @@ def mail() -> Iterator[tuple[str, Postbox]]:
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (notify.PER_RUN, notify.PER_REQUEST, notify.TRIES) == (30, 10, 3), "what the docs promise"
-    monkeypatch.setattr(notify, "PER_RUN", 2.0)
+    monkeypatch.setattr(notify, "PER_RUN", 20.0)
     monkeypatch.setattr(notify, "PER_REQUEST", 0.25)
     monkeypatch.setattr(notify, "PAUSE", 0.02)
     for name in list(os.environ):

@@ -211,6 +211,14 @@ def test_the_period_is_thirty_whole_days_up_to_the_newest_record() -> None:
     assert of(today, today)[1] == today.date(), "but it is all there is"
     assert of(today, last=date(2026, 3, 31)) == (date(2026, 3, 2), date(2026, 3, 31))
     assert of(today, first=date(2026, 3, 1), last=date(2026, 3, 1)) == (date(2026, 3, 1), date(2026, 3, 1))
+    for asked, wanted in (
+        ((None, date(2000, 1, 5)), (date(2000, 1, 1), date(2000, 1, 5))),
+        ((date(1990, 1, 1), date(1995, 1, 1)), (date(2000, 1, 1), date(2000, 1, 1))),
+        ((date(2100, 12, 1), date(2200, 1, 1)), (date(2100, 12, 1), date(2100, 12, 31))),
+    ):
+        period, before = choose_period(*asked, None, None, today)
+        assert (period.first, period.last) == wanted
+        assert before.first >= date(2000, 1, 1)
 
 
 @pytest.mark.slow

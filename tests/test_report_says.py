@@ -214,6 +214,8 @@ def test_a_month_in_which_nothing_began_is_not_left_out_and_one_is_compared_with
     times = ["2026-07-10", *(f"2026-{month}-1{day}" for month, days in (("09", 3), ("10", 4)) for day in range(days))]
     calls = [one("R", (f"{day}T09:00:00", f"{day}T10:00:00")) for day in times]
     found = report_of(tmp_path, *calls, facts=covered((date(2026, 7, 1), date(2026, 10, 31))))
+    assert found.table("By month")[1] == ["2026-08", *"00000", "-100.0 %", "-100.0 %", "wholly"]
+    assert "url(#months-0-gap)" not in [attributes.get("fill") for _, attributes in found.elements]
     assert {row[0]: row[-3] for row in found.table("By month")} == {
         "2026-07": "–",
         "2026-08": "-100.0 %",
@@ -238,6 +240,23 @@ def test_places_without_a_name_are_ranked_too_and_small_counts_are_no_shares(tmp
     assert found.table("Locations by share of bad or terrible calls") == [["not told", "20", "20", "100.0 %"]]
     by_both = {row[0]: row[1:] for row in found.table("Bad or terrible calls by location and protocol")}
     assert by_both == {"not told": ["100.0 %", "–"], "Few": ["–", "1 of 1"]}
+
+
+@pytest.mark.parametrize(
+    ("bad", "others", "named"),
+    [(15, 5, ["75.0 %", "15", "20"]), (14, 6, []), (3, 0, ["15.0 %", "3", "20"]), (2, 0, [])],
+)
+def test_a_place_stands_out_by_three_bad_calls_and_half_as_much_again_as_the_whole(
+    tmp_path: Path, bad: int, others: int, named: list[str]
+) -> None:
+    rated = [("A", "3_bad", bad), ("A", "1_good", 20 - bad), ("B", "3_bad", others), ("B", "1_good", 20 - others)]
+    calls = [
+        one("R", *[("09:00:00", "10:00:00")] * many, system_location=place, call_quality=quality)
+        for place, quality, many in rated
+        if many
+    ]
+    found = report_of(tmp_path, *calls).tables.get("What is bad", [])
+    assert found[1:] == ([["Location A", *named]] if named else [])
 
 
 # --- Enough, rooms, names, alarms -----------------------------------------------------------------------------------
