@@ -109,14 +109,7 @@ def _cell(value: object, guard: bool) -> str:
     return f"'{text}" if guard and isinstance(value, str) and text[:1] in ("=", "@", "\t", "\r") else text
 
 
-def report(
-    data: Path,
-    *,
-    zone: ZoneInfo = OSLO,
-    facts: Facts = FACTS,
-    now: datetime = NOW,
-    **more: Any,
-) -> Reader:
+def report(data: Path, *, zone: ZoneInfo = OSLO, facts: Facts = FACTS, now: datetime = NOW, **more: Any) -> Reader:
     """Make the report of that folder beside it, and read it."""
     output = data.parent / f"{data.name}.html"
     write_report(data, output, zone=zone, facts=facts, now=now, **more)

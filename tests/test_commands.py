@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
@@ -36,7 +38,7 @@ from pexip_history.operate.export_command import default_name
 from pexip_history.operate.status import Writing, completeness, peek
 from pexip_history.run.run import Run
 from pexip_history.run.saying import Progress
-from pexip_history.settings.environment import Settings, read_settings
+from pexip_history.settings.environment import SECRETS, Settings, read_settings
 from pexip_history.values import format_time, parse_time
 from tests.harness import COLLECTOR, Site
 from tests.management_node import ManagementNode, OAuth2, calls, certificates, faults
@@ -305,6 +307,19 @@ def test_a_container_that_stops_takes_its_note_away_and_follows_no_link(tmp_path
     assert sorted(Path("/proc/self/fd").iterdir()) == opened
 
 
+def test_of_a_container_that_starts_the_first_thing_that_is_wrong_is_noted_and_what_is_next_begins_at_the_last_covered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, found = read_settings({"DATA_DIR": str(tmp_path)}, node=False), [("history", check.OK, "2 conferences")]
+    monkeypatch.setattr(check, "rows", lambda settings, notify: found)
+    monkeypatch.setattr(check, "peek", lambda settings: {"coverage": [["a", "b"], ["c", "d"]]})
+    check.at_start(settings)
+    assert "The node has 2 conferences\nThe next run collects what is new since d UTC, and" in capsys.readouterr().err
+    found += [("name", check.FAIL, "it is not known"), ("data folder", check.FAIL, "it is full")]
+    check.at_start(settings)
+    assert (running.failure(tmp_path) or "")[1] == "name: it is not known"
+
+
 @pytest.mark.parametrize("held", [b"", b"[1]", b'{"started": 1}', b"{" * 70_000, b'{"a":' * 9000, b"\xff\x00"])
 def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bytes
@@ -314,6 +329,8 @@ def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
     note.write_bytes(held)
     with pytest.raises(CollectorError, match="is damaged; docker compose up -d --force-recreate writes it again"):
         running.differences(tmp_path, {})
+    note.write_text(json.dumps({"started": "", "version": "9" * 60_000, "settings": {}, "files": {}}))
+    assert len(str(running.differences(tmp_path, {}))) < 1000
 
 
 def test_a_link_in_place_of_the_note_is_a_message_and_no_more(collector: Site, tmp_path: Path) -> None:
@@ -462,6 +479,25 @@ def test_a_run_that_is_stopped_notes_how_far_it_came(
     assert says in run["message"]
 
 
+def test_what_is_made_beside_a_run_gets_its_settings_and_no_secret_and_has_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "program").write_text("import os; print(*os.environ)")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "program")])
+    for name in ("TZ", *SECRETS):
+        monkeypatch.setenv(name, "x")
+    ((names,), _) = process.run_apart("a page") or ([""], [])
+    assert {"TZ", *SECRETS} & set(names.split()) == {"TZ"}
+    (tmp_path / "program").write_text("import time; time.sleep(20)")
+    monkeypatch.setattr(process, "TIME_LIMIT", 0.1)
+    assert process.run_apart("a page") is None
+
+
+def test_a_line_of_the_log_has_the_time_in_the_settings_zone_and_forges_no_other() -> None:
+    record = logging.makeLogRecord({"created": 0, "levelname": "INFO", "msg": "it is\n%s", "args": ("\x1b[2J",)})
+    assert log.Formatter(ZoneInfo("Asia/Tokyo")).format(record) == "1970-01-01 09:00:00 INFO it is\\x0a\\x1b[2J"
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "it may not be"), NotAFile("it may not be")])
 def test_a_log_that_cannot_be_written_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
@@ -477,22 +513,17 @@ def test_a_log_that_cannot_be_written_is_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("user", "number", "cron", "same", "found"),
-    [
-        (0, 7, True, False, 1),
-        (9, 7, True, False, 0),
-        (0, 1, True, False, 0),
-        (0, 7, False, False, 0),
-        (0, 7, True, True, 0),
-    ],
+    ("user", "number", "cron", "ours", "found"),
+    [(0, 7, True, "", 1), (9, 7, True, "", 0), (0, 1, True, "", 0), (0, 7, False, "", 0)]
+    + [(0, 7, True, place, 0) for place in ("1", "2")],
 )
 def test_a_run_by_hand_finds_the_containers_log_where_it_does_not_write_there_anyway(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, number: int, cron: bool, same: bool, found: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, number: int, cron: bool, ours: str, found: int
 ) -> None:
-    pid, first = tmp_path / "crond.pid", tmp_path / "1"
-    for path in (first, tmp_path / "2", *([pid] if cron else [])):
+    pid = tmp_path / "crond.pid"
+    for path in (tmp_path / "1", tmp_path / "2", *([pid] if cron else [])):
         path.touch()
-    shown = first.stat() if same else tmp_path.stat()
+    shown = (tmp_path / ours).stat()
     monkeypatch.setattr(log, "FIRST", str(tmp_path))
     monkeypatch.setattr(log, "CRON_PID", pid)
     monkeypatch.setattr(log, "_container", places := [])
@@ -812,7 +843,8 @@ def test_rooms_are_the_lines_of_a_file_each_once_without_blanks_and_of_one_that_
     file, held = tmp_path / "rooms", "\ufeffFjord\r\n\r\n \r\nØst \r\nFjord\n".encode()
     monkeypatch.setattr(report_page, "MOST_NAMES", len(held))
     file.write_bytes(held)
-    assert report_page.read_rooms(file) == ["Fjord", "Øst"]
+    (tmp_path / "link").symlink_to(file)
+    assert report_page.read_rooms(tmp_path / "link") == ["Fjord", "Øst"]
     for wrong, why in ((held + b"x", "larger"), (b"\xff", "UTF-8"), (None, "No such file")):
         file.unlink() if wrong is None else file.write_bytes(wrong)
         with pytest.raises(CollectorError, match=why):

@@ -43,6 +43,7 @@ def test_numbers_names_and_times_in_words() -> None:
         "y" * 119 + "…": blocks.shown("y" * 121),
         "z" * 119 + "\u2026": blocks.shown("z" * 1000),
         "Z\u0334\u0335, e\u0301 a b\\u202e": blocks.shown("Z\u0334\u0335\u0336\u0337, e\u0301 a\r\nb\u202e"),
+        "1\u20dd\u0334": blocks.shown("1\u20dd\u0334\u20de"),
     }
     assert [(wanted, found) for wanted, found in said.items() if found != wanted] == []
 

@@ -220,6 +220,11 @@ def test_certificates_are_read_whatever_wrote_the_file(tmp_path: Path, content: 
     assert ssl.PEM_cert_to_DER_cert(pem) == ssl.PEM_cert_to_DER_cert(PEM.decode())
 
 
+def test_each_certificate_of_a_bundle_is_read(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(PEM + PEM)
+    assert (settings(DEFAULT_MGR_CA_FILE=str(tmp_path / "ca.pem")).ca_pem or "").count("BEGIN CERTIFICATE") == 2
+
+
 def key_of(
     private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, form: PrivateFormat, password: bytes = b""
 ) -> bytes:
@@ -267,11 +272,7 @@ def test_a_key_is_taken_as_the_node_or_openssl_writes_it() -> None:
         (SECRET, b"\xff\xfes", "save it as UTF-8"),
         (SECRET, "s3cret".encode("utf-16-le"), "save it as UTF-8"),
         *[(KEY, content, "holds no private key, or a damaged one; put") for content in NO_KEYS],
-        (
-            KEY,
-            key_of(P256, PKCS8, b"s3cret"),
-            "is encrypted, and its passphrase cannot be entered here",
-        ),
+        (KEY, key_of(P256, PKCS8, b"s3cret"), "is encrypted, and its passphrase cannot be entered here"),
         (KEY, key_of(rsa.generate_private_key(65537, 2048), PKCS8), "holds a key of the kind RSA, and"),
         (KEY, key_of(ec.generate_private_key(ec.SECP384R1()), PKCS8), "holds a key of the kind secp384r1, and"),
     ],
@@ -328,6 +329,7 @@ def test_a_variable_that_is_nearly_one_of_ours_is_a_warning_with_the_nearest() -
         "DATA_CRON": "x",
         "DEFAULT_MGR_SECRETFILE": "x",
         "DATA_WAREHOUSE": "",
+        "DATA_csv_bom": "",
         "OTHER": "",
         **dict.fromkeys(NAMES, ""),
     }
@@ -335,6 +337,7 @@ def test_a_variable_that_is_nearly_one_of_ours_is_a_warning_with_the_nearest() -
         "DATA_CRON: the collector has no setting of this name; did you mean DATA_CRON_TIME?",
         "DATA_KEEP_DAY: the collector has no setting of this name; did you mean DATA_KEEP_DAYS?",
         "DATA_WAREHOUSE: the collector has no setting of this name; remove it, unless another program reads it",
+        "DATA_csv_bom: the collector has no setting of this name; did you mean DATA_CSV_BOM?",
         "DEFAULT_MGR_SECRETFILE: the collector has no setting of this name; did you mean DEFAULT_MGR_SECRET_FILE?",
     ]
     assert len(settings(DATA_KEEP_DAY="7").unknown) == 1
@@ -529,6 +532,7 @@ def test_the_next_times_are_those_of_debians_cron(given: str, zone: str, after: 
     moment = datetime.fromisoformat(after).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     for time in times:
         moment = wanted.schedule.next(moment)
+        assert moment.tzinfo is UTC
         assert f"{moment.astimezone(ZoneInfo(zone)):%Y-%m-%dT%H:%M}" == time
 
 
@@ -559,20 +563,9 @@ def test_a_time_that_did_not_come_for_five_years_is_not_looked_for() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        "5 0 * * *",
-        "@daily",
-        "@Weekly",
-        "0 0 1 1 *",
-        "*/5 8-17 * * mon-fri",
-        "5-5 0 * * *",
-        "1-5/2,30 * * jan,jul *",
-        "0 0 1-31 * mon",
-        "0 0 1 * 0-6",
-        "0 0 13 * */7",
-        "0 0 *,5 * mon",
-        "0 0 1 1-12 mon",
-        "0 0-23 * * *",
-        "00 07 * * 7",
+        *("5 0 * * *", "@daily", "@Weekly", "0 0 1 1 *", "*/5 8-17 * * mon-fri", "5-5 0 * * *", "0 0-23 * * *"),
+        *("1-5/2,30 * * jan,jul *", "0 0 1-31 * mon", "0 0 1 * 0-6", "0 0 13 * */7", "0 0 *,5 * mon"),
+        *("0 0 1 1-12 mon", "00 07 * * 7"),
     ],
 )
 def test_the_crontab_means_what_the_setting_means(given: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -590,9 +583,9 @@ def test_the_crontab_means_what_the_setting_means(given: str, capsys: pytest.Cap
 
 
 def test_the_crontab_holds_no_password_and_is_one_line(collector: Site) -> None:
-    collector.env |= {"DATA_CRON_TIME": "5 0 * * *", "DEFAULT_MGR_SECRET": "sesame %$#"}
+    collector.env |= {"DATA_CRON_TIME": "5 0 * * *", "DEFAULT_MGR_SECRET": "sesame %$#", "TZ": "Asia/Tokyo"}
     outcome = collector("crontab")
     assert outcome.code == 0
     assert outcome.stdout == f"5 0 * * * {operate.CRON_COMMAND}\n"
     assert "sesame" not in outcome.output
-    assert "At 00:05 every day (UTC), next " in outcome.stderr
+    assert re.search(r"^At 00:05 every day \(Asia/Tokyo\), next \S+ 00:05, as \d", outcome.stderr, re.MULTILINE)
