@@ -33,7 +33,7 @@ from pexip_history.export.wanted import Wanted
 from pexip_history.folder.opening import NotAFile
 from pexip_history.operate import check, export_command, log, process, report_page, running
 from pexip_history.operate import health as operate
-from pexip_history.operate.arguments import COMMANDS
+from pexip_history.operate.arguments import COMMANDS, parse
 from pexip_history.operate.export_command import default_name
 from pexip_history.operate.status import Writing, completeness, peek
 from pexip_history.run.run import Run
@@ -864,6 +864,10 @@ def test_options_that_make_no_sense_are_refused_by_name(site: Site, options: tup
     outcome = site("export", "rooms", *options)
     assert outcome.code == 2
     assert options[-2 if len(options) > 1 else 0].lstrip("-") in outcome.stderr
+
+
+def test_columns_are_named_with_commas_and_blanks_between_are_none_of_a_name() -> None:
+    assert parse(["export", "calls", "--columns", " id, name ,,x"], ZoneInfo("UTC")).columns == ("id", "name", "x")
 
 
 def test_of_a_period_that_is_not_covered_three_spans_are_named(tmp_path: Path) -> None:

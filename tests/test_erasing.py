@@ -234,7 +234,7 @@ def test_what_cannot_be_reached_is_named(folder: Folder) -> None:
     roomless = folder.data / f"{PART}.set-aside-2026-11-23_00-00-00"
     write(roomless, [["id", "remote_alias"], ["x", ALIAS], ["", ALIAS], ["", "ola@example.com"]])
     (folder.data / "parquet" / "participants" / "2026-11-22_00-00-00.parquet").write_bytes(b"PAR1")
-    (folder.data / "report.html").write_text(f"<p>Room of {ALIAS}</p>")
+    (folder.data / "report.html").write_text(f"<p>Room of {''.join(f'&#{ord(sign)};' for sign in ALIAS)}</p>")
     (folder.data / "report-2026-10.html").write_text("<p>Weekly</p>")
     os.mkfifo(folder.data / "report-2026-09.html")
     said = folder.erase().output

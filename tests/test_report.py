@@ -238,8 +238,11 @@ def test_the_page_stays_small_whatever_the_period(
 # --- The file ---------------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_written_whole_with_the_umask_and_a_link_is_not_followed(tmp_path: Path) -> None:
-    data = tmp_path / "a"
+def test_the_page_is_written_whole_with_the_umask_and_a_link_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, synced = tmp_path / "a", list[str]()
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink().name))
     write_archive(data, [one()])
     other = tmp_path / "other"
     other.write_text("not to be touched")
@@ -249,6 +252,7 @@ def test_the_page_is_written_whole_with_the_umask_and_a_link_is_not_followed(tmp
         write_report(data, data / "report.html", zone=OSLO, facts=Facts("1"))
     finally:
         os.umask(old)
+    assert [name for name in synced if name.startswith(".report.html.")], "no power cut leaves half of it"
     assert other.read_text() == "not to be touched"
     assert not (data / "report.html").is_symlink()
     assert (data / "report.html").stat().st_mode & 0o777 == 0o640

@@ -105,7 +105,7 @@ def test_what_is_short_doubled_unknown_a_link_or_damaged_is_named(
 ) -> None:
     change(data / name)
     done = command(data, "verify")
-    assert (done.code, f"{name}: {said}" in done.stdout) == (1, True), done.output
+    assert (done.code, done.stdout.count(f"{name}: {said}"), done.stdout.count(f"{name}: ")) == (1, 1, 1), done.output
 
 
 def test_a_file_older_than_the_days_that_are_kept_is_not_missing_and_the_folders_name_may_be_a_pattern(
@@ -165,13 +165,15 @@ def test_rows_that_the_ledger_knows_and_no_file_holds_are_named(data: Path, monk
     held = lines(path)
     (data / "pexHistoryConf.csv").write_bytes(b"id,end_time\r\n")  # of which the ledger knows nothing
 
-    def said(known: int) -> list[str]:
+    def said(known: int, *dated: Path) -> list[str]:
         monkeypatch.setattr(operate, "peek", lambda settings: {"resources": [("participant", known, None)]})
         # private: the command would need a whole ledger
-        return list(operate._aggregates(settings, []))
+        return list(operate._aggregates(settings, dated))
 
     assert said(held) == []
     assert said(held + 1) == [f"{path.name}: {held} rows, of {held + 1} that the ledger knows were written to it"]
+    cut(path, 1)
+    assert said(held, *sorted(data.glob(f"2026-*_{path.name}"))) == [f"{path.name}: lacks 1 row of the dated files"]
     path.unlink()
     assert said(0) == []
     assert len(said(1)) == 1
