@@ -320,7 +320,17 @@ def test_of_a_container_that_starts_the_first_thing_that_is_wrong_is_noted_and_w
     assert (running.failure(tmp_path) or "")[1] == "name: it is not known"
 
 
-@pytest.mark.parametrize("held", [b"", b"[1]", b'{"started": 1}', b"{" * 70_000, b'{"a":' * 9000, b"\xff\x00"])
+@pytest.mark.parametrize(
+    "held",
+    [
+        b"",
+        b"[1]",
+        b'{"started": 1}',
+        json.dumps({"started": "", "version": "9" * 70_000, "settings": {}, "files": {}}).encode(),
+        b'{"a":' * 9000,
+        b"\xff\x00",
+    ],
+)
 def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bytes
 ) -> None:

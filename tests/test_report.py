@@ -65,9 +65,13 @@ def test_what_comes_and_goes_at_one_moment_is_summed_in_any_order(
     assert row[1:4] == ["3", "2026-11-01 00:00", "0:30:00"]
 
 
-def test_a_conference_nobody_was_in_counts_as_one(tmp_path: Path) -> None:
+def test_a_conference_nobody_was_in_counts_as_one_and_one_that_ends_before_it_starts_is_none_at_any_time(
+    tmp_path: Path,
+) -> None:
     held = conference(name="Empty", start_time="2026-11-10T09:00:00", end_time="2026-11-10T09:10:00")
-    found = report_of(tmp_path, (held, []))
+    reversed = conference(start_time="2026-11-12T09:00:00", end_time="2026-11-11T09:00:00")
+    found = report_of(tmp_path, (held, []), (reversed, []))
+    assert found.about("Last record") == "2026-11-12 10:00"
     assert {row[0]: row[1] for row in found.table("The highest of the period")} == {"Conferences": "1"}
     assert "there is no pexHistoryPart.csv" in found.text
 

@@ -277,6 +277,7 @@ def test_whether_licenses_are_enough_is_answered_with_how_long_and_by_whom(tmp_p
         ["Licenses, port", "2026-11-10 10:30", "Big", "8"],
         ["Licenses, port", "2026-11-10 10:30", "Small", "4"],
     ]
+    assert f"Licenses, port: not enough; {why}. The period is not wholly covered: there may have been" in found.text
     assert "DATA_LICENSES" in report(tmp_path / "a").text
 
 
@@ -309,7 +310,7 @@ def test_hidden_names_are_numbers_everywhere_also_what_a_stranger_can_write(tmp_
     assert {row[0] for row in found.table("Rooms by share of bad or terrible calls")} == {"Room 1", "Room 2", "Room 3"}
 
 
-def test_alarms_about_licenses_come_first(tmp_path: Path) -> None:
+def test_alarms_about_licenses_and_capacity_come_first_then_those_that_stood_longest(tmp_path: Path) -> None:
     write_archive(tmp_path / "a", [one()])
     columns = ("name", "time_raised", "time_lowered")
     alarms = [
@@ -317,13 +318,19 @@ def test_alarms_about_licenses_come_first(tmp_path: Path) -> None:
         ("licenses_exceeded", "2026-11-10T09:00:00", "2026-11-10T09:30:00"),
         ("licenses_exceeded", "2026-11-10T10:00:00", "2026-11-10T11:00:00"),
         ("old", "2025-11-10T10:00:00", "2025-11-10T11:00:00"),
+        ("Licence limit", "2026-11-10T09:00:00", "2026-11-10T09:12:00"),
+        ("media_capacity", "2026-11-10T09:00:00", "2026-11-10T09:06:00"),
+        ("it_stands", "2026-11-10T22:00:00", ""),  # to the end of the day, in Oslo
     ]
     usual = {"details": "", "identifier": 1, "instance": "", "level": "Error", "node": "192.0.2.1"}
     rows = [{"id": n, **usual, **dict(zip(columns, alarm, strict=True))} for n, alarm in enumerate(alarms)]
     write_csv(tmp_path / "a" / "pexHistoryAlarm.csv", rows)
-    assert report(tmp_path / "a").table("2 kinds of alarms") == [
+    assert report(tmp_path / "a").table("5 kinds of alarms") == [
         ["licenses_exceeded", "error", "192.0.2.1", "2", "1.5", "2026-11-10 11:00"],
+        ["Licence limit", "error", "192.0.2.1", "1", "0.2", "2026-11-10 10:00"],
+        ["media_capacity", "error", "192.0.2.1", "1", "0.1", "2026-11-10 10:00"],
         ["cpu_load", "error", "192.0.2.1", "1", "24.0", "2026-11-09 01:00"],
+        ["it_stands", "error", "192.0.2.1", "1", "1.0", "2026-11-10 23:00"],
     ]
 
 

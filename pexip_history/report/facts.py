@@ -42,19 +42,15 @@ class Facts:
 def coverage_of(facts: Facts, oldest: datetime | None, newest: datetime | None, made: datetime) -> Coverage:
     """What is covered. `oldest` and `newest` are when the first and the last record began and ended, local.
 
-    Without a ledger it is the days from the first record to the last; of one that tells no more than since when it is
-    complete, from then on until now.
+    Without a ledger it is the days from the first record to the last.
     """
     zone = made.tzinfo
     assert isinstance(zone, ZoneInfo)
     if facts.coverage is not None:
         return Coverage([(_naive(start), _naive(end)) for start, end in facts.coverage], True, zone)
-    since = facts.complete_since.astimezone(zone) if facts.complete_since else oldest
-    if not since or not newest:
+    if not oldest or not newest:
         return Coverage([], False, zone)
-    end = midnight(newest.date() + A_DAY, zone)
-    whole = (midnight(since.date(), zone), max(end, _naive(made)) if facts.complete_since else end)
-    return Coverage([whole] if whole[0] < whole[1] else [], False, zone)
+    return Coverage([(midnight(oldest.date(), zone), midnight(newest.date() + A_DAY, zone))], False, zone)
 
 
 def known_of(
