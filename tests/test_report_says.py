@@ -133,7 +133,9 @@ def test_a_short_aggregate_is_told_and_the_dated_files_are_read(tmp_path: Path) 
     assert none in found.text
     for path in data.glob("2026*"):
         path.unlink()
-    assert "In no file: 7 rows of the history." in report(data, facts=facts).text
+    screen = report(data, facts=facts).text
+    assert "In no file: 7 rows of the history. pexHistoryConf.csv is short: 4 rows were written to it" in screen
+    assert "1 row in all. And 2 more, under What this rests on." in screen
 
 
 def test_extreme_numbers_of_strangers_end_nothing(tmp_path: Path) -> None:
