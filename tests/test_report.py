@@ -29,6 +29,7 @@ def test_who_leaves_as_another_joins_is_not_counted_together_and_no_length_is_ne
     found = report_of(tmp_path, *(one("R", stays[n % 3]) for n in range(300)))
     rows = {row[0]: row[1:4] for row in found.table("The highest of the period")}
     assert rows["Participants"] == rows["Conferences"] == ["100", "2026-11-10 10:00", "2:00:00"]
+    assert found.table("Peaks of the days")[0] == ["Participants", "100", "0", "0", "100"]
     days = found.table("Conferences and participants by day")
     assert [row[1:] for row in days if row[0].startswith("2026-11-10")] == [["300", "300"]]
 

@@ -63,6 +63,12 @@ def test_where_no_ledger_tells_the_files_reach_over_the_period_and_no_more_is_cl
     assert card(found, "Covered")[0] == "unknown"
 
 
+def test_of_an_hour_that_is_covered_of_a_month_it_is_not_said_that_it_is_none(tmp_path: Path) -> None:
+    start = local(date(2026, 11, 10))
+    found = report_of(tmp_path, one(), facts=Facts("1", coverage=[(start, start + timedelta(hours=1))]), **PERIOD)
+    assert card(found, "Covered") == ["under 0.1 of 24 days", "totals are too low"]
+
+
 def test_changes_are_of_exact_values(tmp_path: Path) -> None:
     """Mean stays of 16 and 18.7 minutes: the rounded ones would give another change."""
     calls = [one("R", ("2026-10-20T09:00:00", "2026-10-20T09:18:42")), one("R", ("09:00:00", "09:16:00"))]
@@ -208,6 +214,7 @@ def test_a_room_that_somebody_was_in_all_month_was_used_and_its_hours_are_the_pe
     assert "Every room of the previous period was used in this one too." in found.text
     hours = (datetime(2026, 11, 30, 17) - datetime(2026, 10, 31, 23)).total_seconds() / 3600
     assert totals(found)["Hours of all participants"][0] == f"{round(hours)}"
+    assert card(found, "Busiest hour of the week")[0] == "Mondays 00–01", "of many the first"
     assert found.table("Rooms by minutes") == [["Always on", f"{round(hours * 60)}", "0", "0"]]
     assert [row[0] for row in found.table("By month")] == ["2026-10", "2026-11"]
 
@@ -216,7 +223,7 @@ def test_a_month_in_which_nothing_began_is_not_left_out_and_one_is_compared_with
     times = ["2026-07-10", *(f"2026-{month}-1{day}" for month, days in (("09", 3), ("10", 4)) for day in range(days))]
     calls = [one("R", (f"{day}T09:00:00", f"{day}T10:00:00")) for day in times]
     found = report_of(tmp_path, *calls, facts=covered((date(2026, 7, 1), date(2026, 10, 31))))
-    assert found.table("By month")[1] == ["2026-08", *"00000", "-100.0 %", "-100.0 %", "wholly"]
+    assert [row[1:6] for row in found.table("By month")] == [[*"11111"], [*"00000"], [*"33311"], [*"44411"]]
     assert "url(#months-0-gap)" not in [attributes.get("fill") for _, attributes in found.elements]
     assert {row[0]: row[-3] for row in found.table("By month")} == {
         "2026-07": "–",

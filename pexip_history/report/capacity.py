@@ -75,7 +75,7 @@ def _daily(m: Material) -> Table:
     for measure, each in m.daily.items():
         most = sorted((peak.most for peak in each), reverse=True)
         if most:
-            three = [*most[:3], 0, 0, 0][:3]
+            three = [*most, 0, 0][:3]
             rows.append((named(measure), *three, ninety_fifth(most, days)))
     head = ("what", "highest", "second", "third", "95th percentile")
     return Table("Peaks of the days", head, rows)
