@@ -42,7 +42,7 @@ ROOMS = {
     "settings/files.py": "slow test_settings test_oauth2",
     "run/": "test_plan test_coverage_cases test_ids_decide test_exactly_once test_simulation",
     "run/bad_calls.py": "test_bad_calls",
-    "run/saying.py": "test_commands test_coverage_cases",
+    "run/saying.py": "test_collect test_coverage_cases",
     "run/reading.py": "test_bad_calls test_exactly_once test_failures test_coverage_cases",
     "ledger/": "test_coverage_cases test_ledger test_simulation test_upgrade",
     "ledger/schema.py": "test_ledger test_planted test_coverage_cases",

@@ -583,19 +583,6 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
     ]
 
 
-def test_a_person_who_watches_gets_a_bar_of_each_resource(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    progress = Progress()
-    for name, count in (("conference", 1), ("participant", 5), ("participant", 10)):
-        progress.advance(name, count, 10)
-    progress.close()
-    said = capsys.readouterr().err
-    assert "conferences:" in said
-    assert "10/10" in said
-
-
 # health
 
 

@@ -252,6 +252,8 @@ def test_the_page_is_written_whole_with_the_umask_and_a_link_is_not_followed(
     other = tmp_path / "other"
     other.write_text("not to be touched")
     (data / "report.html").symlink_to(other)
+    (data / ".report.html.1.new").touch()  # of one that was killed long ago
+    os.utime(data / ".report.html.1.new", (0, 0))
     old = os.umask(0o027)
     try:
         write_report(data, data / "report.html", zone=OSLO, facts=Facts("1"))
