@@ -67,6 +67,8 @@ def test_of_an_hour_that_is_covered_of_a_month_it_is_not_said_that_it_is_none(tm
     start = local(date(2026, 11, 10))
     found = report_of(tmp_path, one(), facts=Facts("1", coverage=[(start, start + timedelta(hours=1))]), **PERIOD)
     assert card(found, "Covered") == ["under 0.1 of 24 days", "totals are too low"]
+    later = covered((date(2026, 12, 1), date(2026, 12, 1)))
+    assert "Not covered: 2026-11-01 to 2026-11-24. " in report(tmp_path / "a", facts=later, **PERIOD).text
 
 
 def test_changes_are_of_exact_values(tmp_path: Path) -> None:
@@ -109,7 +111,9 @@ def test_the_period_ends_with_the_newest_record_or_what_was_asked_and_not_with_a
 
 def test_a_week_of_which_the_period_has_a_part_says_so(tmp_path: Path) -> None:
     period = {"first": date(2026, 7, 3), "last": date(2026, 11, 24)}
-    found = report_of(tmp_path, one("R", ("2026-07-10T09:00:00", "2026-07-10T10:00:00")), facts=WHOLE, **period)
+    calls = [one("R", (f"2026-07-{day:02}T09:00:00", f"2026-07-{day:02}T10:00:00")) for day in (9, 10)]
+    found = report_of(tmp_path, *calls, facts=WHOLE, **period)
+    assert found.table("Peaks of the days")[0] == ["Participants", "1", "1", "0", "0"], "of days, not of weeks"
     weeks = [row[0] for row in found.table("Conferences and participants by week")]
     assert weeks[0] == "2026-06-29 (week 27), 3 of 7 days"
     assert weeks[1] == "2026-07-06 (week 28)"
