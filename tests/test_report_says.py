@@ -102,9 +102,11 @@ def test_the_period_ends_with_the_newest_record_or_what_was_asked_and_not_with_a
 ) -> None:
     calls = [
         one("R", ("2026-11-10T09:00:00", "2026-11-12T09:00:00")),
-        one("R", ("2093-01-01T09:00", "2093-01-01T10:00")),
+        *(one("R", (f"{day}T09:00", f"{day}T10:00")) for day in ("2000-01-01", "2100-12-31")),
     ]
-    assert report_of(tmp_path, *calls).about("Period").startswith("2026-10-14 to 2026-11-12")
+    found = report_of(tmp_path, *calls)
+    assert found.about("Period").startswith("2026-10-14 to 2026-11-12")
+    assert "cannot be read: not counted" not in found.text
     quiet = covered((date(2026, 10, 1), date(2026, 11, 22)))
     assert report(tmp_path / "a", facts=quiet).about("Period").startswith("2026-10-24 to 2026-11-22")
 

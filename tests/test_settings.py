@@ -166,6 +166,7 @@ TOGETHER: list[tuple[dict[str, str], list[str]]] = [
     (WHOLE | {CLIENT[1]: f"/{'x' * 1000}"}, [f"{CLIENT[1]}: is not a file's name .*"]),
     (WHOLE | {CLIENT[1]: f"/{'x' * 999}"}, [f"{CLIENT[1]}: '/x*' cannot be read .File name too long.; .*"]),
     (WHOLE | {"DEFAULT_MGR_USERNAME": "", "DEFAULT_MGR_SECRET": ""}, []),
+    (LEAST | {"DATA_OMIT_COLUMNS": "vendor x-y"}, ["DATA_OMIT_COLUMNS: 'x-y' .*"]),
 ]
 
 
