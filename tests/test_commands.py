@@ -339,6 +339,8 @@ def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
     note.write_bytes(held)
     with pytest.raises(CollectorError, match="is damaged; docker compose up -d --force-recreate writes it again"):
         running.differences(tmp_path, {})
+    (note.parent / running.FAILURE).write_bytes(held)
+    assert bool(running.failure(tmp_path)) == bool(held)
     note.write_text(json.dumps({"started": "", "version": "9" * 60_000, "settings": {}, "files": {}}))
     assert len(str(running.differences(tmp_path, {}))) < 1000
 
@@ -525,14 +527,16 @@ def test_a_log_that_cannot_be_written_is_a_warning(
 @pytest.mark.parametrize(
     ("user", "number", "cron", "ours", "found"),
     [(0, 7, True, "", 1), (9, 7, True, "", 0), (0, 1, True, "", 0), (0, 7, False, "", 0)]
-    + [(0, 7, True, place, 0) for place in ("1", "2")],
+    + [(0, 7, True, place, 0) for place in ("1", "2", "closed")],
 )
 def test_a_run_by_hand_finds_the_containers_log_where_it_does_not_write_there_anyway(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, number: int, cron: bool, ours: str, found: int
 ) -> None:
     pid = tmp_path / "crond.pid"
-    for path in (tmp_path / "1", tmp_path / "2", *([pid] if cron else [])):
+    for path in (tmp_path / "closed", tmp_path / "2", *([pid] if cron else [])):
         path.touch()
+    if ours != "closed":  # where it cannot be looked at
+        (tmp_path / "1").touch()
     shown = (tmp_path / ours).stat()
     monkeypatch.setattr(log, "FIRST", str(tmp_path))
     monkeypatch.setattr(log, "CRON_PID", pid)
