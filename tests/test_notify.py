@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -414,6 +415,19 @@ def test_all_are_told_at_once(monitor: Taker, webhook: Taker, said: Said) -> Non
         taker.server.answer = lambda request: (both.wait(), Reply(200, body=b"OK"))[1]
     notify.tell(settings_for(monitor, hook(webhook)), notify.Pings(url_of(monitor)), [run(1, "failed")])
     assert said.warnings == []
+
+
+def test_all_together_have_half_a_minute(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = list[float]()
+
+    def hangs(seconds: float) -> NoReturn:
+        waited.append(seconds)
+        raise TimeoutError
+
+    monkeypatch.setattr(notify, "_in_background", lambda work: SimpleNamespace(result=hangs))
+    monkeypatch.setattr(notify, "time", SimpleNamespace(monotonic=iter([0, 0, 12]).__next__))
+    notify._warn([("one", lambda: None), ("another", lambda: None)])  # private: no server is that slow in a test
+    assert (waited, len(said.warnings)) == ([20, 8], 2)
 
 
 def test_neither_a_message_nor_a_ping_follows_a_redirect(monitor: Taker, webhook: Taker) -> None:

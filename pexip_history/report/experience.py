@@ -113,7 +113,7 @@ def _by_hour(m: Material) -> list[object]:
     hours = counted(len(found), "hour of the day has", "hours of the day have")
     words = Words("quality-hours", "Bad or terrible by hour", f"{hours} rated calls.")
     rows = [(bad.name, bad.bad, bad.rated, rate(bad.bad, bad.rated, LEAST)) for bad in found.values()]
-    every = [found.get(hour, Bad("", 0, 0)) for hour in range(24)]
+    every = [found.get(hour, Bad("", 0, 0)) for hour in map(int, HOURS)]
     picture = charts.columns(
         words,
         HOURS,

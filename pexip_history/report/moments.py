@@ -93,7 +93,7 @@ def _by_hour(found: Sequence[Hour]) -> list[object]:
     caption = "Bad minutes of bad calls by hour of the day"
     words = Words("bad-minutes", caption, f"{counted(len(found), 'hour')} of the day.")
     by = {each.hour: each.bad for each in found}
-    series = [("bad", [round(by.get(hour, 0)) for hour in range(24)])]
+    series = [("bad", [round(by.get(hour, 0)) for hour in map(int, HOURS)])]
     picture = charts.columns(words, HOURS, series, "bad minutes")
     rows = [
         (hour_text(each.hour), round(each.bad, 1), round(each.rated, 1), percent(each.bad, each.rated))
