@@ -549,6 +549,13 @@ def test_a_run_by_hand_finds_the_containers_log_where_it_does_not_write_there_an
     assert [place.name for place in places] == [str(tmp_path / "2")] * found
 
 
+def test_a_run_alone_looks_for_the_containers_log(collector: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = list[str]()
+    monkeypatch.setattr("collector.find_container_log", lambda: looked.append("looked"))
+    wrong = {**collector.env, "UMASK": "9"}
+    assert in_child(lambda: (main(["status"], wrong), main(["collect"], wrong), looked)) == (2, 2, ["looked"])
+
+
 def test_completeness_is_told_in_a_sentence_each() -> None:
     told = {
         "coverage": [[f"2026-11-{n:02}", f"2026-11-{n:02}T12"] for n in range(1, 13)],
