@@ -203,9 +203,13 @@ def test_what_was_not_read_is_not_none_on_the_first_screen_nor_in_a_message(tmp_
 
 def test_where_nobody_called_the_page_says_so(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    write_csv(tmp_path / "a" / "pexHistoryPart.csv", one(protocol="API")[1])
+    _, present = one(protocol="API")
+    write_csv(tmp_path / "a" / "pexHistoryPart.csv", present)
+    quality = f'participant_id,start_time,historic_call_quality\n{present[0]["id"]},,"[4, 4]"\n'
+    (tmp_path / "a" / "pexHistoryQuality.csv").write_text(quality)
     found = report(tmp_path / "a")
     assert "Nobody called in this period" in found.text
+    assert "When bad calls were bad" not in found.text
     assert totals(found)["Participants"] == ["0"]
     assert totals(found)["Mean stay in minutes"] == ["–"]
     assert card(found, "Mean stay in minutes")[0] == "–"
