@@ -805,6 +805,8 @@ def test_a_report_is_made_after_a_run_that_brought_rows_and_one_that_cannot_be_f
     node.load(calls(seed=4, day=DAY, conferences=3))
     assert collector("collect", "--from", "2026-11-23").code == 0
     assert "<html" in page.read_text(encoding="utf-8")
+    assert collector("report").stdout == f"{page}\n"
+    assert len(collector("report", "--figures").stdout.splitlines()) > 5
 
 
 @time_machine.travel(datetime(2026, 10, 31, 23, 30, tzinfo=UTC))
