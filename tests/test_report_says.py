@@ -254,10 +254,11 @@ def test_the_guard_and_the_case_of_a_reason_make_no_other(tmp_path: Path) -> Non
 
 def test_places_without_a_name_are_ranked_too_and_small_counts_are_no_shares(tmp_path: Path) -> None:
     many = one("R", *[("09:00:00", "10:00:00")] * 20, system_location=None, media_node="", call_quality="4_terrible")
-    few = one("R", system_location="Few", call_quality="4_terrible", protocol="SIP")
+    few = one("R", system_location="Few", call_quality="4_terrible", protocol="SIP", license_type="None")
     found = report_of(tmp_path, many, few, one("R", system_location="Unrated", call_quality="0_unknown"))
     assert found.table("Locations by share of bad or terrible calls") == [["not told", "20", "20", "100.0 %"]]
     assert found.table("Nodes by share of bad or terrible calls") == [["not told", "20", "20", "100.0 %"]]
+    assert "Licenses, no type" in {row[0] for row in found.table("The highest of the period")}
     by_both = {row[0]: row[1:] for row in found.table("Bad or terrible calls by location and protocol")}
     assert by_both == {"not told": ["100.0 %", "–"], "Few": ["–", "1 of 1"]}
 
