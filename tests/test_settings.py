@@ -76,7 +76,21 @@ FIXES: list[tuple[str, str, tuple[str, ...]]] = [
     ("PGID", USER, ("-5", "4294967295")),
     ("DATA_DIR", "is not an absolute path", ("data", "..", "/srv/calls/../other", "/app/../etc")),
     ("DATA_DIR", "is a folder of the system", ("/", "//", "/etc", "//etc", "/app", "/run/x", "/usr/local/bin")),
-    ("DATA_DIR", "is a folder of the system", ("/app/pexip_history",)),
+    (
+        "DATA_DIR",
+        "is a folder of the system",
+        ("/app/pexip_history", "/dev", "/dev/shm", "/dev/pts/0", "/home", "/tmp"),
+    ),
+    (
+        "DATA_DIR",
+        "is a folder of the system",
+        ("/media", "/mnt", "/opt", "/root", "/srv", "/var", "/var/lib", "/var/tmp"),
+    ),
+    (
+        "DATA_DIR",
+        "is a folder of the system",
+        ("/bin", "/boot/x", "/lib", "/lib64", "/proc/1", "/sbin", "/sys", "/usr"),
+    ),
     ("UMASK", "octal", ("999", "777", "277", "0700", "27")),
     ("TZ", "give one such as Europe/Oslo", ("Middle/Earth", "../../etc/passwd")),
     # what Debian's cron would not run, with its field
@@ -268,8 +282,7 @@ def test_a_key_is_taken_as_the_node_or_openssl_writes_it() -> None:
         (CA, None, "cannot be read (it is not a file); give"),
         (CA, b"x" * (1 << 20), "holds no certificate; give"),
         (CA, b"x" * ((1 << 20) + 1), "cannot be read (it is larger than 1048576 bytes); give"),
-        (SECRET, b"", "is empty"),
-        (SECRET, b"\n", "is empty"),
+        *[(SECRET, content, "is empty; put the password") for content in (b"", b"\n")],
         (SECRET, b"\xff\xfes", "save it as UTF-8"),
         (SECRET, "s3cret".encode("utf-16-le"), "save it as UTF-8"),
         *[(KEY, content, "holds no private key, or a damaged one; put") for content in NO_KEYS],
