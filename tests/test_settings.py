@@ -250,7 +250,7 @@ CA, SECRET, ID, KEY = ("DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_SECRET_FILE", *CLIENT
 P256 = ec.generate_private_key(ec.SECP256R1())
 PKCS8, SEC1 = PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL
 NO_KEYS = (
-    *(b" \n", b"\x30\x81\x87\x02\x01", key_of(P256, PrivateFormat.OpenSSH)),
+    *(b"", b" \n", b"\x30\x81\x87\x02\x01", key_of(P256, PrivateFormat.OpenSSH)),
     P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
     key_of(P256, PKCS8)[:90] + b"\n-----END PRIVATE KEY-----\n",
 )
