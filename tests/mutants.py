@@ -36,13 +36,13 @@ LONGEST = 300
 
 ROOMS = {
     "": "test_messages test_coverage_cases test_collect test_notify",
-    "collector.py": "test_coverage_cases test_settings test_commands test_notify test_exactly_once test_parquet",
+    "collector.py": "test_commands test_notify test_collect test_csv test_erasing test_coverage_cases",
     "settings/": "test_settings",
     "settings/columns.py": "test_keeping test_settings",
     "settings/files.py": "slow test_settings test_oauth2",
     "run/": "test_plan test_ledger test_coverage_cases test_ids_decide test_exactly_once test_simulation",
     "run/bad_calls.py": "test_bad_calls",
-    "run/saying.py": "test_commands test_coverage_cases",
+    "run/saying.py": "test_collect test_coverage_cases",
     "run/reading.py": "test_bad_calls test_exactly_once test_failures test_coverage_cases",
     "ledger/": "test_coverage_cases test_ledger test_simulation test_upgrade",
     "ledger/schema.py": "test_ledger test_planted test_coverage_cases",

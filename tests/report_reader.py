@@ -28,9 +28,9 @@ class Reader(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
         self.headings: list[str] = []
-        self._caption = ""
+        self._rows: list[list[str]] = []
         self._row: list[str] = []
-        self._cell: list[str] | None = None
+        self._said: list[str] = []
         self.feed(page)
 
     @property
@@ -40,27 +40,24 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
         if tag in ("caption", "td", "th", "h2"):
-            self._cell = []
+            self._said = []
         elif tag == "tr":
             self._row = []
 
     def handle_endtag(self, tag: str) -> None:
+        said = "".join(self._said)
         if tag == "caption":
-            self._caption = "".join(self._cell or [])
-            self.tables[self._caption] = []
+            self._rows = self.tables[said] = []
         elif tag == "h2":
-            self.headings.append("".join(self._cell or []))
-            self._cell = None
+            self.headings.append(said)
         elif tag in ("td", "th"):
-            self._row.append("".join(self._cell or []))
-            self._cell = None
+            self._row.append(said)
         elif tag == "tr":
-            self.tables[self._caption].append(self._row)
+            self._rows.append(self._row)
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
-        if self._cell is not None:
-            self._cell.append(data)
+        self._said.append(data)
 
     def table(self, caption: str) -> list[list[str]]:
         """Its rows without the header."""
@@ -75,12 +72,13 @@ def one(room: str = "R", *stays: tuple[str, str], **fields: Any) -> Call:
     every = stays or [("09:00:00", "10:00:00")]
     spans = [[text if "T" in text else f"2026-11-10T{text}" for text in stay] for stay in every]
     held = conference(name=room, start_time=min(s for s, _ in spans), end_time=max(e for _, e in spans))
-    present = [participant(held, start_time=s, end_time=e, duration=length(s, e), **fields) for s, e in spans]
+    present = []
+    for start, end in spans:
+        lasted = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+        present.append(
+            participant(held, start_time=start, end_time=end, duration=int(lasted.total_seconds()), **fields)
+        )
     return held, present
-
-
-def length(start: str, end: str) -> int:
-    return int((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
 
 
 def write_archive(data: Path, calls: Iterable[Call], *, guard: bool = True) -> None:
@@ -111,14 +109,7 @@ def _cell(value: object, guard: bool) -> str:
     return f"'{text}" if guard and isinstance(value, str) and text[:1] in ("=", "@", "\t", "\r") else text
 
 
-def report(
-    data: Path,
-    *,
-    zone: ZoneInfo = OSLO,
-    facts: Facts = FACTS,
-    now: datetime = NOW,
-    **more: Any,
-) -> Reader:
+def report(data: Path, *, zone: ZoneInfo = OSLO, facts: Facts = FACTS, now: datetime = NOW, **more: Any) -> Reader:
     """Make the report of that folder beside it, and read it."""
     output = data.parent / f"{data.name}.html"
     write_report(data, output, zone=zone, facts=facts, now=now, **more)

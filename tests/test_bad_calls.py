@@ -67,5 +67,5 @@ def test_a_node_that_fails_there_costs_no_row_of_the_call(site: Site) -> None:
     site.run(MIDNIGHT, DATA_MEDIA_STREAMS="true")
     site.node.hidden = set()
     said = site.run(MIDNIGHT + 25 * HOUR, DATA_MEDIA_STREAMS="true").output
-    assert "1 participants" in said
+    assert "1 participant, " in said
     assert [row["participant_id"] for row in site.rows(QUALITY)] == ["bad"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -19,10 +20,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
 
+from collector import main
 from pexip_history import __version__
 from pexip_history.archive.archive import Archive
 from pexip_history.errors import CollectorError, Stopped
@@ -30,11 +33,12 @@ from pexip_history.export.wanted import Wanted
 from pexip_history.folder.opening import NotAFile
 from pexip_history.operate import check, export_command, log, process, report_page, running
 from pexip_history.operate import health as operate
-from pexip_history.operate.arguments import COMMANDS
+from pexip_history.operate.arguments import COMMANDS, parse
 from pexip_history.operate.export_command import default_name
 from pexip_history.operate.status import Writing, completeness, peek
+from pexip_history.run.run import Run
 from pexip_history.run.saying import Progress
-from pexip_history.settings.environment import Settings, read_settings
+from pexip_history.settings.environment import SECRETS, Settings, read_settings
 from pexip_history.values import format_time, parse_time
 from tests.harness import COLLECTOR, Site
 from tests.management_node import ManagementNode, OAuth2, calls, certificates, faults
@@ -303,7 +307,30 @@ def test_a_container_that_stops_takes_its_note_away_and_follows_no_link(tmp_path
     assert sorted(Path("/proc/self/fd").iterdir()) == opened
 
 
-@pytest.mark.parametrize("held", [b"", b"[1]", b'{"started": 1}', b"{" * 70_000, b'{"a":' * 9000, b"\xff\x00"])
+def test_of_a_container_that_starts_the_first_thing_that_is_wrong_is_noted_and_what_is_next_begins_at_the_last_covered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, found = read_settings({"DATA_DIR": str(tmp_path)}, node=False), [("history", check.OK, "2 conferences")]
+    monkeypatch.setattr(check, "rows", lambda settings, notify: found)
+    monkeypatch.setattr(check, "peek", lambda settings: {"coverage": [["a", "b"], ["c", "d"]]})
+    check.at_start(settings)
+    assert "The node has 2 conferences\nThe next run collects what is new since d UTC, and" in capsys.readouterr().err
+    found += [("name", check.FAIL, "it is not known"), ("data folder", check.FAIL, "it is full")]
+    check.at_start(settings)
+    assert (running.failure(tmp_path) or "")[1] == "name: it is not known"
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        b"",
+        b"[1]",
+        b'{"started": 1}',
+        json.dumps({"started": "", "version": "9" * 70_000, "settings": {}, "files": {}}).encode(),
+        b'{"a":' * 9000,
+        b"\xff\x00",
+    ],
+)
 def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bytes
 ) -> None:
@@ -312,6 +339,10 @@ def test_a_strangers_note_of_a_container_is_a_message_and_no_more(
     note.write_bytes(held)
     with pytest.raises(CollectorError, match="is damaged; docker compose up -d --force-recreate writes it again"):
         running.differences(tmp_path, {})
+    (note.parent / running.FAILURE).write_bytes(held)
+    assert bool(running.failure(tmp_path)) == bool(held)
+    note.write_text(json.dumps({"started": "", "version": "9" * 60_000, "settings": {}, "files": {}}))
+    assert len(str(running.differences(tmp_path, {}))) < 1000
 
 
 def test_a_link_in_place_of_the_note_is_a_message_and_no_more(collector: Site, tmp_path: Path) -> None:
@@ -336,7 +367,7 @@ def test_a_container_says_at_its_start_which_node_and_what_the_first_run_will_do
     collector.at(MIDNIGHT)
     said = started(collector).splitlines()
     assert said[0] == f"Version {__version__} of the collector, for {node.address}"
-    assert said[1].startswith("There are 10 conferences, ended 2026-11-23T00:00:00 to ")
+    assert said[1].startswith("The node has 10 conferences, ended 2026-11-23T00:00:00 to ")
     assert said[2].startswith("The first run collects the day before it")
     node.faults.add(faults.status(403))
     collector("collect")
@@ -428,6 +459,57 @@ def test_the_first_signal_stops_a_run_and_no_other_comes_in_between() -> None:
     assert in_child(signalled) == ["stops", "goes on", "goes on"]
 
 
+@pytest.mark.parametrize(
+    ("owner", "step", "outcome", "says"),
+    [
+        (Run, "_greet", "failed", "stopped on request; no data file was changed"),
+        (Archive, "_prepare", "failed", "stopped on request while publishing"),
+        (Run, "_keep_house", "done", "; stopped on request, the next run goes on with the rest"),
+        (Progress, "close", "done", " 0 waiting"),  # it is over by then, and noted how it went
+    ],
+)
+def test_a_run_that_is_stopped_notes_how_far_it_came(
+    node: ManagementNode,
+    collector: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    step: str,
+    outcome: str,
+    says: str,
+) -> None:
+    real = getattr(owner, step)
+
+    def stopped(*given: object) -> object:
+        signal.raise_signal(signal.SIGTERM)
+        return real(*given)
+
+    monkeypatch.setattr(owner, step, stopped)
+    node.load(calls(seed=1, day=DAY, conferences=3))
+    code = in_child(lambda: main(["collect", "--from", "2026-11-23", "--to", "2026-11-24"], collector.env))
+    run = collector.status()["runs"][0]
+    assert (code, run["outcome"]) == (int(outcome == "failed"), outcome)
+    assert says in run["message"]
+
+
+def test_what_is_made_beside_a_run_gets_its_settings_and_no_secret_and_has_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "program").write_text("import os; print(*os.environ)")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "program")])
+    for name in ("TZ", *SECRETS):
+        monkeypatch.setenv(name, "x")
+    ((names,), _) = process.run_apart("a page") or ([""], [])
+    assert {"TZ", *SECRETS} & set(names.split()) == {"TZ"}
+    (tmp_path / "program").write_text("import time; time.sleep(20)")
+    monkeypatch.setattr(process, "TIME_LIMIT", 0.1)
+    assert process.run_apart("a page") is None
+
+
+def test_a_line_of_the_log_has_the_time_in_the_settings_zone_and_forges_no_other() -> None:
+    record = logging.makeLogRecord({"created": 0, "levelname": "INFO", "msg": "it is\n%s", "args": ("\x1b[2J",)})
+    assert log.Formatter(ZoneInfo("Asia/Tokyo")).format(record) == "1970-01-01 09:00:00 INFO it is\\x0a\\x1b[2J"
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "it may not be"), NotAFile("it may not be")])
 def test_a_log_that_cannot_be_written_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
@@ -443,22 +525,19 @@ def test_a_log_that_cannot_be_written_is_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("user", "number", "cron", "same", "found"),
-    [
-        (0, 7, True, False, 1),
-        (9, 7, True, False, 0),
-        (0, 1, True, False, 0),
-        (0, 7, False, False, 0),
-        (0, 7, True, True, 0),
-    ],
+    ("user", "number", "cron", "ours", "found"),
+    [(0, 7, True, "", 1), (9, 7, True, "", 0), (0, 1, True, "", 0), (0, 7, False, "", 0)]
+    + [(0, 7, True, place, 0) for place in ("1", "2", "closed")],
 )
 def test_a_run_by_hand_finds_the_containers_log_where_it_does_not_write_there_anyway(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, number: int, cron: bool, same: bool, found: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, number: int, cron: bool, ours: str, found: int
 ) -> None:
-    pid, first = tmp_path / "crond.pid", tmp_path / "1"
-    for path in (first, tmp_path / "2", *([pid] if cron else [])):
+    pid = tmp_path / "crond.pid"
+    for path in (tmp_path / "closed", tmp_path / "2", *([pid] if cron else [])):
         path.touch()
-    shown = first.stat() if same else tmp_path.stat()
+    if ours != "closed":  # where it cannot be looked at
+        (tmp_path / "1").touch()
+    shown = (tmp_path / ours).stat()
     monkeypatch.setattr(log, "FIRST", str(tmp_path))
     monkeypatch.setattr(log, "CRON_PID", pid)
     monkeypatch.setattr(log, "_container", places := [])
@@ -468,6 +547,13 @@ def test_a_run_by_hand_finds_the_containers_log_where_it_does_not_write_there_an
     log.find_container_log()
     monkeypatch.undo()
     assert [place.name for place in places] == [str(tmp_path / "2")] * found
+
+
+def test_a_run_alone_looks_for_the_containers_log(collector: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = list[str]()
+    monkeypatch.setattr("collector.find_container_log", lambda: looked.append("looked"))
+    wrong = {**collector.env, "UMASK": "9"}
+    assert in_child(lambda: (main(["status"], wrong), main(["collect"], wrong), looked)) == (2, 2, ["looked"])
 
 
 def test_completeness_is_told_in_a_sentence_each() -> None:
@@ -487,15 +573,15 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
     assert said[0] == "History: everything that the node had from 2026-11-12 to 2026-11-12T12 UTC is collected"
     assert sum(line.startswith(("  and from 2026-11-", "  GAP from 2026-10-")) for line in said) == 20
     for words in (
-        "  and from 2026-11-02 to",
-        "  and 1 spans before",
+        "  and from 2026-11-11 to",
+        "  and 1 span before",
         "  GAP from 2026-10-10 to 2026-10-10T12 UTC: the node had forgotten it when it was asked",
         "  GAP from 2026-10-11 to 2026-10-11T12 UTC: not all of it was asked for",
-        "  and 1 gaps before",
+        "  and 1 gap before",
         "  the ledger was rebuilt on 2026-10-01: gaps before that day are unknown",
-        "  3 participants of collected conferences are lost",
-        "  2 participants of collected conferences are not there yet",
-        "  1 conferences have no end time",
+        "  3 participants of collected conferences lost",
+        "  2 participants of collected conferences not there yet",
+        "  1 conference without an end time, each collected",
         "Compared with the node's own list of conferences: 2026-11-08T00:05:00 UTC",
     ):
         assert [line for line in said if line.startswith(words)], words
@@ -508,44 +594,26 @@ def test_completeness_is_told_in_a_sentence_each() -> None:
     ]
 
 
-def test_a_person_who_watches_gets_a_bar_of_each_resource(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    progress = Progress()
-    for name, count in (("conference", 1), ("participant", 5), ("participant", 10)):
-        progress.advance(name, count, 10)
-    progress.close()
-    said = capsys.readouterr().err
-    assert "conferences:" in said
-    assert "10/10" in said
+# health
 
 
-def test_status_and_health_need_no_password_and_no_node(node: ManagementNode, collector: Site) -> None:
+def test_health_follows_the_runs_and_needs_no_password_and_no_node(node: ManagementNode, collector: Site) -> None:
+    assert collector("health").stdout == "healthy: no run was due yet\n"
+    waits = "; the next run covers this window"
+    for env, why in (({"DEFAULT_MGR_SECRET": "x"}, ".*[^w]"), ({"DEFAULT_MGR_ADDRESS": "127.0.0.1:9"}, f".*{waits}")):
+        assert collector(env=env, hurry=True).code == 1
+        outcome = collector("health")
+        assert outcome.code == 1
+        assert re.fullmatch(rf"unhealthy: the run of \S+ UTC failed: {why}\n", outcome.stdout)
     assert collector().code == 0
     node.requests.clear()
     for name in ("DEFAULT_MGR_ADDRESS", "DEFAULT_MGR_SECRET", "DEFAULT_MGR_CA_FILE"):
         del collector.env[name]
-    assert collector("status").code == 0
-    assert collector("health").code == 0
-    assert node.requests == []
-
-
-# health
-
-
-def test_health_follows_the_runs(node: ManagementNode, collector: Site) -> None:
-    assert collector("health").stdout == "healthy: no run was due yet\n"
-    node.faults.add(faults.status(401))
-    assert collector().code == 1
     outcome = collector("health")
-    assert outcome.code == 1
-    assert re.match(r"unhealthy: the run of \S+ UTC failed: .* answered 401", outcome.stdout)
-    assert collector().code == 0
-    outcome = collector("health")
-    assert outcome.code == 0
+    assert outcome.code == collector("status").code == 0
     assert outcome.stdout.startswith("healthy: 0 conferences")
     assert outcome.output.count("\n") == 1, "one line"
+    assert node.requests == []
 
 
 def test_health_tells_a_run_under_way_from_one_that_was_killed(node: ManagementNode, collector: Site) -> None:
@@ -719,17 +787,26 @@ def test_if_due_collects_only_what_the_schedule_missed(node: ManagementNode, col
 # The report after a run
 
 
-def test_a_report_is_made_after_a_run_that_brought_rows(node: ManagementNode, collector: Site) -> None:
+def test_a_report_is_made_after_a_run_that_brought_rows_and_one_that_cannot_be_fails_no_run(
+    node: ManagementNode, collector: Site
+) -> None:
     collector.env["DATA_REPORT"] = "true"
+    page = collector.data / "report.html"
     collector.at(MIDNIGHT)
     assert collector("collect").code == 0
-    assert not (collector.data / "report.html").exists(), "nothing came"
+    assert not page.exists(), "nothing came"
     node.load(calls(seed=3, day=DAY, conferences=3))
+    page.mkdir()
+    outcome = collector("collect", "--from", "2026-11-23")
+    (warning,) = (line for line in outcome.stderr.splitlines() if " WARNING " in line)
+    assert "report.html was not written" in warning
+    assert (outcome.code, collector.status()["runs"][0]["outcome"]) == (0, "done")
+    page.rmdir()
+    node.load(calls(seed=4, day=DAY, conferences=3))
     assert collector("collect", "--from", "2026-11-23").code == 0
-    assert "<html" in (collector.data / "report.html").read_text(encoding="utf-8")
-    rooms = collector.data / "rooms.csv"
-    assert collector("export", "rooms", "--output", str(rooms), "--delimiter", ";").code == 0
-    assert ";" in rooms.read_text(encoding="utf-8-sig").splitlines()[0]
+    assert "<html" in page.read_text(encoding="utf-8")
+    assert collector("report").stdout == f"{page}\n"
+    assert len(collector("report", "--figures").stdout.splitlines()) > 5
 
 
 @time_machine.travel(datetime(2026, 10, 31, 23, 30, tzinfo=UTC))
@@ -746,12 +823,12 @@ def test_the_page_of_a_month_is_made_once_and_of_the_month_before(
     environ = {"DATA_REPORT": "monthly", "DATA_REPORT_HIDE_NAMES": "true", "TZ": "Europe/Oslo"}
     settings = read_settings({"DATA_DIR": str(tmp_path), **environ}, node=False)
     path = tmp_path / "report-2026-10.html"
+    assert report_page.write_month(replace(settings, report="true")) is None
     assert report_page.write_month(settings) == (path, ["12 conferences"])
     options = ("--month", "2026-10", "--output", str(path), "--figures", "--hide-names")
     assert asked == [(path.name, "report", *options)]
     path.symlink_to("nowhere")
     assert report_page.write_month(settings) is None, "something has its name"
-    assert report_page.write_month(replace(settings, report="true")) is None
     report_page.write_apart(replace(settings, report_hide_names=False))
     assert asked[1:] == [("report.html", "report")]
 
@@ -770,38 +847,18 @@ def test_the_page_gets_of_the_ledger_what_status_says(tmp_path: Path) -> None:
     assert (facts.waiting, facts.missing, facts.rows, facts.lost) == (2, 3, {"conference": 4}, [(end, 5)])
 
 
-def test_a_report_that_cannot_be_made_is_a_warning_and_fails_no_run(node: ManagementNode, collector: Site) -> None:
-    collector.env["DATA_REPORT"] = "true"
-    (collector.data / "report.html").mkdir()
-    node.load(calls(seed=3, day=DAY, conferences=3))
-    collector.at(MIDNIGHT)
-    outcome = collector("collect")
-    assert outcome.code == 0
-    (warning,) = (line for line in outcome.stderr.splitlines() if " WARNING " in line)
-    assert "report.html was not written" in warning
-    assert json.loads(collector("status", "--json").stdout)["runs"][0]["outcome"] == "done"
-
-
-def test_rooms_are_the_lines_of_a_file_each_once_without_blanks(tmp_path: Path) -> None:
-    (tmp_path / "rooms").write_bytes("\ufeffFjord\r\n\r\n \r\nØst \r\nFjord\n".encode())
-    assert report_page.read_rooms(tmp_path / "rooms") == ["Fjord", "Øst"]
-
-
-@pytest.mark.parametrize(
-    ("held", "says"),
-    [(b"abcd", ""), (b"abcde", "too large|larger"), (b"\xff", "UTF-8"), (None, "No such file")],
-)
-def test_a_file_of_rooms_that_cannot_be_taken_is_a_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bytes | None, says: str
+def test_rooms_are_the_lines_of_a_file_each_once_without_blanks_and_of_one_that_is_none_it_is_said_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_page, "MOST_NAMES", 4)
-    if held is not None:
-        (tmp_path / "rooms").write_bytes(held)
-    if not says:
-        assert report_page.read_rooms(tmp_path / "rooms") == ["abcd"]
-        return
-    with pytest.raises(CollectorError, match=says):
-        report_page.read_rooms(tmp_path / "rooms")
+    file, held = tmp_path / "rooms", "\ufeffFjord\r\n\r\n \r\nØst \r\nFjord\n".encode()
+    monkeypatch.setattr(report_page, "MOST_NAMES", len(held))
+    file.write_bytes(held)
+    (tmp_path / "link").symlink_to(file)
+    assert report_page.read_rooms(tmp_path / "link") == ["Fjord", "Øst"]
+    for wrong, why in ((held + b"x", "larger"), (b"\xff", "UTF-8"), (None, "No such file")):
+        file.unlink() if wrong is None else file.write_bytes(wrong)
+        with pytest.raises(CollectorError, match=why):
+            report_page.read_rooms(file)
 
 
 @pytest.mark.parametrize(
@@ -817,6 +874,10 @@ def test_options_that_make_no_sense_are_refused_by_name(site: Site, options: tup
     outcome = site("export", "rooms", *options)
     assert outcome.code == 2
     assert options[-2 if len(options) > 1 else 0].lstrip("-") in outcome.stderr
+
+
+def test_columns_are_named_with_commas_and_blanks_between_are_none_of_a_name() -> None:
+    assert parse(["export", "calls", "--columns", " id, name ,,x"], ZoneInfo("UTC")).columns == ("id", "name", "x")
 
 
 def test_of_a_period_that_is_not_covered_three_spans_are_named(tmp_path: Path) -> None:

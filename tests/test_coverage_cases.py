@@ -576,7 +576,7 @@ def test_a_limit_is_a_shorter_window_and_what_is_beyond_comes_with_the_next_runs
         assert within(site.node.now - MINUTE, spans_of(site.status()["coverage"])) == (sizes[-1] == (24, 24))
         for name, kind, left in (("CONF", "conference", 24 - sizes[-1][0]), ("PART", "participant", 24 - sizes[-1][1])):
             assert (f"DEFAULT_{name}_LIMIT" in said) == (left > 0), said
-            assert not left or f" reached: {left} {kind} records wait for the next run;" in said
+            assert not left or re.search(f" reached: {left} {kind} records? waits? for the next run;", said)
         assert sorted(site.ids()) == ids[: sizes[-1][0]], "oldest first"
         site.node.wait(MINUTE)
     assert all(b[0] - a[0] <= 7 and b[1] - a[1] <= 5 for a, b in pairwise(sizes)), sizes
@@ -662,7 +662,7 @@ def test_a_window_by_hand_repeated_until_nothing_waits_makes_progress(site: Site
     for _ in range(12):
         site.node.wait(MINUTE)
         said = site.by_hand(MIDNIGHT - 100 * HOUR, MIDNIGHT - 20 * HOUR).output
-        assert ("records wait for the next run of this same command" in said) == (", 0 waiting" not in said)
+        assert ("for the next run of this same command" in said) == (", 0 waiting" not in said)
     assert sorted(site.ids()) == sorted(ids)
 
 

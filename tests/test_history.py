@@ -27,6 +27,7 @@ from pexip_history.history import schema, tables
 from pexip_history.history.database import database, told, workshop
 from pexip_history.history.files import File, ahead, find, pieces
 from pexip_history.history.tables import Table, Take, load
+from pexip_history.messages import counted
 
 CASES = Path(__file__).parent / "cases"
 DATED = "2026-11-{}_00-05-00_pexHistoryPart.csv"
@@ -111,7 +112,7 @@ def test_each_value_is_read_or_is_none_and_the_row_is_there(
     assert {text: found[column] for text, found in zip(values, rows, strict=True)} == values
     unread = sum(value is None and text != "" for text, value in values.items())
     (remark,) = table.remarks
-    assert f"pexHistoryPart.csv: {unread} row(s) whose {column} cannot be read" in str(remark)
+    assert f"pexHistoryPart.csv: {counted(unread, 'row')} whose {column} cannot be read" in str(remark)
     table, _ = read(db, data, plain=Take(column, plain=True))
     assert table.remarks == []
 
@@ -326,10 +327,10 @@ NONE = ["b,2026-11-23T08:00:00", row("c", LONG + LONG), "", row("d", '"said ""x"
     ("content", "names", "said"),
     [
         (b"\r\n".join([*WINDOWS, row("d", "x").encode() + b"\x81\r\n"]),
-         {"a": "Zoë € Ångström", "b": "Zoë 東京", "c": "Ada", "d": "x\x81"}, "2 line(s) that are not UTF-8, read as"),
+         {"a": "Zoë € Ångström", "b": "Zoë 東京", "c": "Ada", "d": "x\x81"}, "2 lines that are not UTF-8, read as"),
         ("\r\n".join([HEADER, row("a") + ",note,another", *NONE, row("f", LONG), ""]).encode(),
          {"a": "Ada", "b": None, "d": 'said "x"', None: "E", "f": LONG},
-         "1 row(s) left out that no program could read (line 4)"),
+         "1 row left out that no program could read (line 4)"),
         ((CASES / "torn.csv").read_bytes(), {"p1": "Ada"}, ""),
     ],
     ids=["Windows-1252 between UTF-8", "rows that are none", "a copy made in mid-write"],
@@ -364,7 +365,7 @@ def test_of_many_rows_that_no_program_could_read_some_lines_are_named(
     write(data / "pexHistoryPart.csv", *(row(f"{n}", "x" * 1100) for n in range(rows)), row("a"))
     table, found = read(db, data)
     assert ids(found) == ["a"]
-    assert f"{rows} row(s) left out that no program could read (line {said})" in str(table.remarks[0])
+    assert f"{counted(rows, 'row')} left out that no program could read (line {said})" in str(table.remarks[0])
 
 
 def test_more_files_than_may_be_open_at_once_are_read_and_one_broken_one_spoils_no_other(

@@ -252,10 +252,10 @@ TEXTS = {
     "a status line": Attack(always(b"", status=f"999 {ON_WIRE}"), "answered 999"),
     "no HTTP": Attack(lambda target, send: send(ON_WIRE.encode("latin-1") + b"\r\n\r\n"), "broke"),
     "a header without a colon": Attack(always(b"x", ON_WIRE), "JSON"),
-    "a column": Attack(always(listing(conferences(1, **{NASTY: NASTY}), 1)), "1 conferences", code=0),
+    "a column": Attack(always(listing(conferences(1, **{NASTY: NASTY}), 1)), "1 conference, ", code=0),
     "half of a pair in an id": Attack(
         always(listing(rb'{"id":"a\ud800","end_time":"2020-01-01T12:00:00\udfff","start_time":"\ud800"}', 1)),
-        "1 conferences",
+        "1 conference, ",
         code=0,
     ),
     "half of a pair in next": Attack(
@@ -263,10 +263,10 @@ TEXTS = {
     ),
     "half of a pair in a column": Attack(
         always(listing(rb'{"id":"a","\ud800":"\ud800","participants":["/x/\ud800/"],"conference":"\ud800"}', 1)),
-        "1 conferences",
+        "1 conference, ",
         code=0,
     ),
-    "no UTF-8 in a list": Attack(one("participants", b'["/\xff/"]'), "1 conferences", code=0),
+    "no UTF-8 in a list": Attack(one("participants", b'["/\xff/"]'), "1 conference, ", code=0),
     "no UTF-8 in a text": Attack(one("name", b'"\xff"'), DAMAGED),
     "an end that is no time": Attack(
         in_turn(listing(conferences(2, end_time=f"2020-01-01T12:00:00{NASTY}"), 2)),
@@ -280,7 +280,7 @@ HEADERS = {
         always(listing(conferences(1), 1), f"{name}: {value}", status=status), says, 0 if status == "200 OK" else 1
     )
     for name, status, says, values in (
-        ("Date", "200 OK", "1 conferences", ("inf", "nan", "9999", "-1", " ", "(", "1e400", "\xff",
+        ("Date", "200 OK", "1 conference, ", ("inf", "nan", "9999", "-1", " ", "(", "1e400", "\xff",
          "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359")),
         ("Retry-After", "503 Busy", "answered 503", ("inf", "nan", "-5", "1e9", "9" * 400, "\xff",
          "Fri, 31 Dec 9999 23:59:59 GMT")),
@@ -372,7 +372,7 @@ def test_check_of_a_node_whose_whole_list_is_too_large_for_one_answer_still_tell
 
     with RawNode(talk) as node:
         outcome = site("check", env=environment_for(node, site.data))
-    assert "ok   history: 8000 conferences, ended 2020-01-01T12:00:00" in outcome.stdout
+    assert "ok   history: 8,000 conferences, ended 2020-01-01T12:00:00" in outcome.stdout
 
 
 def test_a_certificate_is_shown_in_a_line_whatever_its_names_hold(node: ManagementNode, collector: Site) -> None:

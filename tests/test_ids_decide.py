@@ -97,10 +97,10 @@ def test_a_participant_that_is_gone_counts_as_lost_is_said_once_and_is_lost_no_m
     """Gone: the node answers 404 at its own address."""
     held = site.hold("c1", MIDNIGHT - HOUR, MINUTE)
     site.node.participant(held, "late", MIDNIGHT - 2 * HOUR, MIDNIGHT + 3 * DAY)
-    assert "1 participants of conference c1 are gone" in site.run().output
+    assert "1 participant is gone from conference c1" in site.run().output
     assert "gone" not in site.daily(2)
     assert site.lost() == (1, 0)
-    assert "1 participants (1 late)" in site.daily(1)
+    assert "1 participant (1 late)" in site.daily(1)
     site.daily(1)
     assert site.lost() == (0, 0)
     site.once(["c1-0", "late"], PART)
@@ -233,7 +233,7 @@ def test_a_participant_that_two_conferences_list_is_asked_for_and_named_once(sit
     assert sum("never" in request.path for request in site.node.requests) == 1
     site.node.delete("lone")
     site.runs(MIDNIGHT + 9 * HOUR, MIDNIGHT + 80 * HOUR, 8 * HOUR)
-    assert site.log().count("1 participants of conference") == site.log().count("are gone") == 1
+    assert site.log().count("1 participant is gone from") == site.log().count("is gone") == 1
     site.check()
 
 

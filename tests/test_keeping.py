@@ -64,7 +64,7 @@ def test_rows_that_are_too_old_go_from_every_file_and_the_others_stay(folder: Fo
     assert {name: after[name] for name in before} == {
         name: [time for time in rows if time >= limit] for name, rows in before.items()
     }
-    assert "rows from before 2026-11-23T00:01:00 UTC were removed from" in said
+    assert "rows removed from before 2026-11-23T00:01:00 UTC, in " in said
     assert not [name for name in folder.files() if name.endswith(".new")]
     folder("erase", "--name", "nobody", "--yes", moment=LATER)  # the ledger is opened again, and no row comes
     assert_books_are_right(folder)
@@ -105,8 +105,8 @@ def test_status_says_the_oldest_row_and_what_bounds_it(folder: Folder) -> None:
     folder.env |= DAYS | {"DATA_OMIT_COLUMNS": "vendor", "DATA_KEEP_DAYS": "7"}
     folder(moment=LATER)
     said = folder("status").output
-    assert "Oldest row: not before 2026-11-23T00:01:00 UTC; rows go after 1 days (DATA_KEEP_HISTORY_DAYS)" in said
-    assert "dated files after 7 (DATA_KEEP_DAYS)" in said
+    assert "Oldest row: not before 2026-11-23T00:01:00 UTC; rows go after 1 day (DATA_KEEP_HISTORY_DAYS=1)" in said
+    assert "dated files after 7 days (DATA_KEEP_DAYS)" in said
     assert "Columns that stay empty: vendor" in said
     assert "everything that the node had from 2026-11-23T00:01:00 to" in said  # what was removed is not covered
     told = json.loads(folder("status", "--json").output)

@@ -12,7 +12,7 @@ from string import Formatter
 import pytest
 
 from pexip_history.errors import explain
-from pexip_history.messages import sentence, table
+from pexip_history.messages import counted, sentence, table
 from tests.conftest import COLLECTOR, ROOT
 from tests.troubleshooting import PAGE, page
 
@@ -89,3 +89,10 @@ def test_a_quota_that_is_used_up_is_a_full_disk(number: int) -> None:
 
 def test_the_page_is_made_of_the_table() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "make troubleshooting writes it again"
+
+
+def test_what_is_counted_has_its_word_for_one_and_for_several() -> None:
+    assert [counted(number, "row") for number in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    reached = {"setting": "X", "limit": 5, "resource": "conference"}
+    for number, waits in ((1, "1 conference record waits"), (2, "2 conference records wait")):
+        assert f"reached: {waits} for" in sentence("limit-reached", records=number, **reached)

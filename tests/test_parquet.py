@@ -173,7 +173,7 @@ def test_what_cannot_be_typed_is_null_and_told_and_the_rest_is_there(column: str
     assert "semicolons" in told.pop(0)
     assert len(told) == len(wrong)
     kind = {"start_time": "time", "media_streams": "list in JSON"}.get(column, "value")
-    assert all(f"_pexHistoryPart.csv: 1 row(s) whose {column} cannot be read as a {kind}: " in line for line in told)
+    assert all(f"_pexHistoryPart.csv: 1 row whose {column} cannot be read as a {kind}: " in line for line in told)
 
 
 def test_a_text_loses_the_guard_in_whatever_column_it_is_and_a_list_of_the_nodes_loses_nothing(tmp_path: Path) -> None:

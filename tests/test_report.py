@@ -29,6 +29,7 @@ def test_who_leaves_as_another_joins_is_not_counted_together_and_no_length_is_ne
     found = report_of(tmp_path, *(one("R", stays[n % 3]) for n in range(300)))
     rows = {row[0]: row[1:4] for row in found.table("The highest of the period")}
     assert rows["Participants"] == rows["Conferences"] == ["100", "2026-11-10 10:00", "2:00:00"]
+    assert found.table("Peaks of the days")[0] == ["Participants", "100", "0", "0", "100"]
     days = found.table("Conferences and participants by day")
     assert [row[1:] for row in days if row[0].startswith("2026-11-10")] == [["300", "300"]]
 
@@ -65,9 +66,13 @@ def test_what_comes_and_goes_at_one_moment_is_summed_in_any_order(
     assert row[1:4] == ["3", "2026-11-01 00:00", "0:30:00"]
 
 
-def test_a_conference_nobody_was_in_counts_as_one(tmp_path: Path) -> None:
+def test_a_conference_nobody_was_in_counts_as_one_and_one_that_ends_before_it_starts_is_none_at_any_time(
+    tmp_path: Path,
+) -> None:
     held = conference(name="Empty", start_time="2026-11-10T09:00:00", end_time="2026-11-10T09:10:00")
-    found = report_of(tmp_path, (held, []))
+    reversed = conference(start_time="2026-11-12T09:00:00", end_time="2026-11-11T09:00:00")
+    found = report_of(tmp_path, (held, []), (reversed, []))
+    assert found.about("Last record") == "2026-11-12 10:00"
     assert {row[0]: row[1] for row in found.table("The highest of the period")} == {"Conferences": "1"}
     assert "there is no pexHistoryPart.csv" in found.text
 
@@ -211,6 +216,14 @@ def test_the_period_is_thirty_whole_days_up_to_the_newest_record() -> None:
     assert of(today, today)[1] == today.date(), "but it is all there is"
     assert of(today, last=date(2026, 3, 31)) == (date(2026, 3, 2), date(2026, 3, 31))
     assert of(today, first=date(2026, 3, 1), last=date(2026, 3, 1)) == (date(2026, 3, 1), date(2026, 3, 1))
+    for asked, wanted in (
+        ((None, date(2000, 1, 5)), (date(2000, 1, 1), date(2000, 1, 5))),
+        ((date(1990, 1, 1), date(1995, 1, 1)), (date(2000, 1, 1), date(2000, 1, 1))),
+        ((date(2100, 12, 1), date(2200, 1, 1)), (date(2100, 12, 1), date(2100, 12, 31))),
+    ):
+        period, before = choose_period(*asked, None, None, today)
+        assert (period.first, period.last) == wanted
+        assert before.first >= date(2000, 1, 1)
 
 
 @pytest.mark.slow
@@ -230,17 +243,23 @@ def test_the_page_stays_small_whatever_the_period(
 # --- The file ---------------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_written_whole_with_the_umask_and_a_link_is_not_followed(tmp_path: Path) -> None:
-    data = tmp_path / "a"
+def test_the_page_is_written_whole_with_the_umask_and_a_link_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, synced = tmp_path / "a", list[str]()
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink().name))
     write_archive(data, [one()])
     other = tmp_path / "other"
     other.write_text("not to be touched")
     (data / "report.html").symlink_to(other)
+    (data / ".report.html.1.new").touch()  # of one that was killed long ago
+    os.utime(data / ".report.html.1.new", (0, 0))
     old = os.umask(0o027)
     try:
         write_report(data, data / "report.html", zone=OSLO, facts=Facts("1"))
     finally:
         os.umask(old)
+    assert [name for name in synced if name.startswith(".report.html.")], "no power cut leaves half of it"
     assert other.read_text() == "not to be touched"
     assert not (data / "report.html").is_symlink()
     assert (data / "report.html").stat().st_mode & 0o777 == 0o640

@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
+import duckdb
 import pytest
 from markupsafe import Markup
 
 from pexip_history.report import Facts, blocks, charts
+from pexip_history.report.material import Material
+from pexip_history.report.queries import named
 from tests.conftest import ROOT
 from tests.management_node.calls import calls
 from tests.report_reader import OSLO, report, write_archive, write_csv
@@ -43,6 +47,7 @@ def test_numbers_names_and_times_in_words() -> None:
         "y" * 119 + "…": blocks.shown("y" * 121),
         "z" * 119 + "\u2026": blocks.shown("z" * 1000),
         "Z\u0334\u0335, e\u0301 a b\\u202e": blocks.shown("Z\u0334\u0335\u0336\u0337, e\u0301 a\r\nb\u202e"),
+        "1\u20dd\u0334": blocks.shown("1\u20dd\u0334\u20de"),
     }
     assert [(wanted, found) for wanted, found in said.items() if found != wanted] == []
 
@@ -56,6 +61,49 @@ def test_a_table_is_wide_where_a_telephone_has_no_room_for_it(name: str, digits:
     table = blocks.Table("", ("room", "of seconds", "in all"), [(name, "1" * digits, 3)])
     assert table.wide is wide
     assert not blocks.Table("", ("room", "seconds"), []).wide
+
+
+AGENTS = {
+    "Pexip app": ("Pexip Infinity Connect/1.12", "Pexip RealPresence"),
+    "Microsoft Teams": ("SkypeSpaces Teams/1.4 Chrome/98",),
+    "Skype for Business": ("Skype for Business/16.0", "UCCAPI/16.0 OC/16.0", "RTCC/7.0 CAA"),
+    "Cisco room system": ("Cisco/RoomOS 11.20", "TANDBERG/520 (TC7.3)"),
+    "Cisco Webex": ("Cisco-Webex/43",),
+    "Cisco Jabber": ("Cisco-Jabber/14",),
+    "Cisco, other": ("Cisco-CUCM12.5",),
+    "Poly room system": ("PolycomRealPresenceGroup/6.2", "Poly/G7500", "RealPresence Desktop"),
+    "other browser": ("Mozilla/5.0 Trident",),
+    "Edge": ("Mozilla/5.0 Chrome/120 Safari/537 Edg/120",),
+    "Opera": ("Mozilla/5.0 Chrome/120 Safari/537 OPR/106",),
+    "Firefox": ("Mozilla/5.0 Gecko Firefox/121.0",),
+    "Chrome": ("Mozilla/5.0 Chrome/120 Safari/537", "Mozilla/5.0 CriOS/120 Safari/604"),
+    "Safari": ("Mozilla/5.0 Version/17 Safari/605",),
+    **{name: (f"{name.upper()} 1",) for name in ("Lifesize", "Yealink", "Huawei", "Logitech", "Avaya", "Zoom", "Sony")},
+    **{name: (f"{name.lower()} 1",) for name in ("StarLeaf", "Asterisk", "Linphone")},
+    "other": ("x",),
+    "not told": ("", None),
+}
+
+
+def test_a_user_agent_is_shown_as_people_call_it() -> None:
+    with duckdb.connect() as db:
+        for name, agents in AGENTS.items():
+            db.execute("CREATE OR REPLACE TABLE people AS SELECT unnest(?::VARCHAR[]) AS vendor", [agents])
+            assert {row[0] for row in db.execute(f"FROM {named('vendor', 'count(*) AS n')}").fetchall()} == {name}
+
+
+def test_the_nodes_own_words_stay_where_names_are_hidden_and_no_others() -> None:
+    hides = SimpleNamespace(hide_names=True, _numbered=lambda kind, text: kind)
+    own = [
+        *("Call disconnected", "Call failed", "Call rejected", "Conference terminated", "Locked conference"),
+        *("Conference host ended the conference with a DTMF command", "none given", "Participant disconnected"),
+        *("User initiated disconnect", "Timer expired awaiting token refresh", "Browser closed", "Remote disconnect"),
+        *("Media process disconnected", "No direct route between edge and transcoding", "Invalid license"),
+        *("Insufficient licenses", "Insufficient capacity", "1 other reason", "1,000 other reasons"),
+    ]
+    assert [Material.reason(hides, reason) for reason in (*own, "Kari hung up")] == [*own, "Reason"]
+    own = ["SIP", "H323", "WebRTC", "MSSIP", "RTMP", "API", "TEAMS", "GMS", "BACKPLANE", "not told", "1 other"]
+    assert [Material.place(hides, "protocol", name) for name in (*own, "KARI")] == [*own, "Protocol"]
 
 
 def pictures() -> Iterator[Markup]:

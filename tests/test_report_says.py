@@ -48,8 +48,8 @@ def test_what_the_ledger_knows_is_told_in_local_time_and_without_one_nothing_is_
     found = report_of(tmp_path, one(), facts=facts)
     assert found.about("Complete since") == "2026-07-02 00:30"
     assert found.about("Gaps") == "2026-07-02 00:30 to 2026-07-02 01:30"
-    assert found.about("Waiting for the next run").startswith("12 row")
-    assert "3 participant(s) (2026-07-02 00:30)" in found.about("Lost for good")
+    assert found.about("Waiting for the next run").startswith("12 rows")
+    assert "3 participants (2026-07-02 00:30)" in found.about("Lost for good")
     assert "1.1.0" in found.text
     assert report(tmp_path / "a", facts=WHOLE).about("Gaps") == "none known"
     assert report(tmp_path / "a").about("Gaps").startswith("unknown")
@@ -61,6 +61,14 @@ def test_where_no_ledger_tells_the_files_reach_over_the_period_and_no_more_is_cl
     calls = [one("R", (f"2026-11-{n:02}T09:00:00", f"2026-11-{n:02}T10:00:00")) for n in (9, 11)]
     found = report_of(tmp_path, *calls, first=date(2026, 11, 10), last=date(2026, 11, 10))
     assert card(found, "Covered")[0] == "unknown"
+
+
+def test_of_an_hour_that_is_covered_of_a_month_it_is_not_said_that_it_is_none(tmp_path: Path) -> None:
+    start = local(date(2026, 11, 10))
+    found = report_of(tmp_path, one(), facts=Facts("1", coverage=[(start, start + timedelta(hours=1))]), **PERIOD)
+    assert card(found, "Covered") == ["under 0.1 of 24 days", "totals are too low"]
+    later = covered((date(2026, 12, 1), date(2026, 12, 1)))
+    assert "Not covered: 2026-11-01 to 2026-11-24. " in report(tmp_path / "a", facts=later, **PERIOD).text
 
 
 def test_changes_are_of_exact_values(tmp_path: Path) -> None:
@@ -94,16 +102,20 @@ def test_the_period_ends_with_the_newest_record_or_what_was_asked_and_not_with_a
 ) -> None:
     calls = [
         one("R", ("2026-11-10T09:00:00", "2026-11-12T09:00:00")),
-        one("R", ("2093-01-01T09:00", "2093-01-01T10:00")),
+        *(one("R", (f"{day}T09:00", f"{day}T10:00")) for day in ("2000-01-01", "2100-12-31")),
     ]
-    assert report_of(tmp_path, *calls).about("Period").startswith("2026-10-14 to 2026-11-12")
+    found = report_of(tmp_path, *calls)
+    assert found.about("Period").startswith("2026-10-14 to 2026-11-12")
+    assert "cannot be read: not counted" not in found.text
     quiet = covered((date(2026, 10, 1), date(2026, 11, 22)))
     assert report(tmp_path / "a", facts=quiet).about("Period").startswith("2026-10-24 to 2026-11-22")
 
 
 def test_a_week_of_which_the_period_has_a_part_says_so(tmp_path: Path) -> None:
     period = {"first": date(2026, 7, 3), "last": date(2026, 11, 24)}
-    found = report_of(tmp_path, one("R", ("2026-07-10T09:00:00", "2026-07-10T10:00:00")), facts=WHOLE, **period)
+    calls = [one("R", (f"2026-07-{day:02}T09:00:00", f"2026-07-{day:02}T10:00:00")) for day in (9, 10)]
+    found = report_of(tmp_path, *calls, facts=WHOLE, **period)
+    assert found.table("Peaks of the days")[0] == ["Participants", "1", "1", "0", "0"], "of days, not of weeks"
     weeks = [row[0] for row in found.table("Conferences and participants by week")]
     assert weeks[0] == "2026-06-29 (week 27), 3 of 7 days"
     assert weeks[1] == "2026-07-06 (week 28)"
@@ -133,7 +145,9 @@ def test_a_short_aggregate_is_told_and_the_dated_files_are_read(tmp_path: Path) 
     assert none in found.text
     for path in data.glob("2026*"):
         path.unlink()
-    assert "7 rows of the history are in no file." in report(data, facts=facts).text
+    screen = report(data, facts=facts).text
+    assert "In no file: 7 rows of the history. pexHistoryConf.csv is short: 4 rows were written to it" in screen
+    assert "1 row in all. And 2 more, under What this rests on." in screen
 
 
 def test_extreme_numbers_of_strangers_end_nothing(tmp_path: Path) -> None:
@@ -189,9 +203,13 @@ def test_what_was_not_read_is_not_none_on_the_first_screen_nor_in_a_message(tmp_
 
 def test_where_nobody_called_the_page_says_so(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    write_csv(tmp_path / "a" / "pexHistoryPart.csv", one(protocol="API")[1])
+    _, present = one(protocol="API")
+    write_csv(tmp_path / "a" / "pexHistoryPart.csv", present)
+    quality = f'participant_id,start_time,historic_call_quality\n{present[0]["id"]},,"[4, 4]"\n'
+    (tmp_path / "a" / "pexHistoryQuality.csv").write_text(quality)
     found = report(tmp_path / "a")
     assert "Nobody called in this period" in found.text
+    assert "When bad calls were bad" not in found.text
     assert totals(found)["Participants"] == ["0"]
     assert totals(found)["Mean stay in minutes"] == ["–"]
     assert card(found, "Mean stay in minutes")[0] == "–"
@@ -206,6 +224,7 @@ def test_a_room_that_somebody_was_in_all_month_was_used_and_its_hours_are_the_pe
     assert "Every room of the previous period was used in this one too." in found.text
     hours = (datetime(2026, 11, 30, 17) - datetime(2026, 10, 31, 23)).total_seconds() / 3600
     assert totals(found)["Hours of all participants"][0] == f"{round(hours)}"
+    assert card(found, "Busiest hour of the week")[0] == "Mondays 00–01", "of many the first"
     assert found.table("Rooms by minutes") == [["Always on", f"{round(hours * 60)}", "0", "0"]]
     assert [row[0] for row in found.table("By month")] == ["2026-10", "2026-11"]
 
@@ -214,6 +233,8 @@ def test_a_month_in_which_nothing_began_is_not_left_out_and_one_is_compared_with
     times = ["2026-07-10", *(f"2026-{month}-1{day}" for month, days in (("09", 3), ("10", 4)) for day in range(days))]
     calls = [one("R", (f"{day}T09:00:00", f"{day}T10:00:00")) for day in times]
     found = report_of(tmp_path, *calls, facts=covered((date(2026, 7, 1), date(2026, 10, 31))))
+    assert [row[1:6] for row in found.table("By month")] == [[*"11111"], [*"00000"], [*"33311"], [*"44411"]]
+    assert "url(#months-0-gap)" not in [attributes.get("fill") for _, attributes in found.elements]
     assert {row[0]: row[-3] for row in found.table("By month")} == {
         "2026-07": "–",
         "2026-08": "-100.0 %",
@@ -232,12 +253,31 @@ def test_the_guard_and_the_case_of_a_reason_make_no_other(tmp_path: Path) -> Non
 
 
 def test_places_without_a_name_are_ranked_too_and_small_counts_are_no_shares(tmp_path: Path) -> None:
-    many = one("R", *[("09:00:00", "10:00:00")] * 20, system_location=None, call_quality="4_terrible")
-    few = one("R", system_location="Few", call_quality="4_terrible", protocol="SIP")
-    found = report_of(tmp_path, many, few)
+    many = one("R", *[("09:00:00", "10:00:00")] * 20, system_location=None, media_node="", call_quality="4_terrible")
+    few = one("R", system_location="Few", call_quality="4_terrible", protocol="SIP", license_type="None")
+    found = report_of(tmp_path, many, few, one("R", system_location="Unrated", call_quality="0_unknown"))
     assert found.table("Locations by share of bad or terrible calls") == [["not told", "20", "20", "100.0 %"]]
+    assert found.table("Nodes by share of bad or terrible calls") == [["not told", "20", "20", "100.0 %"]]
+    assert "Licenses, no type" in {row[0] for row in found.table("The highest of the period")}
     by_both = {row[0]: row[1:] for row in found.table("Bad or terrible calls by location and protocol")}
     assert by_both == {"not told": ["100.0 %", "–"], "Few": ["–", "1 of 1"]}
+
+
+@pytest.mark.parametrize(
+    ("bad", "others", "named"),
+    [(15, 5, ["75.0 %", "15", "20"]), (14, 6, []), (3, 0, ["15.0 %", "3", "20"]), (2, 0, [])],
+)
+def test_a_place_stands_out_by_three_bad_calls_and_half_as_much_again_as_the_whole(
+    tmp_path: Path, bad: int, others: int, named: list[str]
+) -> None:
+    rated = [("A", "3_bad", bad), ("A", "1_good", 20 - bad), ("B", "3_bad", others), ("B", "1_good", 20 - others)]
+    calls = [
+        one("R", *[("09:00:00", "10:00:00")] * many, system_location=place, call_quality=quality)
+        for place, quality, many in rated
+        if many
+    ]
+    found = report_of(tmp_path, *calls).tables.get("What is bad", [])
+    assert found[1:] == ([["Location A", *named]] if named else [])
 
 
 # --- Enough, rooms, names, alarms -----------------------------------------------------------------------------------
@@ -251,13 +291,14 @@ def test_whether_licenses_are_enough_is_answered_with_how_long_and_by_whom(tmp_p
     ]
     found = report_of(tmp_path, *calls, licenses={"port": 10, "audio": 5})
     said, why = card(found, "Enough? Licenses, port")
-    assert (said.split(",")[0], why.split(";")[0]) == ("no", "at most 12 of 10, 2026-11-10 10:30")
-    assert card(found, "Enough? Licenses, audio")[1] == "none of 5 was held"
+    assert (said, why.split(";")[0]) == ("no", "at most 12 of 10, 2026-11-10 10:30")
+    assert card(found, "Enough? Licenses, audio") == ["yes, as far as covered", "none of 5 was held"]
     there = [row for row in found.table("Which rooms made each peak") if row[0] == "Licenses, port"]
     assert there == [
         ["Licenses, port", "2026-11-10 10:30", "Big", "8"],
         ["Licenses, port", "2026-11-10 10:30", "Small", "4"],
     ]
+    assert f"Licenses, port: not enough; {why}. The period is not wholly covered: there may have been" in found.text
     assert "DATA_LICENSES" in report(tmp_path / "a").text
 
 
@@ -290,7 +331,7 @@ def test_hidden_names_are_numbers_everywhere_also_what_a_stranger_can_write(tmp_
     assert {row[0] for row in found.table("Rooms by share of bad or terrible calls")} == {"Room 1", "Room 2", "Room 3"}
 
 
-def test_alarms_about_licenses_come_first(tmp_path: Path) -> None:
+def test_alarms_about_licenses_and_capacity_come_first_then_those_that_stood_longest(tmp_path: Path) -> None:
     write_archive(tmp_path / "a", [one()])
     columns = ("name", "time_raised", "time_lowered")
     alarms = [
@@ -298,13 +339,19 @@ def test_alarms_about_licenses_come_first(tmp_path: Path) -> None:
         ("licenses_exceeded", "2026-11-10T09:00:00", "2026-11-10T09:30:00"),
         ("licenses_exceeded", "2026-11-10T10:00:00", "2026-11-10T11:00:00"),
         ("old", "2025-11-10T10:00:00", "2025-11-10T11:00:00"),
+        ("Licence limit", "2026-11-10T09:00:00", "2026-11-10T09:12:00"),
+        ("media_capacity", "2026-11-10T09:00:00", "2026-11-10T09:06:00"),
+        ("it_stands", "2026-11-10T22:00:00", ""),  # to the end of the day, in Oslo
     ]
     usual = {"details": "", "identifier": 1, "instance": "", "level": "Error", "node": "192.0.2.1"}
     rows = [{"id": n, **usual, **dict(zip(columns, alarm, strict=True))} for n, alarm in enumerate(alarms)]
     write_csv(tmp_path / "a" / "pexHistoryAlarm.csv", rows)
-    assert report(tmp_path / "a").table("2 kinds of alarms") == [
+    assert report(tmp_path / "a").table("5 kinds of alarms") == [
         ["licenses_exceeded", "error", "192.0.2.1", "2", "1.5", "2026-11-10 11:00"],
+        ["Licence limit", "error", "192.0.2.1", "1", "0.2", "2026-11-10 10:00"],
+        ["media_capacity", "error", "192.0.2.1", "1", "0.1", "2026-11-10 10:00"],
         ["cpu_load", "error", "192.0.2.1", "1", "24.0", "2026-11-09 01:00"],
+        ["it_stands", "error", "192.0.2.1", "1", "1.0", "2026-11-10 23:00"],
     ]
 
 

@@ -76,7 +76,21 @@ FIXES: list[tuple[str, str, tuple[str, ...]]] = [
     ("PGID", USER, ("-5", "4294967295")),
     ("DATA_DIR", "is not an absolute path", ("data", "..", "/srv/calls/../other", "/app/../etc")),
     ("DATA_DIR", "is a folder of the system", ("/", "//", "/etc", "//etc", "/app", "/run/x", "/usr/local/bin")),
-    ("DATA_DIR", "is a folder of the system", ("/app/pexip_history",)),
+    (
+        "DATA_DIR",
+        "is a folder of the system",
+        ("/app/pexip_history", "/dev", "/dev/shm", "/dev/pts/0", "/home", "/tmp"),
+    ),
+    (
+        "DATA_DIR",
+        "is a folder of the system",
+        ("/media", "/mnt", "/opt", "/root", "/srv", "/var", "/var/lib", "/var/tmp"),
+    ),
+    (
+        "DATA_DIR",
+        "is a folder of the system",
+        ("/bin", "/boot/x", "/lib", "/lib64", "/proc/1", "/sbin", "/sys", "/usr"),
+    ),
     ("UMASK", "octal", ("999", "777", "277", "0700", "27")),
     ("TZ", "give one such as Europe/Oslo", ("Middle/Earth", "../../etc/passwd")),
     # what Debian's cron would not run, with its field
@@ -166,6 +180,7 @@ TOGETHER: list[tuple[dict[str, str], list[str]]] = [
     (WHOLE | {CLIENT[1]: f"/{'x' * 1000}"}, [f"{CLIENT[1]}: is not a file's name .*"]),
     (WHOLE | {CLIENT[1]: f"/{'x' * 999}"}, [f"{CLIENT[1]}: '/x*' cannot be read .File name too long.; .*"]),
     (WHOLE | {"DEFAULT_MGR_USERNAME": "", "DEFAULT_MGR_SECRET": ""}, []),
+    (LEAST | {"DATA_OMIT_COLUMNS": "vendor x-y"}, ["DATA_OMIT_COLUMNS: 'x-y' .*"]),
 ]
 
 
@@ -220,6 +235,11 @@ def test_certificates_are_read_whatever_wrote_the_file(tmp_path: Path, content: 
     assert ssl.PEM_cert_to_DER_cert(pem) == ssl.PEM_cert_to_DER_cert(PEM.decode())
 
 
+def test_each_certificate_of_a_bundle_is_read(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(PEM + PEM)
+    assert (settings(DEFAULT_MGR_CA_FILE=str(tmp_path / "ca.pem")).ca_pem or "").count("BEGIN CERTIFICATE") == 2
+
+
 def key_of(
     private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, form: PrivateFormat, password: bytes = b""
 ) -> bytes:
@@ -230,7 +250,7 @@ CA, SECRET, ID, KEY = ("DEFAULT_MGR_CA_FILE", "DEFAULT_MGR_SECRET_FILE", *CLIENT
 P256 = ec.generate_private_key(ec.SECP256R1())
 PKCS8, SEC1 = PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL
 NO_KEYS = (
-    *(b" \n", b"\x30\x81\x87\x02\x01", key_of(P256, PrivateFormat.OpenSSH)),
+    *(b"", b" \n", b"\x30\x81\x87\x02\x01", key_of(P256, PrivateFormat.OpenSSH)),
     P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
     key_of(P256, PKCS8)[:90] + b"\n-----END PRIVATE KEY-----\n",
 )
@@ -255,23 +275,18 @@ def test_a_key_is_taken_as_the_node_or_openssl_writes_it() -> None:
         (CA, PEM + PEM.replace(b"M", b"!"), "holds 2 certificates, and number 2 is damaged; give"),
         (CA, PEM[:-40] + PEM, "holds 2 certificates, and number 1 is damaged; give"),
         (CA, PEM + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "and number 2 is damaged; give"),
-        (CA, PEM.replace(b"M", b"\xe5"), "holds 1 certificates, and number 1 is damaged; give"),
-        (CA, b"\x30\x82", "holds 1 certificates, and number 1 is damaged; give"),
+        (CA, PEM.replace(b"M", b"\xe5"), "holds 1 certificate, and number 1 is damaged; give"),
+        (CA, b"\x30\x82", "holds 1 certificate, and number 1 is damaged; give"),
         (CA, b"\xff\xfex", "is damaged UTF-16; save it as UTF-8"),
         (CA, b"x\0" * 20, "is not text (it has zero bytes); save it as UTF-8"),
         (CA, None, "cannot be read (it is not a file); give"),
         (CA, b"x" * (1 << 20), "holds no certificate; give"),
         (CA, b"x" * ((1 << 20) + 1), "cannot be read (it is larger than 1048576 bytes); give"),
-        (SECRET, b"", "is empty"),
-        (SECRET, b"\n", "is empty"),
+        *[(SECRET, content, "is empty; put the password") for content in (b"", b"\n")],
         (SECRET, b"\xff\xfes", "save it as UTF-8"),
         (SECRET, "s3cret".encode("utf-16-le"), "save it as UTF-8"),
         *[(KEY, content, "holds no private key, or a damaged one; put") for content in NO_KEYS],
-        (
-            KEY,
-            key_of(P256, PKCS8, b"s3cret"),
-            "is encrypted, and its passphrase cannot be entered here",
-        ),
+        (KEY, key_of(P256, PKCS8, b"s3cret"), "is encrypted, and its passphrase cannot be entered here"),
         (KEY, key_of(rsa.generate_private_key(65537, 2048), PKCS8), "holds a key of the kind RSA, and"),
         (KEY, key_of(ec.generate_private_key(ec.SECP384R1()), PKCS8), "holds a key of the kind secp384r1, and"),
     ],
@@ -328,6 +343,7 @@ def test_a_variable_that_is_nearly_one_of_ours_is_a_warning_with_the_nearest() -
         "DATA_CRON": "x",
         "DEFAULT_MGR_SECRETFILE": "x",
         "DATA_WAREHOUSE": "",
+        "DATA_csv_bom": "",
         "OTHER": "",
         **dict.fromkeys(NAMES, ""),
     }
@@ -335,6 +351,7 @@ def test_a_variable_that_is_nearly_one_of_ours_is_a_warning_with_the_nearest() -
         "DATA_CRON: the collector has no setting of this name; did you mean DATA_CRON_TIME?",
         "DATA_KEEP_DAY: the collector has no setting of this name; did you mean DATA_KEEP_DAYS?",
         "DATA_WAREHOUSE: the collector has no setting of this name; remove it, unless another program reads it",
+        "DATA_csv_bom: the collector has no setting of this name; did you mean DATA_CSV_BOM?",
         "DEFAULT_MGR_SECRETFILE: the collector has no setting of this name; did you mean DEFAULT_MGR_SECRET_FILE?",
     ]
     assert len(settings(DATA_KEEP_DAY="7").unknown) == 1
@@ -514,6 +531,11 @@ def test_a_user_name_reaches_the_node_in_utf_8(node: ManagementNode, collector: 
         ("0 * * * *", "Europe/Oslo", "2026-10-25T00:30", ["2026-10-25T01:00", "2026-10-25T02:00", "2026-10-25T02:00"]),
         ("5 0 * * *", "Europe/Oslo", "2026-11-23T00:05", ["2026-11-24T00:05", "2026-11-25T00:05"]),
         ("0 0 29 2 *", "UTC", "2026-11-23T00:00", ["2028-02-29T00:00", "2032-02-29T00:00"]),
+        ("@hourly", "UTC", "2026-11-23T00:00", ["2026-11-23T01:00", "2026-11-23T02:00"]),
+        *[(f"@{word}", "UTC", "2026-11-23T00:00", ["2026-11-24T00:00"]) for word in ("daily", "midnight")],
+        ("@weekly", "UTC", "2026-11-23T00:00", ["2026-11-29T00:00", "2026-12-06T00:00"]),
+        ("@monthly", "UTC", "2026-11-23T00:00", ["2026-12-01T00:00", "2027-01-01T00:00"]),
+        *[(f"@{word}", "UTC", "2026-11-23T00:00", ["2027-01-01T00:00"]) for word in ("yearly", "annually")],
         # both days given: either; one of them a star: both
         ("0 0 13 * fri", "UTC", "2026-11-12T12:00", ["2026-11-13T00:00", "2026-11-20T00:00"]),
         ("0 0 */2 * mon", "UTC", "2026-11-01T12:00", ["2026-11-09T00:00", "2026-11-23T00:00"]),
@@ -524,6 +546,7 @@ def test_the_next_times_are_those_of_debians_cron(given: str, zone: str, after: 
     moment = datetime.fromisoformat(after).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     for time in times:
         moment = wanted.schedule.next(moment)
+        assert moment.tzinfo is UTC
         assert f"{moment.astimezone(ZoneInfo(zone)):%Y-%m-%dT%H:%M}" == time
 
 
@@ -554,20 +577,9 @@ def test_a_time_that_did_not_come_for_five_years_is_not_looked_for() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        "5 0 * * *",
-        "@daily",
-        "@Weekly",
-        "0 0 1 1 *",
-        "*/5 8-17 * * mon-fri",
-        "5-5 0 * * *",
-        "1-5/2,30 * * jan,jul *",
-        "0 0 1-31 * mon",
-        "0 0 1 * 0-6",
-        "0 0 13 * */7",
-        "0 0 *,5 * mon",
-        "0 0 1 1-12 mon",
-        "0 0-23 * * *",
-        "00 07 * * 7",
+        *("5 0 * * *", "@daily", "@Weekly", "0 0 1 1 *", "*/5 8-17 * * mon-fri", "5-5 0 * * *", "0 0-23 * * *"),
+        *("1-5/2,30 * * jan,jul *", "0 0 1-31 * mon", "0 0 1 * 0-6", "0 0 13 * */7", "0 0 *,5 * mon"),
+        *("0 0 1 1-12 mon", "00 07 * * 7"),
     ],
 )
 def test_the_crontab_means_what_the_setting_means(given: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -585,9 +597,9 @@ def test_the_crontab_means_what_the_setting_means(given: str, capsys: pytest.Cap
 
 
 def test_the_crontab_holds_no_password_and_is_one_line(collector: Site) -> None:
-    collector.env |= {"DATA_CRON_TIME": "5 0 * * *", "DEFAULT_MGR_SECRET": "sesame %$#"}
+    collector.env |= {"DATA_CRON_TIME": "5 0 * * *", "DEFAULT_MGR_SECRET": "sesame %$#", "TZ": "Asia/Tokyo"}
     outcome = collector("crontab")
     assert outcome.code == 0
     assert outcome.stdout == f"5 0 * * * {operate.CRON_COMMAND}\n"
     assert "sesame" not in outcome.output
-    assert "At 00:05 every day (UTC), next " in outcome.stderr
+    assert re.search(r"^At 00:05 every day \(Asia/Tokyo\), next \S+ 00:05, as \d", outcome.stderr, re.MULTILINE)

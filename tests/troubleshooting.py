@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
+from string import Formatter
 from typing import Any
 
 from pexip_history.messages import table
@@ -13,8 +13,12 @@ PAGE = ROOT / "docs" / "troubleshooting.md"
 
 
 def shown(text: str) -> str:
-    """A message as the page shows it: … for what differs."""
-    return re.sub(r"\{\w+[^}]*\}", "…", text)
+    """A message as the page shows it: … for what differs, and the word for several of what is counted."""
+    found = ""
+    for words, name, spec, _ in Formatter().parse(text):
+        several = (spec or "").partition("|")[2]
+        found += f"{words}{'…' if name else ''}{f' {shown(several)}' if several else ''}"
+    return found
 
 
 def _item(text: str) -> str:

@@ -17,7 +17,7 @@ from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.making import know_rows, make, take_over
 from pexip_history.ledger.rewritten import as_it_is, settle_rewriting
 from pexip_history.ledger.schema import LEDGER, SCHEMA_VERSION, closed_on_failure, open_to_write
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 from pexip_history.resources import CONFERENCE, PARTICIPANT, RESOURCES, Resource
 
 log = logging.getLogger("collector")
@@ -69,7 +69,7 @@ def _note_found(archive: Archive, ledger: Ledger, version: int, dated: int, foun
             ledger.db.execute(f"UPDATE resource SET rows = (SELECT count(*) FROM {name}) WHERE name = ?", (name,))
         log.warning(sentence("ledger-rebuilt", rows=dated + found))
     elif found:
-        log.info("the aggregates have %d rows that the ledger did not know; they count as collected", found)
+        log.info("the aggregates have %s that the ledger did not know: taken as collected", counted(found, "row"))
 
 
 def _know_dated(archive: Archive, ledger: Ledger, now: datetime, *, waiting: bool) -> int:

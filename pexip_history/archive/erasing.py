@@ -25,7 +25,7 @@ from pexip_history.folder.people import CALLED, LOCAL, OWN, PERSONAL, Person
 from pexip_history.folder.reading import cell_of, place_of
 from pexip_history.ledger.ledger import Ledger
 from pexip_history.ledger.rewritten import settle_rewriting
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 
 ROOMS = ("conference_name", "name")
 """Columns with a room's name, which may be a person's; it stays."""
@@ -208,4 +208,4 @@ def _resume(archive: Archive, ledger: Ledger, journal: Journal) -> None:
     for reason in done.waits:
         log.warning(sentence("erasure-waits", why=reason))
     if pending and not done.waits:
-        log.info("an erasure was finished: %d more rows in %d files", done.rows, done.files)
+        log.info("an erasure was finished: %s in %s", counted(done.rows, "more row"), counted(done.files, "file"))

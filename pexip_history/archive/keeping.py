@@ -15,7 +15,7 @@ from pexip_history.archive.journal import Journal, Result, open_journal, rewrite
 from pexip_history.archive.parquet_rows import leave_out_before
 from pexip_history.errors import CollectorError
 from pexip_history.ledger.ledger import Ledger
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time, read_time
 
@@ -51,10 +51,10 @@ def forget_old(archive: Archive, ledger: Ledger, now: datetime) -> None:
         log.warning(sentence("old-rows-untold", rows=untold))
     if removed.rows:
         log.info(
-            "%d rows from before %s UTC were removed from %d files (DATA_KEEP_HISTORY_DAYS)",
-            removed.rows,
+            "%s removed from before %s UTC, in %s (DATA_KEEP_HISTORY_DAYS)",
+            counted(removed.rows, "row"),
             format_time(oldest),
-            removed.files,
+            counted(removed.files, "file"),
         )
 
 
@@ -110,10 +110,10 @@ def what_is_kept(settings: Settings, oldest: str | None, kept_from: str | None, 
     """
     first = max(oldest, kept_from or oldest) if oldest else None
     days = settings.keep_history_days
+    rows = f"rows go after {counted(days, 'day')}" if days else "rows stay"
     said = [
-        f"Oldest row: {f'not before {first} UTC' if first else 'none'}; "
-        + (f"rows go after {days} days (DATA_KEEP_HISTORY_DAYS)" if days else "rows stay (DATA_KEEP_HISTORY_DAYS=0)")
-        + (f", dated files after {settings.keep_days} (DATA_KEEP_DAYS)" if settings.keep_days else "")
+        f"Oldest row: {f'not before {first} UTC' if first else 'none'}; {rows} (DATA_KEEP_HISTORY_DAYS={days})"
+        + (f", dated files after {counted(settings.keep_days, 'day')} (DATA_KEEP_DAYS)" if settings.keep_days else "")
     ]
     if settings.omit_columns:
         said.append(f"Columns that stay empty: {', '.join(sorted(settings.omit_columns))} (DATA_OMIT_COLUMNS)")

@@ -17,6 +17,7 @@ from pexip_history.export.wanted import Wanted
 from pexip_history.export.workbook import write_workbook
 from pexip_history.history.database import database, workshop
 from pexip_history.history.schema import named
+from pexip_history.messages import counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -70,7 +71,7 @@ def _remarks(tables: Tables) -> list[str]:
     """What could not be read, and what the ledger knows and no file holds."""
     read = [str(remark) for table in tables.loaded for remark in table.remarks]
     return read + [
-        f"{table.resource}: {table.missing:,} row(s) that the ledger knows are in no file"
+        f"{table.resource}: {counted(table.missing, 'row')} that the ledger knows, and no file has"
         for table in tables.loaded
         if table.missing
     ]
@@ -110,9 +111,8 @@ def _write(
             done.rows = formats.write_parquet(db, file, sql, columns)
         case _:
             if cut := write_workbook(file, folder, wanted.table, columns, rows):
-                done.remarks.append(
-                    f"{cut:,} text(s) were cut to the 32,767 characters of a cell; the other formats have them whole"
-                )
+                texts = counted(cut, "text was", "texts were")
+                done.remarks.append(f"{texts} cut to the 32,767 characters of a cell, whole in the other formats")
 
 
 def _counted(rows: Iterator[tuple[object, ...]], done: Exported) -> Iterator[Sequence[object]]:

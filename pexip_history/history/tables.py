@@ -15,7 +15,7 @@ from pexip_history.errors import CollectorError, printable
 from pexip_history.history.database import THREADS, told
 from pexip_history.history.files import PIECE, File, Remark, ahead, as_utf8, csv_options, find, opened, pieces
 from pexip_history.history.schema import NESTED, TEXT, TIME, checked, converted, named, quoted, type_of
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 from pexip_history.resources import BY_NAME
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def load(
         add(db, table, aggregate, folder, progress)
     table.short = not aggregate or table.rows < known
     if table.short and found.dated:
-        dated = f"{len(found.dated):,} dated file{'' if len(found.dated) == 1 else 's'}"
+        dated = counted(len(found.dated), "dated file")
         table.source = f"{table.source} and {dated}" if table.source else dated
         add(db, table, found.dated, folder, progress)
     table.remarks += unread_cells(db, table)
@@ -197,7 +197,7 @@ def _read_edited(db: DuckDBPyConnection, table: Table, file: File, folder: Path)
     copy, changed = as_utf8(file, folder)
     if changed:
         fix = "read as Windows-1252; save the file as CSV UTF-8"
-        table.remarks.append(Remark(name, f"{changed:,} line(s) that are not UTF-8, {fix}"))
+        table.remarks.append(Remark(name, f"{counted(changed, 'line that is', 'lines that are')} not UTF-8, {fix}"))
     try:
         refused = _insert(db, table, [copy], folder, tolerant=True)
     except (InvalidInputException, DataError) as error:
@@ -209,9 +209,8 @@ def _read_edited(db: DuckDBPyConnection, table: Table, file: File, folder: Path)
             copy.path.unlink()
     if refused:
         lines = ", ".join(f"{line:,}" for line in refused[:5]) + (" and so on" if len(refused) > 5 else "")
-        table.remarks.append(
-            Remark(name, f"{len(refused):,} row(s) left out that no program could read (line {lines})")
-        )
+        rows = counted(len(refused), "row")
+        table.remarks.append(Remark(name, f"{rows} left out that no program could read (line {lines})"))
 
 
 def _insert(
@@ -334,6 +333,6 @@ def unread_cells(db: DuckDBPyConnection, table: Table) -> list[Remark]:
             if count:
                 take = table.columns[name]
                 kind = "list in JSON" if take.nested else "time" if take.type == TIME else "value"
-                what = sentence("cells-unreadable", count=f"{count:,}", column=take.source, kind=kind)
+                what = sentence("cells-unreadable", count=count, column=take.source, kind=kind)
                 found.append(Remark(printable(table.files[place].name), what))
     return found

@@ -15,14 +15,16 @@ from pexip_history import __version__
 from pexip_history.errors import DONE, FAILED, QUOTED, CollectorError, Refused, TooLarge, explain, printable
 from pexip_history.folder.mounts import is_mount
 from pexip_history.folder.opening import own, own_folder
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 from pexip_history.node.answers import PageReader, decode
 from pexip_history.node.api import Node
 from pexip_history.node.certificates import describe
 from pexip_history.node.connection import peer_certificate
+from pexip_history.node.records import page_of
 from pexip_history.operate import running
 from pexip_history.operate.notify import described, host_of, try_all
 from pexip_history.operate.status import peek, say
+from pexip_history.resources import CONFERENCE
 from pexip_history.settings.environment import Settings
 
 PROBE = 1 << 16
@@ -67,7 +69,7 @@ def at_start(settings: Settings) -> int:
     if failed:
         say("The container goes on, and its runs will try.", sys.stderr)
     else:
-        say(f"There are {history}" if history[:1].isdigit() else history.capitalize(), sys.stderr)
+        say(f"The node has {history}" if history[:1].isdigit() else history.capitalize(), sys.stderr)
         say(_next_run(settings), sys.stderr)
     return DONE
 
@@ -162,12 +164,13 @@ def _check_history(node: Node) -> Found:
         meta["limit"] = "more than one answer may have"
     if not columns:
         return OK, "the node has no conference yet"
-    count, most = (printable(str(meta.get(name)), QUOTED) for name in ("total_count", "limit"))
+    count = counted(page_of(CONFERENCE, meta, {}).total, "conference")
+    most = printable(str(meta.get("limit")), QUOTED)
     ended = ""
     with suppress(Refused, IndexError):
         ends = (node.page("conference", {"limit": "1", "order_by": f"{sign}end_time"}).times[0] for sign in ("", "-"))
         ended = f", ended {' to '.join(printable(end, QUOTED) for end in ends)} UTC"
-    return OK, f"{count} conferences{ended}; at most {most} a page"
+    return OK, f"{count}{ended}; at most {most} a page"
 
 
 def _check_clock(node: Node) -> Found:

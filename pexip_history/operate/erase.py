@@ -17,7 +17,7 @@ from pexip_history.archive.journal import Result, exists, open_journal, scratch_
 from pexip_history.errors import BUSY, DONE, FAILED, QUOTED, Busy, CollectorError, Stopped, printable
 from pexip_history.folder.opening import own, own_folder
 from pexip_history.folder.people import Person
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 from pexip_history.operate.log import open_log
 from pexip_history.operate.process import stop_on_signals
 from pexip_history.operate.status import say
@@ -77,7 +77,7 @@ def _say_done(found: Found, done: Result) -> int:
     first, last = (_shown(time) for time in found.span)
     if found.rows:
         span = f", {first} to {last} UTC" if first else ""
-        log.info("erased: %d rows in %d files%s", done.rows, done.files, span)
+        log.info("erased: %s in %s%s", counted(done.rows, "row"), counted(done.files, "file"), span)
     for reason in done.waits:
         log.warning(sentence("erasure-waits", why=reason))
     left_out = [reason for reason in done.unreadable if reason not in found.unreadable]
@@ -94,21 +94,24 @@ def _say_found(data: Path, found: Found, rows: int, person: Person) -> None:
     say(f"Rows of the person with this {person.option}, by file:")
     for file in found.files:
         span = f"{_shown(file.first)} to {_shown(file.last)} UTC" if file.first else ""
-        say(f"  {file.name:<46} {file.rows:>8} rows  {span}")
-    say(f"  {rows} connections, {found.rows} rows in {len(found.files)} files" if found.rows else "  none")
+        say(f"  {file.name:<46} {counted(file.rows, 'row'):>13}  {span}")
+    in_all = f"{counted(rows, 'connection')}, {counted(found.rows, 'row')} in {counted(len(found.files), 'file')}"
+    say(f"  {in_all if found.rows else 'none'}")
     if found.names and sys.stdout.isatty():
         names = sorted(found.names)
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         say(f"What they hold: {', '.join(printable(name, QUOTED) for name in names[:NAMES_SHOWN])}{more}")
     if found.similar:
-        say(f"{found.similar} other rows hold the text within a longer value; * stands for any text, as in '*TEXT*'.")
+        others = counted(found.similar, "other row holds", "other rows hold")
+        say(f"{others} the text within a longer value; * stands for any text, as in '*TEXT*'.")
     _say_out_of_reach(data, found, person)
 
 
 def _say_out_of_reach(data: Path, found: Found, person: Person) -> None:
     say("Out of reach:")
     if found.rooms:
-        say(f"  {found.rooms} rows whose room has the text in its name (conference_name, name): rooms keep their names")
+        rows = counted(found.rooms, "row")
+        say(f"  {rows} whose room has the text in its name (conference_name, name): rooms keep their names")
     for reason in found.unreadable:
         say(f"  cannot be read, look into it yourself: {reason}")
     for page in pages_with(data, person):

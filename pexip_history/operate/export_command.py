@@ -11,7 +11,7 @@ from typing import Any
 from pexip_history.errors import DONE, MISUSED, printable
 from pexip_history.export.choices import FORMATS
 from pexip_history.export.wanted import Misused, Wanted, uncovered
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 from pexip_history.operate.arguments import month
 from pexip_history.operate.status import peek
 from pexip_history.settings.environment import Settings
@@ -45,10 +45,10 @@ def _export(settings: Settings, asked: argparse.Namespace) -> int:
         known={name: rows for name, rows, *_ in told["resources"]},
         progress=_progress,
     )
-    waiting = f"{told['staged']:,} row(s) wait to be written by the next run, and are not in it"
+    waiting = f"not in it: {counted(told['staged'], 'row')}, to be written by the next run"
     for remark in (*done.remarks, *([lacking] if lacking else []), *([waiting] if told["staged"] else [])):
         print(printable(remark), file=sys.stderr)
-    print(f"{output}: {done.rows:,} row{'' if done.rows == 1 else 's'}{_sums(wanted, done.sums)}")
+    print(f"{output}: {counted(done.rows, 'row')}{_sums(wanted, done.sums)}")
     return DONE
 
 
@@ -99,5 +99,5 @@ def _sums(wanted: Wanted, sums: dict[str, int]) -> str:
     if not sums:
         return ""
     minutes, seconds = divmod(sums["seconds"], 60)
-    lasted = f"{sums['minutes']:,} whole minutes" if wanted.round_up else f"{minutes:,} min {seconds} s"
-    return f", {sums['participants']:,} participant{'' if sums['participants'] == 1 else 's'}, {lasted}"
+    lasted = counted(sums["minutes"], "whole minute") if wanted.round_up else f"{minutes:,} min {seconds} s"
+    return f", {counted(sums['participants'], 'participant')}, {lasted}"

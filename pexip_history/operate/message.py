@@ -14,6 +14,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from pexip_history.errors import printable
+from pexip_history.messages import counted
 
 LONGEST_QUOTE = 600  # characters of a run's line in a message: Teams takes a thousand in all
 STOPPED = "stopped on request"
@@ -85,17 +86,18 @@ def _working(run: Row, series: Sequence[Row], address: str, zone: ZoneInfo, lost
     if series:
         title.append("collecting the Pexip history works again")
         span = _started(run, zone) - _started(series[-1], zone)
-        how_many = "1 run" if len(series) == 1 else f"{len(series)} runs"
+        runs = counted(len(series), "run")
         body.append(
-            f"{how_many} did not go well, the first {_long(span)} before this one, at {_at(series[-1], zone)}."
+            f"{runs} did not go well, the first {_long(span)} before this one, at {_at(series[-1], zone)}."
             f" This run covered their time: it collected {run['window_start']} to {run['window_end']} UTC,"
-            f" {run['conferences']} conferences and {run['participants']} participants."
+            f" {' and '.join(counted(int(str(run[f'{what}s'])), what) for what in ('conference', 'participant'))}."
         )
     if lost:
-        title.append(f"{lost} participants are lost")
+        title.append(counted(lost, "participant is lost", "participants are lost"))
         body.append(
-            f"The node forgot {lost} participants of collected conferences before they were collected. Collect more"
-            " often (DATA_CRON_TIME), and take more in a run (DEFAULT_PART_LIMIT, DEFAULT_CONF_LIMIT; 0: no limit)."
+            f"The node forgot {counted(lost, 'participant')} of collected conferences too early to be collected."
+            " Collect more often (DATA_CRON_TIME), and take more in a run (DEFAULT_PART_LIMIT, DEFAULT_CONF_LIMIT;"
+            " 0: no limit)."
         )
     return Message(f"{printable(address)}: {' but '.join(title)}", "\n\n".join(body))
 
@@ -119,9 +121,9 @@ def _line(run: Row) -> str:
 
 def _long(span: timedelta) -> str:
     minutes = round(span.total_seconds() / 60)
-    units = ((1440, "days"), (60, "hours"), (1, "minutes"))
-    size, unit = next(((size, unit) for size, unit in units if minutes >= 2 * size), (1, "minutes"))
-    return f"{minutes // size} {unit}"
+    units = ((1440, "day"), (60, "hour"))
+    size, unit = next(((size, unit) for size, unit in units if minutes >= 2 * size), (1, "minute"))
+    return counted(minutes // size, unit)
 
 
 def plain(text: str, host: str) -> str:

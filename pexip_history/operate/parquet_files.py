@@ -10,6 +10,7 @@ from pexip_history.archive.archive import Archive
 from pexip_history.archive.parquet_rows import FOLDER, lacking
 from pexip_history.errors import DONE, printable
 from pexip_history.folder.opening import own_folder
+from pexip_history.messages import counted
 from pexip_history.operate.process import run_apart
 from pexip_history.run.saying import Progress
 from pexip_history.settings.environment import Settings
@@ -45,5 +46,5 @@ def make(settings: Settings, some: bool) -> int:
     finally:
         progress.close()
     if not some:
-        print(f"{folder}: {made} file{'' if made == 1 else 's'} made")
+        print(f"{folder}: {counted(made, 'file')} made")
     return DONE

@@ -20,7 +20,7 @@ from pexip_history.folder.opening import behind_link
 from pexip_history.ledger.ledger import COVERED, GAP, KILLED, Ledger
 from pexip_history.ledger.schema import LEDGER, SCHEMA_VERSION, connect, version_of
 from pexip_history.ledger.spans import BEGINNING, Span, common, merge, without
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 from pexip_history.resources import CONFERENCE, PARTICIPANT, RESOURCES
 from pexip_history.settings.environment import Settings
 from pexip_history.values import format_time
@@ -80,9 +80,9 @@ def _say_files(archive: Archive, told: Mapping[str, Any]) -> None:
         size = file["bytes"]
         held = "the file is gone, moved or deleted" if size is None else f"{size / 1e6:,.1f} MB now"
         until = f", collected up to {file['collected_to']} UTC" if file["collected_to"] else ""
-        say(f"  {file['file']:<22} {file['rows']:>10,} rows written since collection began, {held}{until}")
+        say(f"  {file['file']:<22} {counted(file['rows'], 'row'):>15} written since collection began, {held}{until}")
     if told["staged"]:
-        say(f"Collected, and not in the files yet: {told['staged']:,} rows; the next run writes them")
+        say(f"Collected, and not in the files yet: {counted(told['staged'], 'row')}; the next run writes what waits")
 
 
 def completeness(told: Mapping[str, Any]) -> list[str]:
@@ -94,29 +94,26 @@ def completeness(told: Mapping[str, Any]) -> list[str]:
         said.append(f"History: everything that the node had from {start} to {end} UTC is collected")
     earlier = told["coverage"][:-1]
     said += [f"  and from {start} to {end} UTC" for start, end in earlier[-LISTED:]]
-    said += [f"  and {len(earlier) - LISTED} spans before"] if len(earlier) > LISTED else []
+    said += [f"  and {counted(len(earlier) - LISTED, 'span')} before"] if len(earlier) > LISTED else []
     gaps = told["gaps"]
     for gap in gaps[-LISTED:]:
         why = (
             "the node had forgotten it when it was asked" if gap in told["forgotten"] else "not all of it was asked for"
         )
         said.append(f"  GAP from {gap[0]} to {gap[1]} UTC: {why}")
-    said += [f"  and {len(gaps) - LISTED} gaps before"] if len(gaps) > LISTED else []
+    said += [f"  and {counted(len(gaps) - LISTED, 'gap')} before"] if len(gaps) > LISTED else []
     if told["gaps_unknown_before"]:
         said.append(f"  the ledger was rebuilt on {told['gaps_unknown_before'][:10]}: gaps before that day are unknown")
     if told["lost"]:
         said.append(
-            f"  {told['lost']} participants of collected conferences are lost: the node says that they are gone"
+            f"  {counted(told['lost'], 'participant')} of collected conferences lost: gone from the node"
             f" (noticed {str(told['lost_from'])[:10]} to {str(told['lost_to'])[:10]})"
         )
-    if told["expected"]:
-        said.append(
-            f"  {told['expected']} participants of collected conferences are not there yet; each run asks for them"
-        )
-    if told["without_end"]:
-        said.append(
-            f"  {told['without_end']} conferences have no end time; they are collected a day after they were seen"
-        )
+    for name, one, state in (
+        ("expected", "participant", "of collected conferences not there yet; each run asks"),
+        ("without_end", "conference", "without an end time, each collected a day after it was seen"),
+    ):
+        said += [f"  {counted(told[name], one)} {state}"] if told[name] else []
     checked = told["reconciled"]
     said.append(
         f"Compared with the node's own list of conferences: {checked} UTC"

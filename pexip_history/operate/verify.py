@@ -15,17 +15,18 @@ from pexip_history.errors import DONE, FAILED, CollectorError, printable
 from pexip_history.folder.names import AGGREGATES, DATED, dated_name, format_stem
 from pexip_history.folder.opening import behind_link, other_kind, own
 from pexip_history.history.database import workshop
+from pexip_history.messages import counted
 from pexip_history.operate.status import peek, say
 from pexip_history.settings.environment import Settings
 
 WRITTEN, EDITED, MISSING, KEPT, RESTORED, UNKNOWN = "as written", "edited", "missing", "kept", "restored", "unknown"
 WORDS = {
-    WRITTEN: "as they were written",
+    WRITTEN: "as written",
     ERASED: "rewritten by the collector itself (erase, DATA_KEEP_HISTORY_DAYS)",
     KEPT: "removed by DATA_KEEP_DAYS",
     EDITED: "edited",
     MISSING: "missing",
-    RESTORED: "here again, though DATA_KEEP_DAYS removed them",
+    RESTORED: "here again after DATA_KEEP_DAYS",
     UNKNOWN: "not in the manifest",
 }
 GOOD = (WRITTEN, ERASED, KEPT)
@@ -49,7 +50,7 @@ def verify(settings: Settings) -> int:
         say(line)
     for state, word in WORDS.items():
         if counts[state]:
-            say(f"{counts[state]:,} dated file{'' if counts[state] == 1 else 's'} {word}")
+            say(f"{counted(counts[state], 'dated file')} {word}")
     if not counts:
         say("There are no dated files yet")
     return DONE if not told and counts.keys() <= set(GOOD) else FAILED
@@ -74,7 +75,7 @@ def _files(settings: Settings, latest: dict[str, Entry], there: set[str]) -> Ite
             if (found.size, found.sha256) == (entry.size, entry.sha256):
                 yield name, entry.change or WRITTEN, ""
             else:
-                rows = f"{found.rows:,} rows, {entry.rows:,} when it was written"
+                rows = f"{counted(found.rows, 'row')}, {entry.rows:,} when it was written"
                 yield name, EDITED, f"edited by somebody since ({rows}); restore it from a backup if that was not meant"
 
 
@@ -95,13 +96,14 @@ def _aggregates(settings: Settings, dated: Sequence[Path]) -> Iterator[str]:
             yield f"{name}: {error}"
             continue
         if found.missing:
-            yield f"{name}: {found.missing:,} rows of the dated files are not in it"
+            yield f"{name}: lacks {counted(found.missing, 'row')} of the dated files"
         if found.other:
-            yield f"{name}: {found.other:,} rows are otherwise in the dated files; somebody edited one of the two"
+            others = counted(found.other, "row")
+            yield f"{name}: {others} otherwise than in the dated files; somebody edited one of the two"
         if found.twice:
-            yield f"{name}: {found.twice:,} rows are there more than once"
+            yield f"{name}: {counted(found.twice, 'row')} there more than once"
         if found.same and rows < known.get(resource, 0):
-            yield f"{name}: {rows:,} rows, of {known[resource]:,} that the ledger knows were written to it"
+            yield f"{name}: {counted(rows, 'row')}, of {known[resource]:,} that the ledger knows were written to it"
 
 
 def _parquet(data: Path, latest: dict[str, Entry]) -> Iterator[str]:
@@ -121,4 +123,5 @@ def _parquet(data: Path, latest: dict[str, Entry]) -> Iterator[str]:
                 yield f"{name}: cannot be read; remove it, the next run makes it again"
                 continue
             if entry and entry.change != REMOVED and rows != entry.rows:
-                yield f"{name}: {rows:,} rows, {entry.rows:,} in the dated file; remove it, the next run makes it again"
+                has = f"{counted(rows, 'row')}, {entry.rows:,} in the dated file"
+                yield f"{name}: {has}; remove it, the next run makes it again"

@@ -70,7 +70,7 @@ def peaks_by(db: DuckDBPyConnection, column: str) -> dict[str | None, Apart]:
 
 
 def there(db: DuckDBPyConnection, measure: Measure, peak: Peak) -> list[There]:
-    """Which rooms were there at that moment, the largest first; calls that are in no room together, last."""
+    """Which rooms were there at that moment, the largest first; calls that are in no room are one of them."""
     at = f"TIMESTAMP '{peak.moment}'"
     if measure.column == "conferences":
         source, count = f"conference WHERE meeting(service) AND starts <= {at} AND ends > {at}", "1"
@@ -81,7 +81,7 @@ def there(db: DuckDBPyConnection, measure: Measure, peak: Peak) -> list[There]:
         source = f"participant WHERE {mine} AND starts <= {at} AND ends > {at}"
     rows = db.execute(f"""
         SELECT CASE WHEN held_in(room, service) THEN room END AS name, sum({count})::BIGINT AS n FROM {source}
-        GROUP BY name HAVING n > 0 ORDER BY name IS NULL, n DESC, name""").fetchall()
+        GROUP BY name HAVING n > 0 ORDER BY n DESC, name""").fetchall()
     return [There(*row) for row in rows]
 
 

@@ -135,11 +135,6 @@ def lasting(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def counted(number: int, what: str) -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def percent(part: float, whole: float) -> str:
     return f"{part / whole * 100:.1f} %" if whole else "–"
 

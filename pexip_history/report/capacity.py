@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
+from pexip_history.messages import counted
+
 from . import apart, charts, concurrency
 from .blocks import (
     Cell,
@@ -73,7 +75,7 @@ def _daily(m: Material) -> Table:
     for measure, each in m.daily.items():
         most = sorted((peak.most for peak in each), reverse=True)
         if most:
-            three = [*most[:3], 0, 0, 0][:3]
+            three = [*most, 0, 0][:3]
             rows.append((named(measure), *three, ninety_fifth(most, days)))
     head = ("what", "highest", "second", "third", "95th percentile")
     return Table("Peaks of the days", head, rows)
@@ -94,7 +96,7 @@ def _there(m: Material, measure: Measure, most: Peak) -> list[tuple[Cell, ...]]:
     ]
     if rest := rooms[apart.SHOWN :]:
         rows.append(
-            (named(measure), moment_text(most.at), f"{len(rest)} other rooms", sum(each.count for each in rest))
+            (named(measure), moment_text(most.at), counted(len(rest), "other room"), sum(each.count for each in rest))
         )
     rows += [(named(measure), moment_text(most.at), apart.GATEWAY, each.count) for each in found if each.room is None]
     return rows
@@ -227,7 +229,7 @@ def hours(m: Material) -> Section:
 def _month_picture(
     place: int, name: str, kind: str, values: Sequence[int], labels: Sequence[str], gaps: Sequence[bool]
 ) -> Figure:
-    text = f"A column for each of {len(labels)} months, {max(values, default=0):,} at most."
+    text = f"A column for each month, {counted(len(labels), 'month')}; {max(values, default=0):,} at most."
     words = Words(f"months-{place}", name, text)
     return Figure(name, charts.columns(words, labels, [(kind, values)], "", gaps=gaps))
 
@@ -242,36 +244,38 @@ def months(m: Material) -> Section:
     began = {since: (calls, people) for since, calls, people in m.queries.months()}
     lasted = concurrency.hours(m.db, "month", date(2000, 1, 1), date(2101, 1, 1))
     found = _months(sorted({*began, *(since for since, each in lasted.items() if each > 0)}))
-    peaks: dict[str, dict[date, Peak]] = {}
     columns = [measure for measure in m.measures if measure.column in ("participants", "licenses")]
-    for measure in columns:
-        each = concurrency.peaks(m.db, measure, "month", found[0], date(2101, 1, 1)) if found else []
-        peaks[measure.column] = {peak.since: peak for peak in each}
+    peaks = [_month_peaks(m, measure, found) for measure in columns]
     covered = {since: m.coverage.share(since, last_day(since, "month")) for since in found}
     gaps = [covered[since] < 1 for since in found]
     labels = [span_text(since, "month") for since in found]
     series = [("Participants by month", "s1", [began.get(since, (0, 0))[1] for since in found])]
-    for measure in columns[-1:]:
-        by = peaks[measure.column]
-        values = [by[since].most if since in by else 0 for since in found]
-        series.append((f"{named(measure)} at the same time, by month", COLOURS.get(measure.column, "s3"), values))
+    for measure, most in zip(columns[-1:], peaks[-1:], strict=True):
+        series.append((f"{named(measure)} at the same time, by month", COLOURS.get(measure.column, "s3"), most))
     pictures = [_month_picture(place, *each, labels, gaps) for place, each in enumerate(series)]
     rows: list[tuple[Cell, ...]] = [
         (
             f"{since:%Y-%m}",
             *began.get(since, (0, 0)),
             round(lasted.get(since, 0)),
-            *(peaks[measure.column][since].most if since in peaks[measure.column] else 0 for measure in columns),
+            *(most[place] for most in peaks),
             _grown({month: people for month, (_, people) in began.items()}, covered, since),
             _grown(lasted, covered, since),
             share(covered[since]),
         )
-        for since in found
+        for place, since in enumerate(found)
     ]
-    most = [f"peak {measure.name}" for measure in columns]
-    head = ("month", "conferences", "participants", "hours", *most, "participants, change", "hours, change", "covered")
+    names = [f"peak {measure.name}" for measure in columns]
+    head = ("month", "conferences", "participants", "hours", *names, "participants, change", "hours, change", "covered")
     section.blocks += [pictures, Table("By month", head, rows)]
     return section
+
+
+def _month_peaks(m: Material, measure: Measure, months: Sequence[date]) -> list[int]:
+    """Of each month the most at one time."""
+    found = concurrency.peaks(m.db, measure, "month", months[0], date(2101, 1, 1)) if months else []
+    most = {peak.since: peak.most for peak in found}
+    return [most.get(month, 0) for month in months]
 
 
 def _grown(values: Mapping[date, float], covered: Mapping[date, float], since: date) -> str:

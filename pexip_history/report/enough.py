@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from pexip_history.messages import counted
+
 from . import apart, concurrency
-from .blocks import Cell, Section, Table, clock, counted, lasting, moment_text, shown
+from .blocks import Cell, Section, Table, clock, lasting, moment_text, shown
 from .concurrency import Measure
 from .material import Material, peak_of
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pexip_history.messages import counted
+
 from . import charts, moments, ratings
 from .blocks import (
     HOURS,
@@ -12,7 +14,6 @@ from .blocks import (
     HeatMap,
     Section,
     Table,
-    counted,
     moment_text,
     percent,
     rate,
@@ -109,9 +110,10 @@ def trend(now: Bad, then: Bad) -> str:
 
 def _by_hour(m: Material) -> list[object]:
     found = ratings.by_hour(m.db)
-    words = Words("quality-hours", "Bad or terrible by hour", f"{len(found)} hours of the day have rated calls.")
+    hours = counted(len(found), "hour of the day has", "hours of the day have")
+    words = Words("quality-hours", "Bad or terrible by hour", f"{hours} rated calls.")
     rows = [(bad.name, bad.bad, bad.rated, rate(bad.bad, bad.rated, LEAST)) for bad in found.values()]
-    every = [found.get(hour, Bad("", 0, 0)) for hour in range(24)]
+    every = [found.get(hour, Bad("", 0, 0)) for hour in map(int, HOURS)]
     picture = charts.columns(
         words,
         HOURS,
@@ -183,7 +185,8 @@ def reasons(m: Material) -> Section:
         return section
     found = m.queries.reasons(REASONS)
     every = sum(count for _, count in found)
-    words = Words("reasons-bars", "Disconnect reasons", f"{len(found)} reasons of {every:,} participants.")
+    said = f"{counted(len(found), 'reason')} of {counted(every, 'participant')}."
+    words = Words("reasons-bars", "Disconnect reasons", said)
     rows = [(m.reason(reason), count, percent(count, every)) for reason, count in found]
     picture = charts.bars(words, [(reason, count / every, share) for reason, count, share in rows])
     section.blocks.append(
@@ -223,11 +226,11 @@ def loss(m: Material) -> Section:
         )
         for loss in found
     ]
-    words = Words("loss-bars", "Mean packet loss by location and media", f"{len(found)} kinds, the worst first.")
+    caption = "Mean packet loss by location and media"
+    words = Words("loss-bars", caption, f"{counted(len(found), 'kind')}, the worst first.")
     pictured = [
         (f"{shown(loss.kind)}, {shown(loss.location)}", loss.mean / 100, f"{loss.mean:.2f} %") for loss in found
     ]
-    caption = "Mean packet loss by location and media"
     section.blocks.append(
         [
             Figure(caption, charts.bars(words, pictured, "bad")),

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from pexip_history.messages import counted
+
 from .period import A_DAY, Coverage, Span, midnight
 
 MOST = 8
@@ -40,19 +42,15 @@ class Facts:
 def coverage_of(facts: Facts, oldest: datetime | None, newest: datetime | None, made: datetime) -> Coverage:
     """What is covered. `oldest` and `newest` are when the first and the last record began and ended, local.
 
-    Without a ledger it is the days from the first record to the last; of one that tells no more than since when it is
-    complete, from then on until now.
+    Without a ledger it is the days from the first record to the last.
     """
     zone = made.tzinfo
     assert isinstance(zone, ZoneInfo)
     if facts.coverage is not None:
         return Coverage([(_naive(start), _naive(end)) for start, end in facts.coverage], True, zone)
-    since = facts.complete_since.astimezone(zone) if facts.complete_since else oldest
-    if not since or not newest:
+    if not oldest or not newest:
         return Coverage([], False, zone)
-    end = midnight(newest.date() + A_DAY, zone)
-    whole = (midnight(since.date(), zone), max(end, _naive(made)) if facts.complete_since else end)
-    return Coverage([whole] if whole[0] < whole[1] else [], False, zone)
+    return Coverage([(midnight(oldest.date(), zone), midnight(newest.date() + A_DAY, zone))], False, zone)
 
 
 def known_of(
@@ -63,11 +61,12 @@ def known_of(
     def when(moment: datetime | None, otherwise: str = "") -> str:
         return f"{moment.astimezone(made.tzinfo):%Y-%m-%d %H:%M}" if moment else otherwise
 
-    lost = [f"{count:,} participant(s) ({when(moment, 'time unknown')})" for moment, count in facts.lost if count]
+    lost = [f"{counted(many, 'participant')} ({when(moment, 'time unknown')})" for moment, many in facts.lost if many]
     covered = [f"{when(start)} to {when(end)}" for start, end in facts.coverage or ()]
     gaps = [f"{when(start)} to {when(end)}" for start, end in facts.gaps]
     if facts.gaps_unknown_before:
         gaps.append(f"before {when(facts.gaps_unknown_before)} unknown, since the ledger was lost")
+    waiting = counted(facts.waiting, "row")
     no_gap = "none known" if facts.coverage is not None else "unknown; the collector's ledger does not tell"
     rows = [
         ("Made", f"{made:%Y-%m-%d %H:%M}"),
@@ -78,7 +77,7 @@ def known_of(
         ("Covered", "; ".join(_few(covered)) or "unknown; the collector's ledger does not tell"),
         ("Gaps", "; ".join(_few(gaps)) or no_gap),
         ("Compared with the node's whole list", when(facts.reconciled, "not yet")),
-        ("Waiting for the next run", f"{facts.waiting:,} row(s), not on this page" if facts.waiting else "nothing"),
+        ("Waiting for the next run", f"{waiting}, not on this page" if facts.waiting else "nothing"),
         ("Participants that have not come yet", f"{facts.missing:,}" if facts.missing else "none known"),
         ("Lost for good", "; ".join(_few(lost)) or "nothing known"),
     ]

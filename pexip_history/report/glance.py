@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pexip_history.folder.names import AGGREGATES
+from pexip_history.messages import counted
 
 from . import enough, experience, ratings
-from .blocks import Card, Cell, Section, Table, change, counted, day_text, lasting, rate
+from .blocks import Card, Cell, Section, Table, change, day_text, lasting, rate
 from .facts import in_words
 from .material import Material, named, peak_of
 from .ratings import LEAST, Bad
@@ -36,7 +37,7 @@ def unread(m: Material) -> list[str]:
     """What of the history is on no page, in short."""
     if not m.archive.remarks:
         return []
-    missing = f"{counted(m.archive.missing, 'row')} of the history are in no file. " if m.archive.missing else ""
+    missing = f"In no file: {counted(m.archive.missing, 'row')} of the history. " if m.archive.missing else ""
     more = f" And {len(m.archive.remarks) - 1} more, under What this rests on." if len(m.archive.remarks) > 1 else ""
     return [f"{missing}{m.archive.remarks[0]}{more}"]
 
@@ -53,7 +54,7 @@ def _covered(m: Material) -> Card:
         return Card("Covered", f"all {m.period.days} days" if m.period.days > 1 else "the whole day")
     more = "the files do not reach over the rest" if not m.coverage.known else "totals are too low"
     text = f"{days:.1f}".removesuffix(".0") if days >= 0.1 or not days else "under 0.1"
-    return Card("Covered", f"{text} of {m.period.days} days", more)
+    return Card("Covered", f"{text} of {counted(m.period.days, 'day')}", more)
 
 
 def _enough(m: Material) -> list[Card]:

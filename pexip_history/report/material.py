@@ -34,7 +34,7 @@ OWN_REASONS = frozenset(
 )  # fmt: skip
 """The node's own words, lower case; any other may be an endpoint's."""
 OWN_PROTOCOLS = frozenset({"SIP", "H323", "WebRTC", "MSSIP", "RTMP", "API", "TEAMS", "GMS", "BACKPLANE", NOT_TOLD})
-PUT_TOGETHER = re.compile("[0-9]+ other(s| reasons)")
+PUT_TOGETHER = re.compile("[0-9,]+ other(s?| reasons?)")
 """What stands for the rarer ones."""
 
 

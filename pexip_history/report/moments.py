@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pexip_history.messages import counted
+
 from . import charts
 from .blocks import HOURS, Figure, Table, clock, hour_text, moment_text, percent, shown
 from .charts import Words
@@ -89,9 +91,9 @@ def blocks(m: Material) -> list[object]:
 
 def _by_hour(found: Sequence[Hour]) -> list[object]:
     caption = "Bad minutes of bad calls by hour of the day"
-    words = Words("bad-minutes", caption, f"{len(found)} hours of the day.")
+    words = Words("bad-minutes", caption, f"{counted(len(found), 'hour')} of the day.")
     by = {each.hour: each.bad for each in found}
-    series = [("bad", [round(by.get(hour, 0)) for hour in range(24)])]
+    series = [("bad", [round(by.get(hour, 0)) for hour in map(int, HOURS)])]
     picture = charts.columns(words, HOURS, series, "bad minutes")
     rows = [
         (hour_text(each.hour), round(each.bad, 1), round(each.rated, 1), percent(each.bad, each.rated))

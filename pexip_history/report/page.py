@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from pexip_history.messages import counted
+
 from . import capacity, enough, experience, glance, usage
-from .blocks import Section, Table, counted, day_text
+from .blocks import Section, Table, day_text
 from .material import Material
 from .ratings import LEAST
 

@@ -75,7 +75,7 @@ def choose_period(
             last = yesterday
         last = max(last, first) if first else last
     last = min(max(last, EARLIEST), LATEST)
-    first = min(max(first or max(last, EARLIEST + timedelta(days=DAYS)) - timedelta(days=DAYS - 1), EARLIEST), last)
+    first = min(max(first or last - timedelta(days=DAYS - 1), EARLIEST), last)
     period = Period(first, last)
     return period, period.before()
 

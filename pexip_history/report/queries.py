@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
+from pexip_history.messages import counted
+
 from .period import Period
 from .reading import NO_TYPE, SLIP, Reading
 
@@ -156,7 +158,7 @@ class Queries:
             FROM (SELECT reason, count(*) AS n FROM people GROUP BY reason) GROUP BY lower(reason)
             ORDER BY 2 DESC, name""")
         rest = sum(count for _, count in rows[most:])
-        return rows[:most] + ([(f"{len(rows) - most} other reasons", rest)] if rest else [])
+        return rows[:most] + ([(counted(len(rows) - most, "other reason"), rest)] if rest else [])
 
     def reasons_by(self, span: str, names: Collection[str]) -> dict[tuple[date, str], int]:
         """Of each span how many had each of these reasons; in lower case."""
@@ -239,7 +241,7 @@ class Queries:
             FROM {named(column, "count(*) AS n, sum(seconds) AS seconds")} GROUP BY name ORDER BY people DESC, name""")
         shown = [Used(*row) for row in rows[:ROWS]]
         if rest := rows[ROWS:]:
-            shown.append(Used(f"{len(rest)} others", sum(row[1] for row in rest), sum(row[2] for row in rest)))
+            shown.append(Used(counted(len(rest), "other"), sum(row[1] for row in rest), sum(row[2] for row in rest)))
         return shown
 
     def _all(self, query: str, values: list[object] | None = None) -> list[tuple]:  # type: ignore[type-arg]

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from pexip_history.folder.names import AGGREGATES
 from pexip_history.history.schema import quoted
 from pexip_history.history.tables import Table, Take, load
-
-from .blocks import counted
+from pexip_history.messages import counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

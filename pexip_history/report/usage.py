@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from pexip_history.messages import counted
+
 from . import apart, charts
-from .blocks import Cell, Figure, Section, Table, counted, percent, shown
+from .blocks import Cell, Figure, Section, Table, percent, shown
 from .charts import Words
 from .material import Material
 from .queries import Tag
@@ -37,7 +39,8 @@ def rooms(m: Material) -> Section:
     rows = [(m.room(room.name), room.minutes, room.calls, room.participants) for room in found]
     every = m.queries.room_minutes() or 1
     caption = f"The {len(rows)} of {used:,} rooms with the most minutes" if used > len(rows) else "Rooms by minutes"
-    words = Words("rooms-bars", caption, f"{used:,} rooms were used. A full bar would be all minutes of all rooms.")
+    rooms = counted(used, "room was", "rooms were")
+    words = Words("rooms-bars", caption, f"{rooms} used. A full bar would be all minutes of all rooms.")
     picture = charts.bars(words, [(name, minutes / every, f"{minutes:,} min") for name, minutes, _, _ in rows], "s2")
     section.blocks.append(
         [
@@ -66,9 +69,9 @@ def _idle(m: Material) -> list[object]:
 def _never(m: Material, names: Sequence[str]) -> list[object]:
     idle, unknown = m.queries.never(names)
     if not idle:
-        return [f"All {len(names):,} configured rooms were used in the period."]
+        return [f"Each of {counted(len(names), 'configured room')} was used in the period."]
     rows = [(m.room(name), "never" if name in unknown else "earlier") for name in idle[:NEVER]]
-    caption = f"{len(idle):,} of {len(names):,} configured rooms that nobody used in the period"
+    caption = f"{len(idle):,} of {counted(len(names), 'configured room')} that nobody used in the period"
     if len(idle) > len(rows):
         caption += f"; {NEVER} of them"
     partly = [] if m.coverage.whole(m.period) else ["The period is not wholly covered: some may have been used."]
@@ -108,7 +111,7 @@ def _by_tag(m: Material, found: Sequence[Tag]) -> Table:
     most = {name: peak.licenses for name, peak in peaks.items()}
     rows: list[list[Cell]] = [[m.tag(tag.name), *cells(tag), most.get(tag.name, 0)] for tag in found[:TAGS]]
     if rest := found[TAGS:]:
-        rows.append([f"{len(rest)} others", *map(sum, zip(*map(cells, rest), strict=True)), "–"])
+        rows.append([counted(len(rest), "other"), *map(sum, zip(*map(cells, rest), strict=True)), "–"])
     kinds = [f"{shown(kind)} license-minutes" for kind in types] + (["other license-minutes"] if more else [])
     return Table("By service tag", ("tag", "conferences", "participants", "minutes", *kinds, "peak licenses"), rows)
 
@@ -121,7 +124,7 @@ def used(m: Material) -> Section:
             continue
         found = m.queries.used(column)
         every = sum(used.participants for used in found)
-        words = Words(f"used-{column}", f"Participants by {title.lower()}", f"{every:,} participants in all.")
+        words = Words(f"used-{column}", f"Participants by {title.lower()}", f"{counted(every, 'participant')} in all.")
         rows = [
             (m.place(column, used.name), used.participants, percent(used.participants, every), used.minutes)
             for used in found

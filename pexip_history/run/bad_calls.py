@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from pexip_history.errors import NodeError, NotFound
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import PARTICIPANT
@@ -45,7 +45,7 @@ class BadCalls:
         except NodeError as error:
             log.warning(sentence("bad-minutes-unknown", why=error))
         if self._left:
-            log.info("%d bad calls more than %d: when they were bad was not asked for", self._left, MOST_ASKED)
+            log.info("more than %d bad calls: of %s nobody asked when", MOST_ASKED, counted(self._left, "call"))
 
     def _ask_for(self, participant: str) -> None:
         try:

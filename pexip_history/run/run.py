@@ -17,7 +17,7 @@ from pexip_history.archive.manifest import Written
 from pexip_history.errors import CollectorError, explain
 from pexip_history.ledger.ledger import COVERED, GAP, Ledger
 from pexip_history.ledger.spans import BEGINNING, Span, Times, common
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 from pexip_history.node.api import Node
 from pexip_history.resources import BY_NAME, CONFERENCE, OF_PARTICIPANTS, PARTICIPANT
 from pexip_history.run import saying
@@ -96,7 +96,7 @@ class Run:
     def summary(self) -> str:
         """The run's line for the log."""
         always = (CONFERENCE.name, PARTICIPANT.name)
-        counts = {name: f"{self.taken[name]} {name}s" for name in self.names if name in always or self.taken[name]}
+        counts = {name: counted(self.taken[name], name) for name in self.names if name in always or self.taken[name]}
         counts[PARTICIPANT.name] += f" ({self.late} late)" if self.late else ""
         left_out = [f"{len(self.node.left_out)} left out"] if self.node.left_out else []
         waiting = f"{self.waiting} waiting{self.unfinished}"

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from pexip_history.ledger.spans import Span
-from pexip_history.messages import sentence
+from pexip_history.messages import counted, sentence
 from pexip_history.node.api import Node
 from pexip_history.node.records import Page
 from pexip_history.resources import BY_NAME
@@ -29,14 +29,14 @@ def what_the_node_has(oldest: Page, since: datetime | None, by_hand: bool) -> No
     rest = f"the rest from {since:%Y-%m-%d %H:%M} UTC on (DATA_SINCE)" if since else "all the rest"
     order = "" if by_hand else f"; the last day is collected first, then {rest}"
     first = next(iter(oldest.times), "") or "an unknown time"
-    log.info("the node has %d conferences, the first of %s UTC%s", oldest.total, first, order)
+    log.info("the node has %s, the first of %s UTC%s", counted(oldest.total, "conference"), first, order)
 
 
 def what_waits(waiting: Mapping[str, int], limits: Mapping[str, int] | None, *, by_hand: bool) -> None:
     """How many records wait, by resource: a warning that names the setting (`limits`), progress where it is None."""
     for name, count in waiting.items():
         if limits is None:
-            log.info("%d %s records of the node's older history wait for the next runs", count, name)
+            log.info("%s of the node's older history left for the next runs", counted(count, f"{name} record"))
             continue
         text = "limit-reached-by-hand" if by_hand else "limit-reached"
         setting = BY_NAME[name].limit

@@ -33,8 +33,8 @@ class Variable:
 
     name: str
     read: Callable[..., object]
-    default: object = None
-    holds: str = ""
+    default: object
+    holds: str
 
     @property
     def file(self) -> str:
