@@ -123,7 +123,7 @@ def test_one_participant_on_whom_the_node_fails_keeps_nobody_else_out(site: Site
 def test_who_left_before_a_window_by_hand_is_not_late_and_comes_by_the_end_of_the_conference(site: Site) -> None:
     site.hold("b", MIDNIGHT - 2 * HOUR, 30 * HOUR)
     site.hold("a", MIDNIGHT - HOUR, 30 * HOUR)
-    assert "1 participants, 0" in site.run(MIDNIGHT, "--from", "2026-11-23", DEFAULT_PART_LIMIT="1").output
+    assert "1 participant, 0" in site.run(MIDNIGHT, "--from", "2026-11-23", DEFAULT_PART_LIMIT="1").output
     assert site.ids(PART) == ["b-0"], "the node forgets it first"
 
 
