@@ -505,7 +505,7 @@ def test_what_the_ledger_knows_and_the_export_does_not_have_is_told(
         "pexHistoryPart.csv: 1 row whose duration cannot be read",
         XX,
         "the period is not wholly covered: no run asked for 2026-11-24T00:00:00 to 2026-11-25T00:00:00",
-        "1,234 rows wait to be written by the next run",
+        "not in it: 1,234 rows, to be written by the next run",
     )
     said = capsys.readouterr().err.splitlines()
     assert [line[: len(start)] for line, start in zip(said, words, strict=True)] == [*words]
