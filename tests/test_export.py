@@ -503,7 +503,7 @@ def test_what_the_ledger_knows_and_the_export_does_not_have_is_told(
     words = (
         "pexHistoryConf.csv: not read: it was saved with semicolons",
         "pexHistoryPart.csv: 1 row whose duration cannot be read",
-        XX,
+        "participant: 1 row that the ledger knows, and no file has",
         "the period is not wholly covered: no run asked for 2026-11-24T00:00:00 to 2026-11-25T00:00:00",
         "not in it: 1,234 rows, to be written by the next run",
     )
