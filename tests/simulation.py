@@ -266,7 +266,7 @@ class World(Site):
                 continue
             if not all(held.shown <= now and (held.end or now) <= now for held in self.held(one)):
                 continue
-            ended = one.end and any(held.end and self.node.shows(held) for held in self.held(one))
+            ended = one.end and any(within(held.end, covered) and self.node.shows(held) for held in self.held(one))
             first = (self.first_good if ended else self.first_null).setdefault(id(one), now)
             late = now - first > DAY + HOUR
             if late and not ended:
