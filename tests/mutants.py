@@ -49,6 +49,7 @@ ROOMS = {
     "ledger/rewritten.py": "test_editing test_keeping test_erasing",
     "archive/": "test_coverage_cases test_simulation test_crash test_csv",
     "archive/aggregates.py": "test_reading test_exactly_once test_coverage_cases test_simulation test_crash",
+    "archive/belonging.py": "test_exactly_once test_coverage_cases test_upgrade test_simulation",
     "archive/comparing.py": "test_verify",
     "archive/editing.py": "test_reading test_editing test_keeping test_erasing",
     "archive/erasing.py": "test_erasing test_editing",

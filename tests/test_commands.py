@@ -292,6 +292,7 @@ def test_a_file_that_was_replaced_is_named_where_it_is_mounted_by_itself(
     assert json.loads(note.read_text())["files"] == {}
     note.write_text(note.read_text().replace(__version__, "0.9"))
     assert others() == [f"version '0.9', here {__version__}"]
+    assert [text[:7] for text in others({"DEFAULT_MGR_SECRET_FILE": str(secret)})] == ["version", "DATA_PI"]
 
 
 def test_a_container_that_stops_takes_its_note_away_and_follows_no_link(tmp_path: Path) -> None:

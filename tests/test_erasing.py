@@ -429,6 +429,13 @@ def test_a_power_cut_leaves_each_file_whole_and_is_gone_on_with(folder: Folder, 
         assert_gone_on_with(folder, after, how, again)
 
 
+def test_what_is_found_is_told_from_its_first_time_to_its_last() -> None:
+    found = Matches("file")
+    for time in ("2026-11-24", "a name", "2026-11-23", "2026-11-25"):
+        found.add(time)
+    assert found == Matches("file", 4, "2026-11-23", "2026-11-25")
+
+
 def test_a_name_in_the_journal_leads_nowhere(folder: Folder) -> None:
     folder()
     os.mkfifo(folder.data.parent / "fifo")

@@ -245,6 +245,7 @@ def test_a_fault_that_does_not_pass_ends_the_run_after_a_few_tries(scene: Scene,
     targets = [request.target for request in scene.node.requests]
     assert targets.count(targets[-1]) == 5
     assert scene.log().count("trying again") == 4, "it does what it says"
+    assert scene.slept > 1, "the node is given time"
 
 
 def test_a_node_that_does_not_answer_is_given_up_and_said(scene: Scene) -> None:

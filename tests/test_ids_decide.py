@@ -156,6 +156,17 @@ def test_who_is_missing_of_several_conferences_comes_by_the_time_of_these_at_onc
     site.check()
 
 
+def test_several_who_are_missing_of_one_conference_are_asked_for_by_it(site: Site) -> None:
+    site.run()
+    site.node.wait(3 * DAY)
+    held = site.hold("c1", site.node.now - HOUR)
+    for who in "ab":
+        site.node.participant(held, f"c1-{who}", MIDNIGHT - DAY, site.node.now - HOUR)
+    site.run()
+    site.once(["c1-a", "c1-b"], PART)
+    assert [request.target for request in site.asked if "/c1-" in request.target] == []
+
+
 def test_a_participant_that_never_comes_costs_a_request_a_day_for_a_week(site: Site) -> None:
     held = site.hold("c1", MIDNIGHT - HOUR, MINUTE)
     site.node.participant(held, "ghost", MIDNIGHT - 2 * HOUR, datetime.max)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pexip_history.report import Facts, write_report
+from pexip_history.report.period import Period
 from tests.management_node.calls import Call, media_stream
 from tests.report_reader import FACTS, NOW, OSLO, Reader, one, report, report_of, write_archive, write_csv
 
@@ -80,6 +81,12 @@ def test_changes_are_of_exact_values(tmp_path: Path) -> None:
     assert totals(found)["Mean stay in minutes"] == ["16.0", "18.7"]
     few = "Bad or terrible in the period: 0 of 1 of 1; in the previous period 0 of 1 of 1."
     assert few in found.text, "no trend of so few"
+
+
+def test_a_period_of_whole_months_has_their_number_across_the_years() -> None:
+    found = Period(date(2025, 12, 1), date(2026, 2, 28))
+    assert (found.months, found.before()) == (3, Period(date(2025, 9, 1), date(2025, 11, 30)))
+    assert Period(date(2025, 12, 1), date(2026, 2, 27)).months == 0
 
 
 def test_months_are_compared_with_months_and_days_with_days(tmp_path: Path) -> None:
