@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from .forked import Fault
-from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, Site
+from .harness import CONF, DAY, HOUR, MIDNIGHT, MINUTE, PART, STREAM, Site
 from .management_node import faults
 
 KINDS = pytest.mark.parametrize("name", [CONF, PART])
@@ -164,6 +164,14 @@ def test_a_copy_that_is_put_there_once_files_are_in_place_and_not_yet_noted_is_t
     assert {len(row) for row in site.table(PART)} == {7}, "no row is cut"
 
 
+def test_a_last_row_without_its_end_in_a_file_without_a_key_column_ends_no_run(site: Site) -> None:
+    site.env["DATA_MEDIA_STREAMS"] = "true"
+    site.hourly(9, MIDNIGHT)
+    site.run(MIDNIGHT + 3 * HOUR)
+    (site.data / STREAM).write_text("participant_id,note\r\np1,x", newline="")
+    site.run(MIDNIGHT + 6 * HOUR)
+
+
 def test_an_older_ledger_in_which_rows_waited_publishes_none_of_them_again(site: Site, tmp_path: Path) -> None:
     site.hourly(20, MIDNIGHT)
     site.run(MIDNIGHT + 5 * HOUR)
@@ -177,12 +185,15 @@ def test_an_older_ledger_in_which_rows_waited_publishes_none_of_them_again(site:
     site.check()
 
 
+@pytest.mark.parametrize("waited", [0, 1, 2])
 @pytest.mark.parametrize("fault", ["EACCES", "kill"])
 def test_an_older_ledger_in_which_rows_waited_publishes_none_again_whose_dated_files_are_gone(
-    site: Site, tmp_path: Path, fault: Fault
+    site: Site, tmp_path: Path, fault: Fault, waited: int
 ) -> None:
     site.hourly(20, MIDNIGHT)
-    site.run(MIDNIGHT + 5 * HOUR)
+    site.run(MIDNIGHT + 3 * HOUR)
+    for hour in range(4, 4 + waited):
+        site.run(MIDNIGHT + hour * HOUR, fault="EACCES", at=PART, code=1)
     if fault == "kill":  # in mid-publishing
         site.run(MIDNIGHT + 6 * HOUR, fault=fault, at=f"half {PART}", code=-9)
     else:

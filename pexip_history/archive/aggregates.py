@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pexip_history.folder.cells import header_line
 from pexip_history.folder.names import format_stem
 from pexip_history.folder.opening import NotAFile, behind_link, own
-from pexip_history.folder.reading import BOM, MOST, NotOurs, header, open_rows
+from pexip_history.folder.reading import BOM, MOST, NotOurs, header, open_rows, place_of
 from pexip_history.folder.rewriting import new_file, rewrite, sync_folder
 from pexip_history.ledger.ledger import Known, Ledger, Staged
 from pexip_history.ledger.rewritten import as_it_is
@@ -177,7 +177,7 @@ def _complete(path: Path, resource: Resource, columns: Sequence[str], start: int
         tail = file.read().rstrip(b"\0")
         begins = 0 if until < size else _row_begins(tail, len(tail), 0, first == start) or 0
         torn = tail[begins:]
-        if len(_cells(torn)) <= 1 + max(map(columns.index, resource.key)) or torn.endswith(b"\r"):
+        if len(_cells(torn)) <= 1 + max(place_of(columns, name) for name in resource.key) or torn.endswith(b"\r"):
             return False
         dated = sorted(path.parent.glob(f"????-??-??_??-??-??_{path.name}"), reverse=True)[:LOOKED_INTO]
         if not (rest := next(filter(None, (_rest(one, columns, torn) for one in dated)), b"")):

@@ -119,11 +119,11 @@ def _settle(archive: Archive, ledger: Ledger, resource: Resource, now: datetime)
                 found = know_rows(ledger, name, aggregates.rows_behind(path, start, until), now)
             if not half:
                 ledger.know_aggregate(name, as_it_is(path, until))
-                if ledger.staged():
-                    ledger.note(by_key="yes")
+            if ledger.staged():
+                ledger.note(by_key="yes")
     except NotOurs as error:
-        with suppress(OSError):
-            if not half:
+        if not half:
+            with suppress(OSError):
                 aggregates.set_aside(path, f"is damaged ({error})", archive.zone)
     except (NotAFile, FileNotFoundError, PermissionError):
         pass  # publishing says so
