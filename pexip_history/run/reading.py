@@ -109,8 +109,9 @@ class Query:
 
 @dataclass
 class Result:
-    """What a query came to: `still` is False where it never held still, `oldest` the earliest time in it,
-    `first` the id of that record.
+    """What a query came to: `still` is False where it never held still.
+
+    `oldest` is the earliest time in it, `first` the id of the record that has it.
     """
 
     total: int = 0

@@ -71,7 +71,7 @@ class Run:
         """
         self._greet()
         if window := self.window:
-            start = max(window.start, oldest_kept(self.settings, self.now) or BEGINNING)
+            start = max(window.start, self._kept_from())
             window = Span(start, max(start, min(window.end, self.now)))
             readings = plan_by_hand(window, {name: self.ledger.spans(name, COVERED) for name in self.names})
         else:
@@ -122,7 +122,7 @@ class Run:
         if self.ledger.fact("rebuilt"):
             self.ledger.note(unknown_before=self.now, rebuilt=None)
         self.since = self.settings.since or self.ledger.time_of("since") or BEGINNING
-        self.since = max(self.since, oldest_kept(self.settings, self.now) or BEGINNING)
+        self.since = max(self.since, self._kept_from())
 
     def _node_time(self) -> datetime:
         """Up to when records can be there: the node's clock bounds it, ours too while the two agree."""
@@ -130,6 +130,10 @@ class Run:
         if skew is None or abs(skew) < SAME:
             return self.started
         return min(self.started, self.started + skew) if self.node.clocks_agree else self.started + skew
+
+    def _kept_from(self) -> datetime:
+        """What ended before is not kept (DATA_KEEP_HISTORY_DAYS), and so not asked for."""
+        return oldest_kept(self.settings, self.now) or BEGINNING
 
     def _asked(self) -> dict[str, list[Span]]:
         return {name: self.ledger.spans(name) for name in self.names}
@@ -193,7 +197,7 @@ class Run:
             self.ledger.note(reconciled=self.now)  # a first run took as many as the node lists
             return
         draft = self._draft()
-        kept = Span(oldest_kept(self.settings, self.now) or BEGINNING, self.now)
+        kept = Span(self._kept_from(), self.now)
         asked = Times(common(self.ledger.spans(CONFERENCE.name), [kept]))
         whole_list = WholeList(draft, asked, self.since, self.now)
         whole = whole_list.read()

@@ -138,11 +138,11 @@ class Seen:
             db.execute(f"DELETE FROM missing WHERE {CAME}")
 
     def to_ask(self, asked: Times, now: datetime) -> list[Listing]:
-        """Whom to ask for, by the conference that lists them, in the order in which those ended; whom no run asked
-        for comes first.
+        """Whom to ask for, by the conference that lists them, in the order in which those ended.
 
-        Only where the conference's time was `asked` for: else they may come by themselves. Not those that were asked
-        for within a day; nor those of whom the node said, a week after the first time, that they are gone.
+        Those whom no run has asked for come first. Only where the conference's time was `asked` for: else they may
+        come by themselves. Not those that were asked for within a day; nor those of whom the node said, a week after
+        the first time, that they are gone.
         """
         rows = self.db.execute(
             "SELECT conference, min(coalesce(started, ended, '')), max(coalesce(ended, '')) AS last,"
